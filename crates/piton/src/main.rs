@@ -1,0 +1,3 @@
+//! Piton.
+
+fn main() {}
