@@ -1,1 +1,17 @@
-//! placeholder
+//! The automounter's map language: bytes in, entries out.
+//!
+//! Nothing here opens a file, asks a clock or ends the process. Parsers return what they
+//! understood together with the diagnostics of what they did not; a bad line costs that line.
+//!
+//! The way of a text through the crate: [`text`] → token → syntax → [`entry`] (expanded).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod dialect;
+pub mod diagnostic;
+pub mod lookup;
+pub mod options;
+pub mod requester;
+pub mod text;

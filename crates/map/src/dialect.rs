@@ -1,0 +1,71 @@
+//! Named dialects: the few rules in which the founding documents and the peers differ.
+//!
+//! A dialect is one value; code asks its fields, never its name. The table with reasons is in
+//! docs/dialects.md.
+
+/// What becomes of the master map's options where an entry has options of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OptionsRule {
+    /// The entry's options replace them.
+    Replace,
+    /// The entry's options come after them in one list.
+    Append,
+}
+
+/// Which entry a key finds when a `*` stands before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WildcardRule {
+    /// The first of exact key and `*` in reading order; entries below `*` are dead.
+    EndsScan,
+    /// Exact keys of a map win wherever `*` stands in it.
+    AfterExact,
+}
+
+/// The rules of one dialect.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Dialect {
+    /// `sun` or `linux`, for people.
+    pub name: &'static str,
+    /// Master options and entry options.
+    pub options: OptionsRule,
+    /// `*` and the entries after it.
+    pub wildcard: WildcardRule,
+    /// Whether later colons in a location become slashes (autofs's slashify-colons).
+    pub slashify_colons: bool,
+    /// Whether the requester's variables (USER, UID, …) are defined.
+    pub requester_variables: bool,
+}
+
+impl Dialect {
+    /// The founding documents: HP-UX and Solaris.
+    pub const SUN: Self = Self {
+        name: "sun",
+        options: OptionsRule::Replace,
+        wildcard: WildcardRule::EndsScan,
+        slashify_colons: false,
+        requester_variables: true,
+    };
+
+    /// Linux autofs 5.1.
+    pub const LINUX: Self = Self {
+        name: "linux",
+        options: OptionsRule::Append,
+        wildcard: WildcardRule::AfterExact,
+        slashify_colons: true,
+        requester_variables: true,
+    };
+
+    /// The dialect called `name`, if there is one.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "sun" => Some(Self::SUN),
+            "linux" => Some(Self::LINUX),
+            _ => None,
+        }
+    }
+
+    /// The dialect a master map has by its file name: `auto_master` is `sun`, all else `linux`.
+    pub fn of_master(file_name: &str) -> Self {
+        if file_name == "auto_master" { Self::SUN } else { Self::LINUX }
+    }
+}

@@ -1,0 +1,29 @@
+//! Who touched a path, as far as a map may ask.
+
+use alloc::sync::Arc;
+
+use bstr::BString;
+
+/// The process whose access is being answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requester {
+    /// User id (the file-system uid the kernel saw).
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Process id in the daemon's pid namespace; 0 when unknown.
+    pub pid: u32,
+    /// Names that go with the ids; looked up only when a map asks for them.
+    pub names: Option<Arc<RequesterNames>>,
+}
+
+/// What the user database says of a requester: the variables USER, GROUP, HOME and SHOST.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequesterNames {
+    /// USER
+    pub user: BString,
+    /// GROUP
+    pub group: BString,
+    /// HOME
+    pub home: BString,
+}

@@ -1,0 +1,47 @@
+//! What the planner is told about the host: it cannot look for itself.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use bstr::BString;
+
+/// Facts about this host that don't change from access to access.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// `uname -n`.
+    pub hostname: BString,
+    /// `uname -s`.
+    pub os_name: BString,
+    /// `uname -r`.
+    pub os_release: BString,
+    /// `uname -v`.
+    pub os_version: BString,
+    /// `uname -m`.
+    pub machine: BString,
+    /// `-D name=value` of the command line, in order.
+    pub defines: Vec<(BString, BString)>,
+    /// Environment variables that maps may use (an allow-list, set by the administrator).
+    pub environment: Vec<(BString, BString)>,
+    /// Addresses of this host's interfaces with their prefix lengths.
+    pub interfaces: Vec<Interface>,
+}
+
+/// An address of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its network prefix in bits.
+    pub prefix: u8,
+}
+
+/// What is known of the servers an entry names, by name as written.
+pub type HostAnswers = BTreeMap<BString, HostAnswer>;
+
+/// What is known of one server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostAnswer {
+    /// Its addresses, in the resolver's order; empty when the name is unknown.
+    pub addresses: Vec<IpAddr>,
+}
