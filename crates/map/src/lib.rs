@@ -11,6 +11,7 @@ extern crate alloc;
 
 pub mod dialect;
 pub mod diagnostic;
+pub mod expand;
 pub mod lookup;
 pub mod options;
 pub mod requester;

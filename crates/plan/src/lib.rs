@@ -6,4 +6,9 @@
 extern crate alloc;
 
 pub mod facts;
+pub mod plan;
+pub mod planner;
 pub mod step;
+
+pub use plan::{Action, MountPlan, Node, Plan, Replica, SubmountPlan, TriggerDefaults};
+pub use planner::{PlanRequest, Planning, TraceLine, plan};

@@ -132,9 +132,10 @@ impl Step {
     pub fn undo(&self, helper: bool) -> Option<Step> {
         match self {
             Self::MakeDirectory { path } => Some(Self::RemoveDirectory { path: path.clone() }),
-            Self::Mount { target, .. } => {
-                Some(Self::Unmount { target: target.clone(), helper })
-            }
+            Self::Mount { target, .. } => Some(Self::Unmount {
+                target: target.clone(),
+                helper,
+            }),
             Self::Symlink { path, .. } => Some(Self::RemoveSymlink { path: path.clone() }),
             Self::Install(spec) => Some(Self::Remove(spec.clone())),
             Self::Remove(spec) => Some(Self::Install(spec.clone())),
