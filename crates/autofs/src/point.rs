@@ -1,0 +1,382 @@
+//! Points: autofs mounts, made in two steps.
+//!
+//! A point can be accessed the moment it is attached, and its first request names it by a device
+//! number that only the mount itself tells. So a point is *prepared* first, as a mount that is
+//! nowhere yet, asked for its number, and then *attached*. This is what the mount API of Linux 5.2
+//! gives; where it is missing or forbidden, [`AttachedPoint::mount`] does it in one step with
+//! `mount(2)`.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use bstr::BString;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+};
+use rustix::path::DecInt;
+use rustix::process::Pid;
+
+use crate::device::PointId;
+use crate::error::{Error, Result};
+use crate::kernel_text::kernel_text;
+use crate::mount_attr::{MountAttributes, Propagation, set_mount_attributes};
+use crate::root::{PointRoot, open_root_of};
+
+/// What triggers a point.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum PointKind {
+    /// Access to a child of its root that is missing, or a directory on which nothing is mounted.
+    Indirect,
+    /// Access to its root. What is then mounted covers it.
+    Direct,
+    /// The same, for a point that lies below what another point had mounted.
+    Offset,
+}
+
+impl PointKind {
+    /// The mount option, which is also the word in `/proc/self/mountinfo`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Indirect => "indirect",
+            Self::Direct => "direct",
+            Self::Offset => "offset",
+        }
+    }
+
+    /// The kind with this mount option.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        [Self::Indirect, Self::Direct, Self::Offset]
+            .into_iter()
+            .find(|kind| kind.name().as_bytes() == name)
+    }
+
+    /// The kernel's number (`AUTOFS_TYPE_*` in `linux/auto_fs.h`).
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Self::Indirect => 1,
+            Self::Direct => 2,
+            Self::Offset => 4,
+        }
+    }
+}
+
+/// Who owns a point's root directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Owner {
+    /// The user id.
+    pub uid: u32,
+    /// The group id.
+    pub gid: u32,
+}
+
+/// How a point is made. The default is a plain one, of this process's own group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PointOptions {
+    /// The text that the mount table shows as what is mounted: for people, mostly the map's name.
+    pub source: BString,
+    /// The process group that does not trigger; none for this process's own.
+    pub process_group: Option<Pid>,
+    /// Walking through does not count as use, so that what looks at every mount now and then
+    /// (monitoring) does not keep them all. From protocol 5.04 on.
+    pub strict_expire: bool,
+    /// Shows `ignore` in the mount table, on which `df` and others leave the point out. From
+    /// protocol 5.05 on.
+    pub ignore: bool,
+    /// The owner of the root; none for this process's user.
+    pub owner: Option<Owner>,
+    /// How mounts spread to and from it; none for what the parent mount's propagation makes of it:
+    /// a point below a shared mount is shared. Set after attaching, because attaching to a shared
+    /// mount makes it shared; so copies in other namespaces that get the mount from there appear
+    /// nevertheless.
+    pub propagation: Option<Propagation>,
+    /// Flags such as `nosuid`, of the point itself, not of what is mounted on it.
+    pub attributes: MountAttrFlags,
+}
+
+impl Default for PointOptions {
+    fn default() -> Self {
+        Self {
+            source: "autofs".into(),
+            process_group: None,
+            strict_expire: false,
+            ignore: false,
+            owner: None,
+            propagation: None,
+            attributes: MountAttrFlags::empty(),
+        }
+    }
+}
+
+/// A point that is not attached yet: nothing can trigger it, and dropping it leaves nothing behind.
+#[derive(Debug)]
+pub struct PreparedPoint {
+    kind: PointKind,
+    id: PointId,
+    /// The detached mount.
+    mount: OwnedFd,
+    propagation: Option<Propagation>,
+}
+
+impl PreparedPoint {
+    /// Makes a point whose requests go to `pipe_writer` (see
+    /// [`RequestPipe::writer`](crate::RequestPipe::writer)).
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if the kernel has no autofs, `EPERM` without `CAP_SYS_ADMIN`, `ENOSYS` before Linux
+    /// 5.2, `EINVAL` for an option that this kernel does not know; the kernel's own words are in
+    /// the error.
+    pub fn new(
+        kind: PointKind,
+        options: &PointOptions,
+        pipe_writer: BorrowedFd<'_>,
+    ) -> Result<Self> {
+        let context = fsopen("autofs", FsOpenFlags::FSOPEN_CLOEXEC)
+            .map_err(|errno| Error::call("fsopen autofs", errno))?;
+        let fail = |call| {
+            let context = context.as_fd();
+            move |errno| Error::Call {
+                call,
+                path: None,
+                errno,
+                kernel_text: kernel_text(context),
+            }
+        };
+        configure(context.as_fd(), kind, options, pipe_writer).map_err(fail("fsconfig autofs"))?;
+        fsconfig_create(&context).map_err(fail("fsconfig autofs"))?;
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, options.attributes)
+            .map_err(fail("fsmount autofs"))?;
+        let stat = rustix::fs::fstat(&mount).map_err(|errno| Error::call("fstat", errno))?;
+        let id = PointId::from_stat(&stat);
+        Ok(Self {
+            kind,
+            id,
+            mount,
+            propagation: options.propagation,
+        })
+    }
+
+    /// What triggers it.
+    pub fn kind(&self) -> PointKind {
+        self.kind
+    }
+
+    /// The name under which its requests will come.
+    pub fn id(&self) -> PointId {
+        self.id
+    }
+
+    /// Opens its root, to set its timeout or make directories before anyone can see it.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE` or `ENFILE`.
+    pub fn open_root(&self) -> Result<PointRoot> {
+        open_root_of(self.mount.as_fd()).map_err(|errno| Error::call("openat", errno))
+    }
+
+    /// Attaches it to the directory `target`, which must exist and must not be a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PreparedPoint::attach_at`].
+    pub fn attach(self, target: &Path) -> Result<AttachedPoint> {
+        self.attach_at(CWD, target)
+    }
+
+    /// Attaches it to `target`, relative to `dir`; an empty `target` is `dir` itself.
+    ///
+    /// From here on it can trigger.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTDIR`, `EPERM`, and whatever else `move_mount(2)` answers; `ENOSPC` if the
+    /// mount namespace is full (`/proc/sys/fs/mount-max`). Nothing is left attached.
+    pub fn attach_at(self, dir: BorrowedFd<'_>, target: &Path) -> Result<AttachedPoint> {
+        let Self {
+            kind,
+            id,
+            mount,
+            propagation,
+        } = self;
+        // The root is opened first, because afterwards nothing may fail.
+        let root = match kind {
+            PointKind::Indirect => {
+                Some(open_root_of(mount.as_fd()).map_err(|errno| Error::call("openat", errno))?)
+            }
+            PointKind::Direct | PointKind::Offset => None,
+        };
+        let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        if target.as_os_str().is_empty() {
+            flags |= MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        }
+        move_mount(&mount, "", dir, target, flags)
+            .map_err(|errno| Error::call_on("move_mount", target, errno))?;
+        if propagation.is_some() {
+            let attributes = MountAttributes {
+                propagation,
+                ..MountAttributes::default()
+            };
+            if let Err(error) = set_mount_attributes(&mount, &attributes, false) {
+                drop(root);
+                // Best effort: the error that counts is the first one.
+                let _ = unmount(target, UnmountFlags::DETACH);
+                return Err(error);
+            }
+        }
+        Ok(AttachedPoint { kind, id, root })
+    }
+}
+
+fn configure(
+    context: BorrowedFd<'_>,
+    kind: PointKind,
+    options: &PointOptions,
+    pipe_writer: BorrowedFd<'_>,
+) -> rustix::io::Result<()> {
+    fsconfig_set_string(context, "source", options.source.as_slice())?;
+    // As a number, not with FSCONFIG_SET_FD: autofs takes that only since Linux 6.7.
+    fsconfig_set_string(context, "fd", DecInt::new(pipe_writer.as_raw_fd()))?;
+    if let Some(group) = options.process_group {
+        fsconfig_set_string(context, "pgrp", DecInt::new(group.as_raw_nonzero().get()))?;
+    }
+    fsconfig_set_string(context, "minproto", c"5")?;
+    fsconfig_set_string(context, "maxproto", c"5")?;
+    if let Some(owner) = options.owner {
+        fsconfig_set_string(context, "uid", DecInt::new(owner.uid))?;
+        fsconfig_set_string(context, "gid", DecInt::new(owner.gid))?;
+    }
+    fsconfig_set_flag(context, kind.name())?;
+    if options.strict_expire {
+        fsconfig_set_flag(context, c"strictexpire")?;
+    }
+    if options.ignore {
+        fsconfig_set_flag(context, c"ignore")?;
+    }
+    Ok(())
+}
+
+/// A point that is mounted somewhere.
+///
+/// Dropping it does not unmount it: the kernel's mounts outlive their daemon.
+#[derive(Debug)]
+pub struct AttachedPoint {
+    kind: PointKind,
+    id: PointId,
+    /// Open for indirect points only: there can be tens of thousands of the others, whose root is
+    /// opened for each answer with [`Control::open_point`](crate::Control::open_point).
+    root: Option<PointRoot>,
+}
+
+impl AttachedPoint {
+    /// Makes a point in one step with `mount(2)`, for kernels and sandboxes where
+    /// [`PreparedPoint::new`] fails with `ENOSYS`, `EINVAL` or `EPERM`.
+    ///
+    /// It can trigger before its id is known: a daemon that reads its pipe in another thread must
+    /// be ready for a request of a point that it does not know yet. Its attributes are set after it
+    /// is attached.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `mount(2)` answers, without words of the kernel. On an error nothing stays mounted.
+    pub fn mount(
+        kind: PointKind,
+        options: &PointOptions,
+        pipe_writer: BorrowedFd<'_>,
+        target: &Path,
+    ) -> Result<Self> {
+        let on_target = |call| move |errno| Error::call_on(call, target, errno);
+        let data = CString::new(option_text(kind, options, pipe_writer))
+            .map_err(|_| on_target("mount")(Errno::INVAL))?;
+        rustix::mount::mount(
+            options.source.as_slice(),
+            target,
+            "autofs",
+            MountFlags::empty(),
+            data.as_c_str(),
+        )
+        .map_err(on_target("mount"))?;
+        Self::mounted(kind, options, target).inspect_err(|_| {
+            // Best effort: the error that counts is the first one.
+            let _ = unmount(target, UnmountFlags::DETACH);
+        })
+    }
+
+    /// The point just mounted on `target`.
+    fn mounted(kind: PointKind, options: &PointOptions, target: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let root: PointRoot = rustix::fs::open(target, flags, Mode::empty())
+            .map_err(|errno| Error::call_on("open", target, errno))?
+            .into();
+        let id = root.id()?;
+        if !options.attributes.is_empty() || options.propagation.is_some() {
+            let attributes = MountAttributes {
+                set: options.attributes,
+                propagation: options.propagation,
+                ..MountAttributes::default()
+            };
+            set_mount_attributes(&root, &attributes, false)?;
+        }
+        Ok(Self {
+            kind,
+            id,
+            root: (kind == PointKind::Indirect).then_some(root),
+        })
+    }
+
+    /// What triggers it.
+    pub fn kind(&self) -> PointKind {
+        self.kind
+    }
+
+    /// The name under which its requests come.
+    pub fn id(&self) -> PointId {
+        self.id
+    }
+
+    /// Its root, for an indirect point whose root was not taken.
+    pub fn root(&self) -> Option<&PointRoot> {
+        self.root.as_ref()
+    }
+
+    /// Gives the root away, for an indirect point. It must be dropped before the point can be
+    /// unmounted.
+    pub fn take_root(&mut self) -> Option<PointRoot> {
+        self.root.take()
+    }
+}
+
+/// The options as `mount(2)` takes them.
+fn option_text(kind: PointKind, options: &PointOptions, pipe_writer: BorrowedFd<'_>) -> String {
+    let mut text = format!("fd={},minproto=5,maxproto=5", pipe_writer.as_raw_fd());
+    if let Some(group) = options.process_group {
+        text += &format!(",pgrp={}", group.as_raw_nonzero());
+    }
+    if let Some(Owner { uid, gid }) = options.owner {
+        text += &format!(",uid={uid},gid={gid}");
+    }
+    text.push(',');
+    text.push_str(kind.name());
+    if options.strict_expire {
+        text.push_str(",strictexpire");
+    }
+    if options.ignore {
+        text.push_str(",ignore");
+    }
+    text
+}
+
+/// Unmounts what is topmost at `target`, without following a symbolic link at its end.
+///
+/// # Errors
+///
+/// `EBUSY` if it is in use, a point also by its own open root; `EINVAL` if nothing is mounted
+/// there; and whatever else `umount2(2)` answers.
+pub fn unmount(target: &Path, flags: UnmountFlags) -> Result<()> {
+    rustix::mount::unmount(target, flags | UnmountFlags::NOFOLLOW)
+        .map_err(|errno| Error::call_on("umount2", target, errno))
+}
