@@ -1,1 +1,20 @@
-//! placeholder
+//! Doing what was planned: the steps of a plan, one after the other, on the mount table.
+//!
+//! Vocabulary: a *step* is the planner's ([`piton_plan::step::Step`]); an *attempt* is one way to
+//! get a file system; *native* is the kernel's mount API without a fork; a *helper* is mount(8)
+//! (which runs `mount.TYPE`) or the administrator's own mount program.
+//!
+//! Everything here blocks. Local mounts take microseconds; what goes to a server or through a
+//! helper may take until the deadline, so callers run it in a worker that they can do without.
+//!
+//! Absent on purpose: which steps to do and when (planner, engine), and triggers, which belong to
+//! the front end: it passes them in as [`perform::Triggers`].
+#![forbid(unsafe_code)]
+
+mod error;
+mod hands;
+pub mod limits;
+pub mod perform;
+mod place;
+
+pub use perform::{Done, Failure, Outcome, Program, Settings, Triggers, perform, perform_below};

@@ -1,0 +1,158 @@
+//! The system's side of each operation: where a step meets the kernel or a helper.
+
+use std::time::Instant;
+
+use bstr::{BStr, BString, ByteSlice};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, StatxFlags, mkdirat, readlinkat, statx, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::perform::{Hands, MountJob, Settings};
+use crate::place::Place;
+
+/// The machine we run on.
+pub(crate) struct System<'a> {
+    /// Below it no symbolic link is followed.
+    pub(crate) root: &'a BStr,
+    /// How steps are done here.
+    pub(crate) settings: &'a Settings,
+    /// When all must be done.
+    pub(crate) until: Instant,
+}
+
+impl Hands for System<'_> {
+    fn make_directory(&self, path: &BStr) -> Result<Vec<BString>, Error> {
+        match make_one(self.root, path) {
+            Ok(made) => Ok(made.then(|| path.to_owned()).into_iter().collect()),
+            Err(error) if error.errno() == Errno::NOENT => make_all(self.root, path),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove_directory(&self, path: &BStr) -> Result<(), Error> {
+        let place = match Place::find(self.root, path) {
+            Err(error) if error.errno() == Errno::NOENT => return Ok(()),
+            place => place?,
+        };
+        match unlinkat(place.dir(), place.name(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            Err(errno) => Err(Error::call("removing the directory", path, errno)),
+        }
+    }
+
+    fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error> {
+        let _ = (
+            self.settings,
+            self.until,
+            job.attempt,
+            job.propagation,
+            job.attempts_left,
+        );
+        Err(Error::refused(
+            job.target,
+            Errno::NOSYS,
+            "mounting is not there yet",
+        ))
+    }
+
+    fn unmount(&self, target: &BStr, _helper: bool) -> Result<(), Error> {
+        Err(Error::refused(
+            target,
+            Errno::NOSYS,
+            "unmounting is not there yet",
+        ))
+    }
+
+    fn symlink(&self, path: &BStr, to: &BStr) -> Result<bool, Error> {
+        let place = Place::find(self.root, path)?;
+        match symlinkat(to.as_bytes(), place.dir(), place.name()) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => {
+                let there = readlinkat(place.dir(), place.name(), Vec::new());
+                if there.is_ok_and(|there| there.as_bytes() == to.as_bytes()) {
+                    return Ok(false);
+                }
+                Err(Error::call("making the symbolic link", path, Errno::EXIST))
+            }
+            Err(errno) => Err(Error::call("making the symbolic link", path, errno)),
+        }
+    }
+
+    fn remove_symlink(&self, path: &BStr) -> Result<(), Error> {
+        let place = match Place::find(self.root, path) {
+            Err(error) if error.errno() == Errno::NOENT => return Ok(()),
+            place => place?,
+        };
+        let told = |errno| Error::call("removing the symbolic link", path, errno);
+        match readlinkat(place.dir(), place.name(), Vec::new()) {
+            Ok(_) => unlinkat(place.dir(), place.name(), AtFlags::empty()).map_err(told),
+            Err(Errno::NOENT) => Ok(()),
+            Err(Errno::INVAL) => Err(Error::refused(
+                path,
+                Errno::EXIST,
+                "not a symbolic link, so not removed",
+            )),
+            Err(errno) => Err(told(errno)),
+        }
+    }
+}
+
+/// Makes one directory; false when it is there already.
+fn make_one(root: &BStr, path: &BStr) -> Result<bool, Error> {
+    let place = Place::find(root, path)?;
+    make_at(&place, AtFlags::SYMLINK_NOFOLLOW, path)
+}
+
+fn make_at(place: &Place<'_>, follow: AtFlags, path: &BStr) -> Result<bool, Error> {
+    match mkdirat(place.dir(), place.name(), Mode::from_raw_mode(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) if is_directory(place, follow) => Ok(false),
+        Err(Errno::EXIST) => {
+            let why = "something that is not a directory is in the way";
+            Err(Error::refused(path, Errno::NOTDIR, why))
+        }
+        Err(errno) => Err(Error::call("making the directory", path, errno)),
+    }
+}
+
+fn is_directory(place: &Place<'_>, follow: AtFlags) -> bool {
+    statx(
+        place.dir(),
+        place.name(),
+        follow | AtFlags::NO_AUTOMOUNT,
+        StatxFlags::TYPE,
+    )
+    .is_ok_and(|there| FileType::from_raw_mode(there.stx_mode.into()).is_dir())
+}
+
+/// Makes a directory with its missing parents, which may include the root itself. What was made
+/// is removed again when the rest cannot be.
+fn make_all(root: &BStr, path: &BStr) -> Result<Vec<BString>, Error> {
+    let mut made: Vec<BString> = Vec::new();
+    let slashes = path
+        .iter()
+        .enumerate()
+        .skip(1)
+        .filter(|(_, byte)| **byte == b'/');
+    for at in slashes.map(|(at, _)| at).chain([path.len()]) {
+        let part = path[..at].as_bstr();
+        let result = if part.len() <= root.len() {
+            make_at(&Place::trusted(part), AtFlags::empty(), part)
+        } else {
+            make_one(root, part)
+        };
+        match result {
+            Ok(true) => made.push(part.to_owned()),
+            Ok(false) => {}
+            Err(error) => {
+                for path in made.iter().rev() {
+                    let _ = unlinkat(CWD, path.as_slice(), AtFlags::REMOVEDIR);
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(made)
+}

@@ -1,0 +1,46 @@
+//! Every bound of this crate, with its reason.
+
+use std::time::Duration;
+
+/// Time for all steps of one [`perform`](crate::perform) unless the caller says otherwise: the
+/// access's own deadline.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a killed helper may take to die before it is given up: a process in an uninterruptible
+/// wait for a server does not die at all, and the worker is needed.
+pub const KILL_GRACE: Duration = Duration::from_millis(500);
+
+/// Bytes of a helper's output that are kept, the last ones: the reason stands at the end, and a
+/// helper that floods its output must not fill memory.
+pub const OUTPUT_KEPT: usize = 4096;
+
+/// Processes of a helper's family tree that are looked for when it is killed: far above any mount
+/// helper, and an end for one that forks without end.
+pub const FAMILY: usize = 4096;
+
+/// Helpers that were given up and are still to be reaped; above it the oldest is forgotten (it
+/// stays a zombie until the daemon ends).
+pub const ABANDONED: usize = 256;
+
+/// Messages read from the log of a file system context: the kernel keeps eight.
+pub const CONTEXT_MESSAGES: usize = 8;
+
+/// Bytes of one such message; the kernel's are far shorter.
+pub const CONTEXT_MESSAGE: usize = 1024;
+
+/// Longest key or value that fsconfig(2) takes (`strndup_user(…, 256)` in fs/fsopen.c, with its
+/// NUL); longer ones go by mount(2).
+pub const PARAMETER: usize = 255;
+
+/// Holders that are listed: whoever asks wants names, not a census.
+pub const HOLDERS: usize = 256;
+
+/// Descriptors looked at in one process.
+pub const DESCRIPTORS: usize = 65_536;
+
+/// Other mount namespaces whose mount table is read while looking for holders: each may have
+/// thousands of mounts.
+pub const NAMESPACES: usize = 64;
+
+/// Bytes read of one file below /proc.
+pub const PROC_FILE: usize = 64 << 20;

@@ -1,0 +1,410 @@
+//! Doing steps in order, and taking them back when a required one fails.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bstr::{BStr, BString, ByteSlice};
+use piton_map::options::Propagation;
+use piton_plan::step::{Attempt, Planned, Step, TriggerSpec};
+
+use crate::error::Error;
+use crate::hands::System;
+use crate::limits;
+
+/// How a [`perform`] ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Steps in effect at the end: done and not taken back.
+    pub done: Vec<Done>,
+    /// The required step that failed, if one did; what could be was then taken back.
+    pub failed: Option<Failure>,
+    /// Steps that were not required and failed.
+    pub tolerated: Vec<Failure>,
+    /// A required step failed and all that had been done is taken back: nothing is left behind.
+    pub undone: bool,
+    /// What could not be taken back, by the index of the step it belongs to; `done` still has it.
+    pub not_undone: Vec<Failure>,
+}
+
+/// A step that is in effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Its index in the list.
+    pub index: usize,
+    /// Which attempt of a mount worked; 0 for other steps.
+    pub attempt: usize,
+    /// Whether mount(8) or another program did it, which then also unmounts it.
+    pub helper: bool,
+    /// Directories or links that did not exist before, parents first: the ones that may be
+    /// removed again.
+    pub created: Vec<BString>,
+}
+
+/// A step that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its index in the list.
+    pub index: usize,
+    /// What the system said, as errno(3) numbers it.
+    pub errno: i32,
+    /// The same in words, with the kernel's or the helper's text.
+    pub text: String,
+}
+
+impl Failure {
+    /// A failure for implementers of [`Triggers`]; the index is filled in by [`perform`].
+    pub fn new(errno: i32, text: impl Into<String>) -> Self {
+        Self {
+            index: 0,
+            errno,
+            text: text.into(),
+        }
+    }
+
+    fn of(index: usize, error: &Error) -> Self {
+        Self {
+            index,
+            errno: error.errno().raw_os_error(),
+            text: error.to_string(),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let errno = rustix::io::Errno::from_raw_os_error(failure.errno);
+        Self::Trigger {
+            errno,
+            words: failure.text,
+        }
+    }
+}
+
+/// What only the front end can do: triggers are its own, and so are directories in them.
+pub trait Triggers {
+    /// Puts a trigger in place.
+    ///
+    /// # Errors
+    /// It could not be; nothing of it is left.
+    fn install(&self, spec: &TriggerSpec) -> Result<(), Failure>;
+
+    /// Takes a trigger away.
+    ///
+    /// # Errors
+    /// It is still in place.
+    fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure>;
+
+    /// Makes the directory of a key in one of its triggers. `None`: the path is not in a trigger
+    /// and is made in the ordinary way. `Some(Ok(false))`: it was there already.
+    fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {
+        let _ = path;
+        None
+    }
+
+    /// Removes such a directory if it is empty. `None` as in [`Triggers::make_directory`].
+    fn remove_directory(&self, path: &BStr) -> Option<Result<(), Failure>> {
+        let _ = path;
+        None
+    }
+}
+
+/// The administrator's own mount program, used for every mount in place of the kernel's API.
+///
+/// It is run as `PROG -t TYPE [-o OPTS] WHAT WHERE`, for binds `PROG --bind [-o OPTS] WHAT WHERE`
+/// (or `--rbind`); an empty type is given as `-t ''`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Mounts.
+    pub mount: PathBuf,
+    /// Unmounts, run as `PROG WHERE`; without it the kernel is asked.
+    pub umount: Option<PathBuf>,
+}
+
+impl Program {
+    /// The program, and the one called `umount` in the same directory if there is one.
+    pub fn beside(mount: impl Into<PathBuf>) -> Self {
+        let mount = mount.into();
+        let umount = mount.with_file_name("umount");
+        let umount = umount.is_file().then_some(umount);
+        Self { mount, umount }
+    }
+}
+
+/// How steps are done on this machine. One value for a daemon's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Goes in place of every mount and unmount of ours.
+    pub program: Option<Program>,
+    /// Time for all steps of one call together. Helpers are killed at its end.
+    pub deadline: Duration,
+    /// mount(8).
+    pub mount: PathBuf,
+    /// umount(8).
+    pub umount: PathBuf,
+    /// A command that walks to a path (appended as its last argument, ending in `/.`) in a process
+    /// group of its own, so that automounts on the way are triggered.
+    pub walker: Vec<OsString>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            program: None,
+            deadline: limits::DEADLINE,
+            mount: system_program("mount"),
+            umount: system_program("umount"),
+            walker: vec![system_program("ls").into(), "-d".into(), "--".into()],
+        }
+    }
+}
+
+/// Where the system keeps a program; looked up once, since a helper started by absolute path is
+/// spawned without a copy of our memory.
+fn system_program(name: &str) -> PathBuf {
+    let places = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(|dir| Path::new(dir).join(name));
+    let [first, ..] = &places;
+    places
+        .iter()
+        .find(|path| path.is_file())
+        .unwrap_or(first)
+        .clone()
+}
+
+/// Does `steps` in order. A required step that fails ends it, and what was done is taken back in
+/// reverse order; the failure of any other step is noted and the rest goes on.
+///
+/// Symbolic links are followed down to the directory that holds the first step's path. A lazily
+/// mounted offset has directories of a server above it: see [`perform_below`].
+pub fn perform(steps: &[Planned], triggers: &dyn Triggers, settings: &Settings) -> Outcome {
+    perform_below(presumed_root(steps), steps, triggers, settings)
+}
+
+/// [`perform`] for an entry whose root is known: the mount point of the indirect map, or the direct
+/// key. Paths outside of it are refused, and below it no symbolic link is followed.
+pub fn perform_below(
+    root: &BStr,
+    steps: &[Planned],
+    triggers: &dyn Triggers,
+    settings: &Settings,
+) -> Outcome {
+    let until = Instant::now() + settings.deadline;
+    carry_out(
+        steps,
+        triggers,
+        &System {
+            root,
+            settings,
+            until,
+        },
+    )
+}
+
+/// The directory that holds the shallowest path of the steps.
+fn presumed_root(steps: &[Planned]) -> &BStr {
+    let shallowest = steps
+        .iter()
+        .map(|planned| path_of(&planned.step))
+        .min_by_key(|p| p.len());
+    let path = shallowest.unwrap_or(BStr::new("/"));
+    match path.rfind_byte(b'/') {
+        None | Some(0) => BStr::new("/"),
+        Some(slash) => path[..slash].as_bstr(),
+    }
+}
+
+fn path_of(step: &Step) -> &BStr {
+    match step {
+        Step::MakeDirectory { path }
+        | Step::Symlink { path, .. }
+        | Step::RemoveDirectory { path }
+        | Step::RemoveSymlink { path } => path.as_bstr(),
+        Step::Mount { target, .. } | Step::Unmount { target, .. } => target.as_bstr(),
+        Step::Install(spec) | Step::Remove(spec) => spec.path.as_bstr(),
+    }
+}
+
+/// The operations that steps are made of; tests put a recorder in the system's place.
+pub(crate) trait Hands {
+    /// Makes a directory and its missing parents; returns those it made, parents first.
+    fn make_directory(&self, path: &BStr) -> Result<Vec<BString>, Error>;
+    /// Removes a directory if it is there and empty.
+    fn remove_directory(&self, path: &BStr) -> Result<(), Error>;
+    /// Mounts by one attempt. `left` is how many attempts may still follow, this one included.
+    fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error>;
+    /// Unmounts.
+    fn unmount(&self, target: &BStr, helper: bool) -> Result<(), Error>;
+    /// Makes a symbolic link; false when it was there already.
+    fn symlink(&self, path: &BStr, to: &BStr) -> Result<bool, Error>;
+    /// Removes a symbolic link.
+    fn remove_symlink(&self, path: &BStr) -> Result<(), Error>;
+}
+
+/// One attempt at one mount.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MountJob<'a> {
+    /// Where.
+    pub(crate) target: &'a BStr,
+    /// What.
+    pub(crate) attempt: &'a Attempt,
+    /// Its propagation.
+    pub(crate) propagation: Propagation,
+    /// How many attempts there are for the time that is left, this one included.
+    pub(crate) attempts_left: u32,
+}
+
+pub(crate) fn carry_out(steps: &[Planned], triggers: &dyn Triggers, hands: &dyn Hands) -> Outcome {
+    let mut outcome = Outcome::default();
+    for (index, planned) in steps.iter().enumerate() {
+        match carry_out_one(&planned.step, triggers, hands) {
+            Ok(done) => outcome.done.push(Done { index, ..done }),
+            Err(error) if planned.required => {
+                outcome.failed = Some(Failure::of(index, &error));
+                take_back(&mut outcome, steps, triggers, hands);
+                break;
+            }
+            Err(error) => outcome.tolerated.push(Failure::of(index, &error)),
+        }
+    }
+    outcome
+}
+
+fn carry_out_one(step: &Step, triggers: &dyn Triggers, hands: &dyn Hands) -> Result<Done, Error> {
+    let mut done = Done {
+        index: 0,
+        attempt: 0,
+        helper: false,
+        created: Vec::new(),
+    };
+    match step {
+        Step::MakeDirectory { path } => {
+            done.created = match triggers.make_directory(path.as_bstr()) {
+                Some(made) => {
+                    if made? {
+                        vec![path.clone()]
+                    } else {
+                        Vec::new()
+                    }
+                }
+                None => hands.make_directory(path.as_bstr())?,
+            };
+        }
+        Step::Mount {
+            target,
+            attempts,
+            propagation,
+        } => {
+            let (attempt, helper) = mount_first(target.as_bstr(), attempts, *propagation, hands)?;
+            done.attempt = attempt;
+            done.helper = helper;
+        }
+        Step::Symlink { path, to } => {
+            if hands.symlink(path.as_bstr(), to.as_bstr())? {
+                done.created.push(path.clone());
+            }
+        }
+        Step::Install(spec) => triggers.install(spec)?,
+        Step::Unmount { target, helper } => {
+            hands.unmount(target.as_bstr(), *helper)?;
+            done.helper = *helper;
+        }
+        Step::Remove(spec) => triggers.remove(spec)?,
+        Step::RemoveDirectory { path } => remove_directory(path.as_bstr(), triggers, hands)?,
+        Step::RemoveSymlink { path } => hands.remove_symlink(path.as_bstr())?,
+    }
+    Ok(done)
+}
+
+fn remove_directory(path: &BStr, triggers: &dyn Triggers, hands: &dyn Hands) -> Result<(), Error> {
+    match triggers.remove_directory(path) {
+        Some(removed) => Ok(removed?),
+        None => hands.remove_directory(path),
+    }
+}
+
+/// Tries attempts until one works; its index, and whether a helper did it.
+fn mount_first(
+    target: &BStr,
+    attempts: &[Attempt],
+    propagation: Propagation,
+    hands: &dyn Hands,
+) -> Result<(usize, bool), Error> {
+    let mut worst: Option<Error> = None;
+    for (index, attempt) in attempts.iter().enumerate() {
+        let attempts_left = u32::try_from(attempts.len() - index).unwrap_or(u32::MAX);
+        match hands.mount(&MountJob {
+            target,
+            attempt,
+            propagation,
+            attempts_left,
+        }) {
+            Ok(helper) => return Ok((index, helper)),
+            Err(error) => worst = Some(more_telling(worst, error)),
+        }
+    }
+    Err(worst.unwrap_or_else(|| {
+        let errno = rustix::io::Errno::INVAL;
+        Error::refused(target, errno, "nothing to mount: the plan names no attempt")
+    }))
+}
+
+/// The error that says more of two: a server that answered says more than one that did not, and
+/// among equals the first, since attempts come best first.
+fn more_telling(before: Option<Error>, error: Error) -> Error {
+    match before {
+        Some(before) if telling(&before) >= telling(&error) => before,
+        _ => error,
+    }
+}
+
+fn telling(error: &Error) -> u8 {
+    use rustix::io::Errno as E;
+    match error.errno() {
+        E::ACCESS | E::PERM => 5,
+        E::IO => 2,
+        E::CONNREFUSED => 3,
+        E::HOSTDOWN | E::HOSTUNREACH | E::NETUNREACH | E::NETDOWN => 1,
+        E::TIMEDOUT => 0,
+        _ => 4,
+    }
+}
+
+/// Undoes what was done, last first. What could not be undone stays in `done`.
+fn take_back(outcome: &mut Outcome, steps: &[Planned], triggers: &dyn Triggers, hands: &dyn Hands) {
+    let mut left = Vec::new();
+    while let Some(done) = outcome.done.pop() {
+        match take_back_one(&steps[done.index].step, &done, triggers, hands) {
+            Ok(true) => {}
+            Ok(false) => left.push(done),
+            Err(error) => {
+                outcome.not_undone.push(Failure::of(done.index, &error));
+                left.push(done);
+            }
+        }
+    }
+    left.reverse();
+    outcome.undone = left.is_empty();
+    outcome.done = left;
+}
+
+/// True when nothing of the step is left; false when it is of a kind that cannot be undone.
+fn take_back_one(
+    step: &Step,
+    done: &Done,
+    triggers: &dyn Triggers,
+    hands: &dyn Hands,
+) -> Result<bool, Error> {
+    match step {
+        Step::MakeDirectory { .. } => {
+            for path in done.created.iter().rev() {
+                remove_directory(path.as_bstr(), triggers, hands)?;
+            }
+            Ok(true)
+        }
+        Step::Symlink { .. } if done.created.is_empty() => Ok(true),
+        _ => match step.undo(done.helper) {
+            None => Ok(false),
+            Some(undo) => carry_out_one(&undo, triggers, hands).map(|_| true),
+        },
+    }
+}

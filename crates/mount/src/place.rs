@@ -1,0 +1,207 @@
+//! Finding a mount point without being led astray.
+//!
+//! What lies below a key's own mount belongs to a server. One that plants `x -> /etc` must not get
+//! an offset mounted over /etc. So a path has two parts: down to its *root* (the trigger of the
+//! entry, or the directory it is in) the administrator's symbolic links are followed; below it no
+//! link is followed, in no component.
+
+use std::borrow::Cow;
+
+use bstr::{BStr, ByteSlice};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+
+use crate::error::Error;
+
+/// A directory entry that system calls can be pointed at.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    /// The directory it is in, unless `name` is an absolute path.
+    dir: Option<OwnedFd>,
+    /// One component, or an absolute path whose last component is not to be followed.
+    name: &'a [u8],
+}
+
+impl<'a> Place<'a> {
+    /// Finds the directory that holds `path`.
+    ///
+    /// # Errors
+    /// `path` is not absolute, climbs, leaves `root`, or has a symbolic link below it.
+    pub(crate) fn find(root: &BStr, path: &'a BStr) -> Result<Self, Error> {
+        let below = below(root, path)?;
+        let Some(slash) = below.rfind_byte(b'/') else {
+            return Ok(Self {
+                dir: None,
+                name: path,
+            });
+        };
+        let base = open_root(root)?;
+        let dir = open_beneath(base.as_fd(), &below[..slash]).map_err(|e| told(e, root, path))?;
+        Ok(Self {
+            dir: Some(dir),
+            name: &below[slash + 1..],
+        })
+    }
+
+    /// A path that the administrator wrote, at or above a root: links in it are followed.
+    pub(crate) fn trusted(path: &'a BStr) -> Self {
+        Self {
+            dir: None,
+            name: path,
+        }
+    }
+
+    /// The directory that [`Place::name`] is relative to.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_ref().map_or(CWD, AsFd::as_fd)
+    }
+
+    /// The entry's name in [`Place::dir`].
+    pub(crate) fn name(&self) -> &'a [u8] {
+        self.name
+    }
+
+    /// A path for calls that take no directory descriptor. The last component is still not to be
+    /// followed.
+    pub(crate) fn path(&self) -> Cow<'a, [u8]> {
+        match &self.dir {
+            None => Cow::Borrowed(self.name),
+            Some(dir) => {
+                use std::os::fd::AsRawFd;
+                let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+                path.extend_from_slice(self.name);
+                Cow::Owned(path)
+            }
+        }
+    }
+}
+
+/// The part of `path` below `root`; empty when they are the same.
+fn below<'a>(root: &BStr, path: &'a BStr) -> Result<&'a [u8], Error> {
+    check(path)?;
+    let root = root.strip_suffix(b"/").unwrap_or(root);
+    match path.strip_prefix(root) {
+        Some([]) => Ok(&[]),
+        Some([b'/', rest @ ..]) => Ok(rest),
+        _ => {
+            let why = format!("lies outside of {}", BStr::new(root));
+            Err(Error::refused(path, Errno::INVAL, why))
+        }
+    }
+}
+
+/// Refuses paths that the planner would not have made.
+fn check(path: &BStr) -> Result<(), Error> {
+    let Some(rest) = path.strip_prefix(b"/") else {
+        return Err(Error::refused(path, Errno::INVAL, "not an absolute path"));
+    };
+    if path.contains(&0) {
+        return Err(Error::refused(
+            path,
+            Errno::INVAL,
+            "a path cannot contain NUL",
+        ));
+    }
+    if rest
+        .split_str("/")
+        .any(|name| matches!(name, b"" | b"." | b".."))
+    {
+        let why = "not a normal path: it has an empty, `.` or `..` component";
+        return Err(Error::refused(path, Errno::INVAL, why));
+    }
+    Ok(())
+}
+
+fn open_root(root: &BStr) -> Result<OwnedFd, Error> {
+    let root = if root.is_empty() {
+        BStr::new("/")
+    } else {
+        root
+    };
+    openat(CWD, root.as_bytes(), DIRECTORY, Mode::empty())
+        .map_err(|errno| Error::call("opening", root, errno))
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// How often a walk is begun again when something was renamed under it.
+const WALKS: usize = 16;
+
+/// Opens a directory below `base` without following any symbolic link.
+pub(crate) fn open_beneath(base: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH;
+    let mut last = Errno::AGAIN;
+    for _ in 0..WALKS {
+        match openat2(base, path, DIRECTORY, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => last = Errno::AGAIN,
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+fn told(errno: Errno, root: &BStr, path: &BStr) -> Error {
+    if errno == Errno::LOOP {
+        let why = format!("a symbolic link is in the way below {root}, where none is followed");
+        return Error::refused(path, Errno::ACCESS, why);
+    }
+    Error::call("finding the directory of", path, errno)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(root: &str, path: &str) -> Result<(), Error> {
+        Place::find(root.into(), path.into()).map(|_| ())
+    }
+
+    #[test]
+    fn paths_that_climb_or_leave_the_root_are_refused() {
+        for (root, path) in [
+            ("/a", "/a/../etc"),
+            ("/a", "/ab"),
+            ("/a", "/b/c"),
+            ("/a", "a/b"),
+            ("/a", "/a//b"),
+            ("/a", "/a/./b"),
+            ("/a", "/a/b/"),
+            ("/a", "/a/b\0c"),
+            ("/a", ""),
+            ("/a", "/"),
+        ] {
+            let error = find(root, path).unwrap_err();
+            assert_eq!(error.errno(), Errno::INVAL, "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_component_below_the_root_costs_no_system_call() {
+        let place = Place::find("/nowhere".into(), "/nowhere/x".into()).unwrap();
+        assert_eq!(place.name(), b"/nowhere/x");
+        assert_eq!(&*place.path(), b"/nowhere/x");
+        assert!(find("/nowhere", "/nowhere").is_ok());
+        assert!(find("/", "/x").is_ok());
+        assert!(find("", "/x").is_ok());
+    }
+
+    #[test]
+    fn a_symbolic_link_below_the_root_is_refused_and_above_it_followed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let base = scratch.path();
+        std::fs::create_dir_all(base.join("real/in/deep")).unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        std::os::unix::fs::symlink("/etc", base.join("real/evil")).unwrap();
+        let text = |tail: &str| format!("{}/{tail}", base.display());
+
+        assert!(find(&text("link"), &text("link/in/deep")).is_ok());
+        let error = find(&text("real"), &text("real/evil/x11/y")).unwrap_err();
+        assert_eq!(error.errno(), Errno::ACCESS, "{error}");
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        assert_eq!(
+            find(&text("real"), &text("real/no/x")).unwrap_err().errno(),
+            Errno::NOENT
+        );
+    }
+}
