@@ -9,10 +9,15 @@
 
 extern crate alloc;
 
-pub mod dialect;
 pub mod diagnostic;
+pub mod dialect;
 pub mod expand;
+pub mod index;
+pub mod key;
+pub mod lines;
 pub mod lookup;
 pub mod options;
 pub mod requester;
+pub mod spec;
+mod table;
 pub mod text;

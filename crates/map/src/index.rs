@@ -1,0 +1,332 @@
+//! Finding the line of a key in the text of one map.
+//!
+//! [`MapIndex`] keeps the text and, for each key, only the offset at which it is written; a
+//! look-up hashes the key, compares it with the text and cuts the line out. Nothing is parsed
+//! beyond the key until somebody asks for it.
+//!
+//! Maps include others (`+name`), which are texts of their own. The index does not follow them:
+//! [`MapIndex::search`] hands them out in reading order, and the caller, who can read files,
+//! looks there before it goes on.
+
+mod build;
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use bstr::{BStr, BString, ByteSlice};
+
+use self::build::{Builder, Findings};
+use crate::diagnostic::Diagnostic;
+use crate::dialect::{Dialect, WildcardRule};
+use crate::key::{self, MapKind, Unterminated};
+use crate::lines::{LineKind, Lines, LogicalLine, is_blank};
+use crate::lookup::{Found, MapSpec, Matched};
+use crate::table::{KeyTable, LineNumbers};
+use crate::text::{Fragment, Origin, Span};
+
+pub use self::build::DIAGNOSTICS_LIMIT;
+
+/// The keys of one map's text.
+#[derive(Clone, Debug)]
+pub struct MapIndex {
+    text: Fragment,
+    kind: MapKind,
+    wildcard_rule: WildcardRule,
+    /// Where keys are written; the first of equal keys only.
+    keys: KeyTable,
+    /// Offset of the first `*`.
+    wildcard: Option<u32>,
+    /// Include lines, in reading order.
+    includes: Vec<Include>,
+    numbers: LineNumbers,
+}
+
+/// An include line: look in another map, then go on after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Include {
+    /// Which map.
+    pub map: MapSpec,
+    /// Where the line stands in the text, for order.
+    offset: u32,
+}
+
+/// What a search comes to next. See [`MapIndex::search`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<'m> {
+    /// Look for the key in this map; go on with the search if it is not there.
+    Include(&'m Include),
+    /// The key is found; the search is over.
+    Found(Found),
+}
+
+/// A search for one key through a map in reading order: an iterator of [`Step`]s. When it ends
+/// without [`Step::Found`] the map does not have the key.
+#[derive(Clone, Debug)]
+pub struct Search<'m> {
+    index: &'m MapIndex,
+    includes: core::slice::Iter<'m, Include>,
+    /// The line of this map to hand out after the includes.
+    own: Option<(u32, Matched)>,
+}
+
+impl MapIndex {
+    /// Reads `text` as a map that is used as `kind`.
+    ///
+    /// One pass over the text; what is kept is the text, about a dozen bytes per key at most,
+    /// and 1/1000 of the text for line numbers.
+    pub fn new(text: Fragment, kind: MapKind, dialect: &Dialect) -> (Self, Vec<Diagnostic>) {
+        let numbers = LineNumbers::new(&text.text);
+        let mut builder = Builder {
+            text: &text,
+            kind,
+            numbers: &numbers,
+            keys: KeyTable::with_room_for(numbers.lines()),
+            wildcard: None,
+            includes: Vec::new(),
+            found: Findings::default(),
+            below_wildcard: None,
+        };
+        builder.read();
+        let diagnostics = builder.diagnostics(dialect);
+        let Builder {
+            keys,
+            wildcard,
+            includes,
+            ..
+        } = builder;
+        let wildcard_rule = dialect.wildcard;
+        (
+            Self {
+                text,
+                kind,
+                wildcard_rule,
+                keys,
+                wildcard,
+                includes,
+                numbers,
+            },
+            diagnostics,
+        )
+    }
+
+    /// The text, as it was given.
+    pub fn text(&self) -> &Fragment {
+        &self.text
+    }
+
+    /// Whether keys are names or paths.
+    pub fn kind(&self) -> MapKind {
+        self.kind
+    }
+
+    /// The number of different keys, without `*`.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Returns true if and only if the map has neither a key nor `*` nor an include.
+    pub fn is_empty(&self) -> bool {
+        self.keys.len() == 0 && self.wildcard.is_none() && self.includes.is_empty()
+    }
+
+    /// Returns true if and only if the map has a `*` of its own.
+    pub fn has_wildcard(&self) -> bool {
+        self.wildcard.is_some()
+    }
+
+    /// The include lines, in reading order.
+    pub fn includes(&self) -> &[Include] {
+        &self.includes
+    }
+
+    /// Searches for `key` in reading order, as the dialect has it: an include counts where it
+    /// stands; an exact key hides the includes after it; `*` comes after all includes
+    /// ([`WildcardRule::AfterExact`]) or ends the search where it stands
+    /// ([`WildcardRule::EndsScan`]).
+    ///
+    /// A key of a direct map must be normalised ([`key::normalize_path`]).
+    pub fn search(&self, key: &BStr) -> Search<'_> {
+        let exact = self.find(key);
+        let own = match (exact, self.wildcard, self.wildcard_rule) {
+            (Some(exact), Some(star), WildcardRule::EndsScan) if star < exact => {
+                Some((star, Matched::Wildcard))
+            }
+            (Some(exact), _, _) => Some((exact, Matched::Exact)),
+            (None, Some(star), _) => Some((star, Matched::Wildcard)),
+            (None, None, _) => None,
+        };
+        let bound = match (own, self.wildcard_rule) {
+            (Some((_, Matched::Wildcard)), WildcardRule::AfterExact) | (None, _) => u32::MAX,
+            (Some((offset, _)), _) => offset,
+        };
+        let before = self
+            .includes
+            .partition_point(|include| include.offset < bound);
+        Search {
+            index: self,
+            includes: self.includes[..before].iter(),
+            own,
+        }
+    }
+
+    /// The keys in reading order, each once, without `*`, quotes and escapes resolved.
+    pub fn keys(&self) -> Keys<'_> {
+        Keys {
+            index: self,
+            lines: Lines::new(&self.text.text),
+            next_include: 0,
+        }
+    }
+
+    /// Where the key was written, if the map has it.
+    pub fn origin(&self, key: &BStr) -> Option<Origin> {
+        self.find(key).map(|offset| self.origin_at(offset))
+    }
+
+    /// The offset at which `key` is written first.
+    fn find(&self, key: &BStr) -> Option<u32> {
+        self.keys.find(key, |offset| {
+            written_at(&self.text.text, self.kind, offset, key)
+        })
+    }
+
+    /// File, line and column of the byte at `offset`.
+    fn origin_at(&self, offset: u32) -> Origin {
+        let (line, fragment) = self.line_at(offset);
+        let at = (offset - line.whole.start) as usize;
+        fragment.origin(Span::new(at, at))
+    }
+
+    /// The logical line in which the byte at `offset` (a key's first) stands, and its text.
+    fn line_at(&self, offset: u32) -> (LogicalLine, Fragment) {
+        let line = line_of(&self.text.text, offset);
+        let first = self.text.first_line + self.numbers.before(&self.text.text, line.whole.start);
+        (line, line.fragment(&self.text, first))
+    }
+
+    /// Cuts out the line whose key is written at `offset`.
+    fn found(&self, offset: u32, matched: Matched) -> Found {
+        let (line, fragment) = self.line_at(offset);
+        let (key, value) = split(&self.text.text, &line).unwrap_or_default();
+        let map = self.text.name.clone();
+        let (key, value) = (line.relative(key), line.relative(value));
+        Found {
+            fragment,
+            key,
+            value,
+            matched,
+            map,
+            via: Vec::new(),
+        }
+    }
+}
+
+impl<'m> Iterator for Search<'m> {
+    type Item = Step<'m>;
+
+    fn next(&mut self) -> Option<Step<'m>> {
+        if let Some(include) = self.includes.next() {
+            return Some(Step::Include(include));
+        }
+        self.own
+            .take()
+            .map(|(offset, matched)| Step::Found(self.index.found(offset, matched)))
+    }
+}
+
+/// One thing a listing of a map comes to, in reading order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed<'m> {
+    /// A key of this map.
+    Key(BString),
+    /// The keys of another map belong here.
+    Include(&'m Include),
+}
+
+/// The keys and includes of a map in reading order. See [`MapIndex::keys`].
+#[derive(Clone, Debug)]
+pub struct Keys<'m> {
+    index: &'m MapIndex,
+    lines: Lines<'m>,
+    next_include: usize,
+}
+
+impl<'m> Iterator for Keys<'m> {
+    type Item = Listed<'m>;
+
+    fn next(&mut self) -> Option<Listed<'m>> {
+        loop {
+            let line = self.lines.next()?;
+            if line.kind != LineKind::Text {
+                continue;
+            }
+            let start = line.content.start;
+            let include = self.index.includes.get(self.next_include);
+            if let Some(include) = include.filter(|include| include.offset == start) {
+                self.next_include += 1;
+                return Some(Listed::Include(include));
+            }
+            let text = &self.index.text;
+            let Ok((key, _)) = split(&text.text, &line) else {
+                continue;
+            };
+            let key = key_of(self.index.kind, text.slice(key));
+            if self.index.find(&key) == Some(start) {
+                return Some(Listed::Key(key.into_owned()));
+            }
+        }
+    }
+}
+
+/// The spans of key and value of a logical line, in the offsets of `text`. The value begins
+/// after blanks and continuations.
+fn split(text: &[u8], line: &LogicalLine) -> Result<(Span, Span), Unterminated> {
+    let (start, end) = (line.content.start as usize, line.content.end as usize);
+    let content = &text[start..end];
+    let key = key::written_len(content)?;
+    let mut at = key;
+    while at < content.len() {
+        match content[at] {
+            blank if is_blank(blank) || blank == b'\n' => at += 1,
+            b'\\' if key::is_line_break(&content[at + 1..]) => at += 1,
+            _ => break,
+        }
+    }
+    Ok((Span::new(start, start + key), Span::new(start + at, end)))
+}
+
+/// The key that `written` stands for in a map of this kind.
+fn key_of(kind: MapKind, written: &[u8]) -> Cow<'_, BStr> {
+    match (kind, key::unquote(written)) {
+        (MapKind::Indirect, name) => name,
+        (MapKind::Direct, Cow::Borrowed(path)) => key::normalize_path(path),
+        (MapKind::Direct, Cow::Owned(path)) => Cow::Owned(key::normalize_path(&path).into_owned()),
+    }
+}
+
+/// Returns true if and only if the key written at `offset` of `text` is `key`.
+fn written_at(text: &[u8], kind: MapKind, offset: u32, key: &BStr) -> bool {
+    let rest = &text[offset as usize..];
+    // Nearly all keys are written plainly: compare before reading the line for quotes.
+    if let Some(after) = rest.strip_prefix(key.as_bytes()) {
+        let plain = key.find_byteset(b"\"\\").is_none();
+        if plain && after.first().is_some_and(|byte| is_blank(*byte)) {
+            return true;
+        }
+    }
+    let line = &rest[..rest.find_byte(b'\n').unwrap_or(rest.len())];
+    key::written_len(line).is_ok_and(|length| key_of(kind, &line[..length]) == key)
+}
+
+/// The logical line in which the byte at `offset` (not of a continuation) stands.
+fn line_of(text: &[u8], offset: u32) -> LogicalLine {
+    let start = text[..offset as usize]
+        .rfind_byte(b'\n')
+        .map_or(0, |at| at + 1);
+    Lines::starting_at(text, start)
+        .next()
+        .unwrap_or(LogicalLine::empty(start))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+//! Reading a map's text into an index, with everything there is to say about it.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bstr::{BStr, ByteSlice};
+
+use super::{Include, key_of, line_of, split, written_at};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::dialect::{Dialect, WildcardRule};
+use crate::key::{self, MapKind, Unterminated};
+use crate::lines::{LineKind, Lines, LogicalLine};
+use crate::spec;
+use crate::table::{KeyTable, LineNumbers};
+use crate::text::{Fragment, Span};
+
+/// Most diagnostics kept for one map: a map with more is no map, and each costs memory. One
+/// more is added that counts the rest.
+pub const DIAGNOSTICS_LIMIT: usize = 100;
+
+/// Diagnostics, bounded.
+#[derive(Default)]
+pub(super) struct Findings {
+    kept: Vec<Diagnostic>,
+    more: usize,
+}
+
+impl Findings {
+    /// Keeps what `make` says, or only counts it when there is too much already.
+    fn push(&mut self, make: impl FnOnce() -> Diagnostic) {
+        if self.kept.len() < DIAGNOSTICS_LIMIT {
+            self.kept.push(make());
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// An index while its text is being read.
+pub(super) struct Builder<'t> {
+    pub(super) text: &'t Fragment,
+    pub(super) kind: MapKind,
+    pub(super) numbers: &'t LineNumbers,
+    pub(super) keys: KeyTable,
+    pub(super) wildcard: Option<u32>,
+    pub(super) includes: Vec<Include>,
+    pub(super) found: Findings,
+    /// The first key that stands below `*`, and how many do.
+    pub(super) below_wildcard: Option<(u32, usize)>,
+}
+
+impl<'t> Builder<'t> {
+    /// Reads all lines.
+    pub(super) fn read(&mut self) {
+        let mut carriage_return = false;
+        for line in Lines::new(&self.text.text) {
+            if line.is_odd() {
+                self.odd(&line, &mut carriage_return);
+            }
+            match line.kind {
+                LineKind::Text if self.text.text[line.content.start as usize] == b'+' => {
+                    self.include(&line);
+                }
+                LineKind::Text => self.entry(&line),
+                LineKind::Blank | LineKind::Comment => {}
+            }
+        }
+    }
+
+    /// Everything there is to say about the text.
+    pub(super) fn diagnostics(&mut self, dialect: &Dialect) -> Vec<Diagnostic> {
+        if dialect.wildcard == WildcardRule::EndsScan {
+            self.dead_entries();
+        }
+        let mut kept = core::mem::take(&mut self.found.kept);
+        if self.found.more > 0 {
+            let message = format!(
+                "{} more findings in this map are not shown",
+                self.found.more
+            );
+            let none = Fragment {
+                text: Default::default(),
+                ..self.head()
+            };
+            kept.push(Diagnostic::new(
+                Severity::Note,
+                "more-findings",
+                message,
+                &none,
+                Span::new(0, 0),
+            ));
+        }
+        kept
+    }
+
+    /// The first line of the text.
+    fn head(&self) -> Fragment {
+        self.fragment(&line_of(&self.text.text, 0))
+    }
+
+    /// The text of a line, with its number.
+    fn fragment(&self, line: &LogicalLine) -> Fragment {
+        let before = self.numbers.before(&self.text.text, line.whole.start);
+        line.fragment(self.text, self.text.first_line + before)
+    }
+
+    /// Reports what is odd about a line; CR LF only once in a text.
+    fn odd(&mut self, line: &LogicalLine, carriage_return: &mut bool) {
+        let mut said = Vec::new();
+        line.diagnose(&self.fragment(line), &mut said);
+        for one in said {
+            if one.code == "carriage-return" && core::mem::replace(carriage_return, true) {
+                continue;
+            }
+            self.found.push(|| one);
+        }
+    }
+
+    /// Reports `message` at `span` (in offsets of the text) of `line`.
+    fn report(
+        &mut self,
+        (severity, code): (Severity, &'static str),
+        (line, span): (&LogicalLine, Span),
+        message: impl FnOnce() -> String,
+        help: &str,
+    ) {
+        let fragment = self.fragment(line);
+        let span = line.relative(span);
+        self.found
+            .push(|| Diagnostic::new(severity, code, message(), &fragment, span).help(help));
+    }
+
+    /// Reads a line that is neither blank nor comment nor include.
+    fn entry(&mut self, line: &LogicalLine) {
+        let (key, value) = match split(&self.text.text, line) {
+            Ok(spans) => spans,
+            Err(Unterminated(at)) => return self.unterminated(line, at),
+        };
+        let written = self.text.slice(key);
+        let name = key_of(self.kind, written);
+        if value.start == value.end || self.text.text[value.start as usize] == b'#' {
+            return self.report(
+                (Severity::Error, "key-without-location"),
+                (line, key),
+                || format!("the key `{name}` has no location"),
+                "write where it is mounted from, as in `key server:/path`",
+            );
+        }
+        if name.as_bytes() == b"*" && written.as_bytes() != b"\\*" {
+            return self.wildcard(line, key);
+        }
+        let reason = match self.kind {
+            MapKind::Indirect => key::bad_name(&name),
+            MapKind::Direct => key::bad_path(&name),
+        };
+        match reason {
+            Some(reason) => self.bad_key(line, key, &name, reason),
+            None => self.insert(line, key, &name),
+        }
+    }
+
+    /// Adds a good key.
+    fn insert(&mut self, line: &LogicalLine, key: Span, name: &BStr) {
+        let (text, kind) = (&self.text.text, self.kind);
+        let first = self
+            .keys
+            .insert(name, key.start, |at| written_at(text, kind, at, name));
+        if let Some(first) = first {
+            return self.duplicate(line, key, first);
+        }
+        if self.wildcard.is_some() {
+            let (first, count) = self.below_wildcard.unwrap_or((key.start, 0));
+            self.below_wildcard = Some((first, count + 1));
+        }
+    }
+
+    /// Remembers the first `*`.
+    fn wildcard(&mut self, line: &LogicalLine, key: Span) {
+        if self.kind == MapKind::Direct {
+            return self.report(
+                (Severity::Error, "wildcard-in-direct-map"),
+                (line, key),
+                || "a direct map has no use for `*`".into(),
+                "write each path as a key, or use an indirect map",
+            );
+        }
+        match self.wildcard {
+            Some(first) => self.duplicate(line, key, first),
+            None => self.wildcard = Some(key.start),
+        }
+    }
+
+    /// Reports a key that stood before; the first one counts.
+    fn duplicate(&mut self, line: &LogicalLine, key: Span, first: u32) {
+        let fragment = self.fragment(line);
+        let earlier_line = line_of(&self.text.text, first);
+        let earlier = self.fragment(&earlier_line);
+        let place =
+            earlier.origin(earlier_line.relative(Span::new(first as usize, first as usize)));
+        let span = line.relative(key);
+        self.found.push(|| {
+            let message = format!(
+                "the key `{}` stood before; this line is not used",
+                fragment.slice(span)
+            );
+            let mut one =
+                Diagnostic::new(Severity::Warning, "duplicate-key", message, &fragment, span)
+                    .help("remove one of the two lines; the first one counts");
+            one.elsewhere.push((place, "the first one".into()));
+            one
+        });
+    }
+
+    /// Reports a key that nobody can ask for.
+    fn bad_key(&mut self, line: &LogicalLine, key: Span, name: &BStr, reason: &'static str) {
+        let slash = name.contains(&b'/');
+        let (code, help) = match self.kind {
+            MapKind::Indirect if slash => (
+                "slash-in-key",
+                "keys of an indirect map are names in one directory; paths belong in a direct map (`/-` in the master map)",
+            ),
+            MapKind::Direct if !name.starts_with(b"/") => (
+                "relative-direct-key",
+                "keys of a direct map are absolute paths; names belong in an indirect map",
+            ),
+            _ => (
+                "bad-key",
+                "no program can ask for this name; correct or remove the line",
+            ),
+        };
+        self.report(
+            (Severity::Error, code),
+            (line, key),
+            || format!("`{name}` cannot be a key here: {reason}"),
+            help,
+        );
+    }
+
+    /// Reports a quote that is never closed.
+    fn unterminated(&mut self, line: &LogicalLine, at: usize) {
+        let start = line.content.start as usize + at;
+        self.report(
+            (Severity::Error, "unterminated-quote"),
+            (line, Span::new(start, start + 1)),
+            || "the quote is opened and never closed; this line is not used".into(),
+            "close the quote, or write `\\\"` for a quote that is part of the name",
+        );
+    }
+
+    /// Reads an include line.
+    fn include(&mut self, line: &LogicalLine) {
+        let content = self.text.slice(line.content);
+        let length = key::written_len(&content[1..]).map_or(content.len(), |length| length + 1);
+        let start = line.content.start as usize;
+        let span = Span::new(start + 1, start + length);
+        let fragment = self.fragment(line);
+        let origin = fragment.origin(line.relative(line.content));
+        let error = match self.text.slice(span) {
+            name if name.is_empty() => spec::SpecError {
+                code: "include-without-map",
+                message: "no map is named after the `+`".into(),
+                help: "write the name directly after the `+`, without a blank".into(),
+            },
+            name => match spec::parse(name, Some(origin)) {
+                Ok(map) => {
+                    self.includes.push(Include {
+                        map,
+                        offset: line.content.start,
+                    });
+                    return;
+                }
+                Err(error) => error,
+            },
+        };
+        let span = line.relative(Span::new(start, start + length));
+        self.found.push(|| {
+            Diagnostic::new(Severity::Error, error.code, error.message, &fragment, span)
+                .help(error.help)
+        });
+    }
+
+    /// Says which entries can never be found because `*` stands above them.
+    fn dead_entries(&mut self) {
+        let Some((first, count)) = self.below_wildcard else {
+            return;
+        };
+        let line = line_of(&self.text.text, first);
+        self.report(
+            (Severity::Warning, "dead-entry"),
+            (&line, line.content),
+            || match count {
+                1 => "this entry is never found: `*` stands above it".into(),
+                _ => format!(
+                    "this entry and {} more are never found: `*` stands above them",
+                    count - 1
+                ),
+            },
+            "move `*` to the end of the map",
+        );
+    }
+}
