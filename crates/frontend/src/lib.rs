@@ -1,1 +1,22 @@
-//! placeholder
+//! How accesses reach the engine, and how its answers reach those who wait.
+//!
+//! A [`FrontEnd`] puts triggers in place and turns their use into [`Incoming`] events. Each
+//! carries a [`Ticket`], the duty to answer: it can be spent once, and answers with an error
+//! when it is dropped. [`KernelFrontEnd`] is Linux's autofs; [`SimFrontEnd`] keeps everything
+//! in memory. What both must do alike is written down in [`conformance`].
+
+pub mod conformance;
+mod front_end;
+mod kernel;
+mod listing;
+mod registry;
+mod sim;
+mod survey;
+mod ticket;
+
+pub use front_end::{Capabilities, FrontEnd, Incoming};
+pub use kernel::{KernelFrontEnd, KernelSettings};
+pub use piton_mount::perform::{Failure, Triggers};
+pub use sim::{SimAnswer, SimFrontEnd};
+pub use survey::{Owned, Survey};
+pub use ticket::{Answering, Ticket};

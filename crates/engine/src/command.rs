@@ -1,0 +1,215 @@
+//! Everything the engine can ask the world for: the closed list.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bstr::BString;
+use piton_map::diagnostic::Diagnostic;
+use piton_map::requester::Requester;
+use piton_plan::step::{Planned, TriggerId, TriggerKind, TriggerSpec};
+
+use crate::cause::Cause;
+use crate::config::Binding;
+use crate::event::{JobId, RequestId, StepFailure};
+
+/// Something to be done. `T` is the front end's ticket.
+#[derive(Debug)]
+pub enum Command<T> {
+    /// Answer a waiting process (or the kernel's expiry).
+    Reply {
+        /// Spent by the answer.
+        ticket: T,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Look a key up; answered by `Event::Fetched`.
+    Fetch {
+        /// Comes back with the answer.
+        job: JobId,
+        /// The maps to search, the dialect, the map's defines.
+        binding: Arc<Binding>,
+        /// How the map is used.
+        kind: TriggerKind,
+        /// The mount point: where a program map runs.
+        mount_point: BString,
+        /// The key: a name, or an absolute path in a direct map.
+        key: BString,
+        /// Who asks.
+        requester: Requester,
+        /// Milliseconds it may take.
+        deadline_ms: u64,
+    },
+    /// Find addresses of servers; answered by `Event::Resolved`.
+    Resolve {
+        /// Comes back with the answer.
+        job: JobId,
+        /// Names as written in the map.
+        hosts: Vec<BString>,
+        /// Milliseconds it may take.
+        deadline_ms: u64,
+    },
+    /// Do these steps in order; answered by `Event::Performed`.
+    Perform {
+        /// Comes back with the answer.
+        job: JobId,
+        /// What to do.
+        steps: Vec<Planned>,
+        /// Milliseconds it may take.
+        deadline_ms: u64,
+    },
+    /// See whether something is mounted at a path; answered by `Event::Inspected`.
+    Inspect {
+        /// Comes back with the answer.
+        job: JobId,
+        /// Absolute path.
+        target: BString,
+    },
+    /// Put triggers in place, in this order; answered by `Event::Installed`.
+    Install {
+        /// The triggers, parents before children.
+        triggers: Vec<TriggerSpec>,
+    },
+    /// Take over triggers that exist already; answered by `Event::Installed`.
+    Adopt {
+        /// The triggers, parents before children.
+        triggers: Vec<TriggerSpec>,
+    },
+    /// Take triggers away, in this order; answered by `Event::Removed`.
+    Remove {
+        /// The triggers, children before parents.
+        triggers: Vec<TriggerSpec>,
+    },
+    /// Show these names in an indirect trigger before they are mounted, and no others.
+    List {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The names; what is mounted is shown in any case.
+        keys: Arc<[BString]>,
+    },
+    /// Change the idle time of a trigger, or of one key where the kernel can.
+    SetTimeout {
+        /// The trigger.
+        trigger: TriggerId,
+        /// One key of an indirect trigger, or the whole.
+        key: Option<BString>,
+        /// Seconds; 0 is never.
+        seconds: u32,
+    },
+    /// Ask the kernel for idle mounts, one after the other, until it has no more; each comes
+    /// as `Event::ExpireAsked`, the end as `Event::ExpireDone`.
+    Expire {
+        /// The trigger.
+        trigger: TriggerId,
+        /// Whatever the idle time.
+        immediate: bool,
+    },
+    /// An operator's request was carried out (or not).
+    Respond {
+        /// The request.
+        id: RequestId,
+        /// What came of it.
+        response: Response,
+    },
+    /// Something worth a log line.
+    Note(Note),
+    /// The engine has ended: no command follows. What is named stays mounted.
+    Finished {
+        /// Paths that stay, with the reason.
+        left: Vec<(BString, Arc<str>)>,
+    },
+}
+
+/// The answer to a waiting process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is mounted (or, for an expiry, unmounted).
+    Ready,
+    /// It is not.
+    Failed(Cause),
+}
+
+/// The answer to an operator's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// Done. Paths that were not, with the reason.
+    Done {
+        /// What stayed as it was.
+        left: Vec<(BString, Arc<str>)>,
+    },
+    /// Nothing of ours is there.
+    NoSuchPlace,
+}
+
+/// Something worth a log line, with the access's number from touch to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A process touched a path and a job was begun for it.
+    Accessed {
+        /// Number of the job.
+        job: JobId,
+        /// Absolute path.
+        path: BString,
+        /// Who.
+        requester: Requester,
+    },
+    /// Mounted.
+    Mounted {
+        /// Number of the job.
+        job: JobId,
+        /// Absolute path.
+        path: BString,
+        /// Source text; empty for a bare directory.
+        source: BString,
+        /// Milliseconds from access to answer.
+        took_ms: u64,
+    },
+    /// An access failed.
+    Failed {
+        /// Number of the job.
+        job: JobId,
+        /// Absolute path.
+        path: BString,
+        /// Why.
+        cause: Cause,
+        /// Who asked.
+        requester: Requester,
+    },
+    /// Unmounted.
+    Unmounted {
+        /// Absolute path.
+        path: BString,
+    },
+    /// Could not be unmounted and stays.
+    Stays {
+        /// Absolute path.
+        path: BString,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// An offset could not be put in place; the rest of the entry works.
+    OffsetMissing {
+        /// Absolute path.
+        path: BString,
+        /// Why.
+        failure: StepFailure,
+    },
+    /// A mount point was put in place.
+    Installed {
+        /// Absolute path.
+        path: BString,
+    },
+    /// A mount point could not be put in place or taken over.
+    NotInstalled {
+        /// Absolute path.
+        path: BString,
+        /// Why.
+        failure: StepFailure,
+    },
+    /// A mount point was taken away.
+    Removed {
+        /// Absolute path.
+        path: BString,
+    },
+    /// What a map says amiss, found while an entry was used.
+    Diagnosed(Diagnostic),
+}

@@ -1,0 +1,292 @@
+//! The state, and the one way in.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use bstr::BString;
+use piton_plan::step::{TriggerId, TriggerKind};
+
+use crate::cause::Cause;
+use crate::command::{Answer, Command, Note};
+use crate::config::Settings;
+use crate::event::{Event, JobId, Request, RequestId};
+use crate::expire::ExpireRequest;
+use crate::job::{Job, Work};
+use crate::negative::Negative;
+use crate::place::Place;
+use crate::status::LastError;
+use crate::stop::Phase;
+use crate::time::Millis;
+use crate::tree::Tree;
+use crate::trigger::Trigger;
+
+/// The automounter's decisions. `T` is the front end's ticket.
+pub struct Engine<T> {
+    pub(crate) settings: Settings,
+    pub(crate) now: Millis,
+    pub(crate) out: Vec<Command<T>>,
+    pub(crate) triggers: BTreeMap<TriggerId, Trigger>,
+    /// Mount points of the configuration by path.
+    pub(crate) points: BTreeMap<BString, TriggerId>,
+    pub(crate) trees: BTreeMap<Place, Tree>,
+    pub(crate) jobs: BTreeMap<JobId, Job<T>>,
+    /// The job at each place that has one.
+    pub(crate) working: BTreeMap<Place, JobId>,
+    /// When waiters must be answered.
+    pub(crate) deadlines: BTreeSet<(Millis, JobId)>,
+    /// When triggers are looked at for expiry.
+    pub(crate) rounds: BTreeSet<(Millis, TriggerId)>,
+    pub(crate) negative: Negative,
+    pub(crate) expire_requests: Vec<ExpireRequest>,
+    pub(crate) last_errors: VecDeque<LastError>,
+    pub(crate) phase: Phase,
+    next_trigger: u32,
+    next_job: u64,
+}
+
+impl<T> Engine<T> {
+    /// An engine that keeps nothing in place yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            now: Millis(0),
+            out: Vec::new(),
+            triggers: BTreeMap::new(),
+            points: BTreeMap::new(),
+            trees: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            working: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            rounds: BTreeSet::new(),
+            negative: Negative::default(),
+            expire_requests: Vec::new(),
+            last_errors: VecDeque::new(),
+            phase: Phase::Running,
+            next_trigger: 1,
+            next_job: 1,
+        }
+    }
+
+    /// Takes one event and appends what is to be done to `out`.
+    pub fn handle(&mut self, now: Millis, event: Event<T>, out: &mut Vec<Command<T>>) {
+        self.now = self.now.max(now);
+        mem::swap(&mut self.out, out);
+        self.dispatch(event);
+        self.advance_stop();
+        mem::swap(&mut self.out, out);
+    }
+
+    /// When the engine wants an [`Event::Tick`] at the latest.
+    pub fn next_wake(&self) -> Option<Millis> {
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let round = self.rounds.first().map(|(at, _)| *at);
+        match (deadline, round) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// The settings it was given.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether `Command::Finished` was given.
+    pub fn finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    fn dispatch(&mut self, event: Event<T>) {
+        match event {
+            Event::Access {
+                trigger,
+                key,
+                requester,
+                ticket,
+            } => {
+                self.access(Place { trigger, key }, requester, ticket);
+            }
+            Event::ExpireAsked {
+                trigger,
+                key,
+                ticket,
+            } => {
+                self.expire_asked(Place { trigger, key }, ticket);
+            }
+            Event::Fetched {
+                job,
+                names,
+                costly,
+                result,
+            } => {
+                self.fetched(job, names, costly, result);
+            }
+            Event::Resolved { job, answers } => self.resolved(job, &answers),
+            Event::Performed { job, outcome } => self.performed(job, outcome),
+            Event::Inspected { job, mounted } => self.inspected(job, mounted),
+            Event::Installed { results } => self.installed(results),
+            Event::Removed { results } => self.removed(results),
+            Event::ExpireDone { trigger } => self.expire_done(trigger),
+            Event::Configure(configuration) => self.configure(configuration),
+            Event::Request { id, request } => self.request(id, request),
+            Event::Tick => self.tick(),
+        }
+    }
+
+    fn request(&mut self, id: RequestId, request: Request) {
+        match request {
+            Request::Expire { path } => self.expire_request(id, path),
+            Request::Unmount { path } => self.unmount_request(id, &path),
+            Request::Stop { detach } => self.stop(id, detach),
+        }
+    }
+
+    fn tick(&mut self) {
+        while let Some((at, job)) = self.deadlines.first().copied()
+            && at <= self.now
+        {
+            self.deadlines.pop_first();
+            self.answer_overdue(job);
+        }
+        while let Some((at, trigger)) = self.rounds.first().copied()
+            && at <= self.now
+        {
+            self.rounds.pop_first();
+            self.round(trigger);
+        }
+    }
+
+    /// Answers the waiters of a job whose deadline has passed; the job itself goes on: what it
+    /// mounts late is kept, and serves the next access.
+    fn answer_overdue(&mut self, id: JobId) {
+        let now = self.now;
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let (late, waiting) = mem::take(&mut job.waiters)
+            .into_iter()
+            .partition(|waiter| waiter.deadline <= now);
+        job.waiters = waiting;
+        let late: Vec<_> = late;
+        let mut tickets: Vec<T> = late.into_iter().map(|waiter| waiter.ticket).collect();
+        if let Work::Unmounting(work) = &mut job.work
+            && work
+                .expire
+                .as_ref()
+                .is_some_and(|(_, deadline)| *deadline <= now)
+            && let Some((ticket, _)) = work.expire.take()
+        {
+            tickets.push(ticket);
+        }
+        for ticket in tickets {
+            self.reply(ticket, Answer::Failed(Cause::TimedOut));
+        }
+    }
+
+    // -- small tools for the other modules ------------------------------------------------
+
+    pub(crate) fn reply(&mut self, ticket: T, answer: Answer) {
+        self.out.push(Command::Reply { ticket, answer });
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        self.out.push(Command::Note(note));
+    }
+
+    pub(crate) fn new_trigger_id(&mut self) -> TriggerId {
+        let id = TriggerId(self.next_trigger);
+        self.next_trigger += 1;
+        id
+    }
+
+    /// Enters a job at its place.
+    pub(crate) fn begin(&mut self, job: Job<T>) -> JobId {
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        self.working.insert(job.place.clone(), id);
+        for waiter in &job.waiters {
+            self.deadlines.insert((waiter.deadline, id));
+        }
+        self.jobs.insert(id, job);
+        id
+    }
+
+    /// Takes a job from its place.
+    pub(crate) fn end(&mut self, id: JobId) -> Option<Job<T>> {
+        let job = self.jobs.remove(&id)?;
+        self.working.remove(&job.place);
+        for waiter in &job.waiters {
+            self.deadlines.remove(&(waiter.deadline, id));
+        }
+        if let Work::Unmounting(work) = &job.work
+            && let Some((_, deadline)) = &work.expire
+        {
+            self.deadlines.remove(&(*deadline, id));
+        }
+        Some(job)
+    }
+
+    /// Absolute path of a place, for people.
+    pub(crate) fn path_of(&self, place: &Place) -> BString {
+        let Some(trigger) = self.triggers.get(&place.trigger) else {
+            return place.key.clone();
+        };
+        let mut path = trigger.spec.path.clone();
+        if trigger.spec.kind == TriggerKind::Indirect && !place.key.is_empty() {
+            path.push(b'/');
+            path.extend_from_slice(&place.key);
+        }
+        path
+    }
+
+    /// Milliseconds that a job's next command may take.
+    pub(crate) fn remaining(&self, job: &Job<T>) -> u64 {
+        (job.started + self.settings.deadline_ms).since(self.now)
+    }
+
+    /// The trees of one trigger.
+    pub(crate) fn trees_of(&self, trigger: TriggerId) -> impl Iterator<Item = (&Place, &Tree)> {
+        self.trees
+            .range(Place::of(trigger)..)
+            .take_while(move |(place, _)| place.trigger == trigger)
+    }
+
+    /// Whether nothing is mounted in a trigger and no job works in it.
+    pub(crate) fn is_empty(&self, trigger: TriggerId) -> bool {
+        self.trees_of(trigger).next().is_none()
+            && self
+                .working
+                .range(Place::of(trigger)..)
+                .next()
+                .is_none_or(|(place, _)| place.trigger != trigger)
+    }
+
+    /// The job that unmounts something this place lies below, if there is one.
+    pub(crate) fn unmounting_above(&self, place: &Place) -> Option<JobId> {
+        let mut trigger = self.triggers.get(&place.trigger)?;
+        while let Some(owner) = trigger.owner() {
+            if let Some(id) = self.working.get(owner)
+                && matches!(self.jobs.get(id)?.work, Work::Unmounting(_))
+            {
+                return Some(*id);
+            }
+            trigger = self.triggers.get(&owner.trigger)?;
+        }
+        None
+    }
+
+    /// Remembers a failure for `status`.
+    pub(crate) fn remember_error(&mut self, path: &BString, cause: &Cause) {
+        if self.last_errors.len() >= crate::limits::LAST_ERRORS {
+            self.last_errors.pop_front();
+        }
+        let text: Arc<str> = alloc::format!("{cause}").into();
+        self.last_errors.push_back(LastError {
+            path: path.clone(),
+            text,
+            at: self.now,
+        });
+    }
+}

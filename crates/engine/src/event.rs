@@ -1,0 +1,186 @@
+//! Everything that can happen to the engine: the closed list.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bstr::BString;
+use piton_map::lookup::{Found, Miss};
+use piton_map::requester::{Requester, RequesterNames};
+use piton_plan::facts::HostAnswers;
+use piton_plan::step::{TriggerId, TriggerKind};
+
+use crate::cause::Errno;
+use crate::config::Configuration;
+
+/// Number of a job; commands carry it out and the answering event brings it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// Number of an operator's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Something happened. `T` is the front end's ticket: the duty to answer, spent once.
+#[derive(Debug)]
+pub enum Event<T> {
+    /// A process touched a key (indirect) or a trigger (direct, offset) and waits.
+    Access {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The key; empty for direct and offset triggers.
+        key: BString,
+        /// Who.
+        requester: Requester,
+        /// To be answered.
+        ticket: T,
+    },
+    /// The kernel found a key idle and asks to unmount it; it waits for the answer.
+    ExpireAsked {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The key; empty for direct and offset triggers.
+        key: BString,
+        /// To be answered: ready when it is unmounted, failed when it stays.
+        ticket: T,
+    },
+    /// A source answered a [`crate::Command::Fetch`].
+    Fetched {
+        /// The job that asked.
+        job: JobId,
+        /// The requester's names, if the entry or the source needed them.
+        names: Option<Arc<RequesterNames>>,
+        /// Whether the same question would cost a program or a server again: such a miss is
+        /// remembered.
+        costly: bool,
+        /// The line, or why there is none.
+        result: Result<Found, Miss>,
+    },
+    /// Servers' names were looked up for a [`crate::Command::Resolve`].
+    Resolved {
+        /// The job that asked.
+        job: JobId,
+        /// Addresses by name.
+        answers: HostAnswers,
+    },
+    /// A [`crate::Command::Perform`] ended.
+    Performed {
+        /// The job that asked.
+        job: JobId,
+        /// What holds now.
+        outcome: Outcome,
+    },
+    /// A [`crate::Command::Inspect`] was answered.
+    Inspected {
+        /// The job that asked.
+        job: JobId,
+        /// Whether something is mounted there (or the link exists).
+        mounted: bool,
+    },
+    /// A [`crate::Command::Install`] or [`crate::Command::Adopt`] ended.
+    Installed {
+        /// One result for each trigger.
+        results: Vec<(TriggerId, Result<(), StepFailure>)>,
+    },
+    /// A [`crate::Command::Remove`] ended.
+    Removed {
+        /// One result for each trigger.
+        results: Vec<(TriggerId, Result<(), StepFailure>)>,
+    },
+    /// The kernel has nothing more to expire in this trigger for now.
+    ExpireDone {
+        /// The trigger.
+        trigger: TriggerId,
+    },
+    /// The master map and the direct maps were read (at start or anew).
+    Configure(Configuration),
+    /// An operator asked for something.
+    Request {
+        /// Number that the reply carries.
+        id: RequestId,
+        /// What.
+        request: Request,
+    },
+    /// Time has passed: something may be due.
+    Tick,
+}
+
+/// What an operator may ask of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Expire at once what is idle: everything, or what is at or below a path.
+    Expire {
+        /// Absolute path, or everything.
+        path: Option<BString>,
+    },
+    /// Unmount what is mounted at a path now.
+    Unmount {
+        /// Absolute path of a mounted key, direct key or offset.
+        path: BString,
+    },
+    /// End: unmount what is idle (`detach` false), or leave all as it is for a successor.
+    Stop {
+        /// Leave everything mounted.
+        detach: bool,
+    },
+}
+
+/// How a list of steps ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Steps in effect at the end: done and not taken back.
+    pub done: Vec<DoneStep>,
+    /// The required step that failed, if one did; what could be was then taken back.
+    pub failed: Option<StepFailure>,
+    /// Steps that were not required and failed.
+    pub tolerated: Vec<StepFailure>,
+}
+
+/// A step that is in effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoneStep {
+    /// Its index in the list.
+    pub index: usize,
+    /// Which attempt of a mount worked.
+    pub attempt: usize,
+    /// Whether mount(8) or another program did it.
+    pub helper: bool,
+}
+
+/// A step that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepFailure {
+    /// Its index in the list.
+    pub index: usize,
+    /// What the system said.
+    pub errno: Errno,
+    /// The same in words, with the kernel's or the helper's text.
+    pub text: Arc<str>,
+}
+
+/// A trigger left by an earlier life of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Existing {
+    /// Indirect or direct.
+    pub kind: TriggerKind,
+    /// Absolute path of its mount point.
+    pub path: BString,
+    /// What is mounted in it: keys of an indirect trigger, or one with an empty key.
+    pub mounted: Vec<ExistingMount>,
+}
+
+/// Something mounted in a trigger that is being adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExistingMount {
+    /// The key; empty for a direct trigger or an offset.
+    pub key: BString,
+    /// Absolute path.
+    pub target: BString,
+    /// False for the bare directory of an entry without a root.
+    pub covered: bool,
+    /// Source text in the mount table.
+    pub source: BString,
+    /// Offset triggers below, each with what is mounted on it.
+    pub offsets: Vec<Existing>,
+    /// Who asked for it first, if the kernel remembers.
+    pub requester: Requester,
+}

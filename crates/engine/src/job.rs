@@ -1,0 +1,88 @@
+//! Jobs: what is being done at a place, and who waits for it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use piton_map::requester::Requester;
+use piton_plan::plan::Plan;
+use piton_plan::step::{Planned, TriggerId};
+
+use crate::event::RequestId;
+use crate::place::Place;
+use crate::time::Millis;
+
+/// One job. While it lasts no other job works on its place.
+#[derive(Debug)]
+pub(crate) struct Job<T> {
+    /// Where.
+    pub(crate) place: Place,
+    /// When it began.
+    pub(crate) started: Millis,
+    /// Whose access began it.
+    pub(crate) requester: Requester,
+    /// Accesses that get its result; or, while something is unmounted, that are served after.
+    pub(crate) waiters: Vec<Waiter<T>>,
+    /// What is being done.
+    pub(crate) work: Work<T>,
+}
+
+/// An access that waits.
+#[derive(Debug)]
+pub(crate) struct Waiter<T> {
+    /// To be answered, by the deadline.
+    pub(crate) ticket: T,
+    /// The place it wants: the job's own, or one below what is being unmounted.
+    pub(crate) place: Place,
+    /// Who.
+    pub(crate) requester: Requester,
+    /// When it is answered with an error at the latest.
+    pub(crate) deadline: Millis,
+}
+
+/// What a job is doing.
+#[derive(Debug)]
+pub(crate) enum Work<T> {
+    /// Seeing whether what should be mounted still is.
+    Inspecting,
+    /// Waiting for the map.
+    Fetching,
+    /// Waiting for addresses of servers.
+    Resolving(Target),
+    /// Waiting for the mount.
+    Mounting(Target, Vec<Planned>, Vec<(usize, TriggerId)>),
+    /// Taking down, deepest first.
+    Unmounting(Unmounting<T>),
+}
+
+/// What a job mounts.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The whole entry.
+    pub(crate) plan: Arc<Plan>,
+    /// Which part of it.
+    pub(crate) node: usize,
+}
+
+/// What a job unmounts, and for whom.
+#[derive(Debug)]
+pub(crate) struct Unmounting<T> {
+    /// Places still to go; the last is next.
+    pub(crate) queue: Vec<Place>,
+    /// The kernel's expiry request, to be answered by the deadline.
+    pub(crate) expire: Option<(T, Millis)>,
+    /// An operator's request.
+    pub(crate) request: Option<RequestId>,
+}
+
+impl<T> Job<T> {
+    /// What is being done, in a word for `status`.
+    pub(crate) fn stage(&self) -> &'static str {
+        match self.work {
+            Work::Inspecting => "inspecting",
+            Work::Fetching => "looking up",
+            Work::Resolving(_) => "resolving",
+            Work::Mounting(..) => "mounting",
+            Work::Unmounting(_) => "unmounting",
+        }
+    }
+}

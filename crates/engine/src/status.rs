@@ -1,0 +1,202 @@
+//! What the engine knows, for people: a snapshot without references.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bstr::BString;
+use piton_map::requester::Requester;
+use piton_plan::step::TriggerKind;
+
+use crate::engine::Engine;
+use crate::time::Millis;
+use crate::tree::How;
+use crate::trigger::{Role, State};
+
+/// Everything that is in place, under way or remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Mount points of the configuration.
+    pub points: Vec<PointStatus>,
+    /// What is mounted: the working set.
+    pub mounts: Vec<MountStatus>,
+    /// What is being done.
+    pub jobs: Vec<JobStatus>,
+    /// Failures that are answered from memory: path, why, milliseconds left.
+    pub negative: Vec<(BString, Arc<str>, u64)>,
+    /// The last failures, oldest first.
+    pub last_errors: Vec<LastError>,
+}
+
+/// A mount point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointStatus {
+    /// Absolute path.
+    pub path: BString,
+    /// Indirect or direct.
+    pub kind: TriggerKind,
+    /// The map's name.
+    pub map: BString,
+    /// `installing`, `ready`, `removing` or `pending removal`.
+    pub state: &'static str,
+    /// Seconds of idleness before expiry; 0 is never.
+    pub timeout: u32,
+    /// The master-map line.
+    pub origin: Arc<str>,
+}
+
+/// Something mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountStatus {
+    /// Absolute path.
+    pub path: BString,
+    /// The mount point of the configuration it belongs to.
+    pub point: BString,
+    /// Source text; empty for a bare directory.
+    pub source: BString,
+    /// `mount`, `symlink`, `directory` or `submount`.
+    pub how: &'static str,
+    /// The server, if there is one.
+    pub host: Option<BString>,
+    /// Milliseconds since it was mounted.
+    pub age_ms: u64,
+    /// Who asked for it first.
+    pub first: Requester,
+    /// Who asked for it last.
+    pub last: Requester,
+    /// Accesses that had to wait for it.
+    pub uses: u64,
+    /// Seconds of idleness before expiry; 0 is never.
+    pub timeout: u32,
+    /// Why it could not be unmounted when that was last tried.
+    pub busy: Option<Arc<str>>,
+}
+
+/// Something being done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobStatus {
+    /// Absolute path.
+    pub path: BString,
+    /// `looking up`, `resolving`, `mounting`, `unmounting` or `inspecting`.
+    pub stage: &'static str,
+    /// Accesses that wait for it.
+    pub waiters: usize,
+    /// Milliseconds since it began.
+    pub age_ms: u64,
+    /// Whose access began it.
+    pub requester: Requester,
+}
+
+/// An access that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastError {
+    /// Absolute path.
+    pub path: BString,
+    /// Why.
+    pub text: Arc<str>,
+    /// When.
+    pub at: Millis,
+}
+
+impl<T> Engine<T> {
+    /// A snapshot.
+    pub fn status(&self, now: Millis) -> Status {
+        Status {
+            points: self.point_statuses(),
+            mounts: self.mount_statuses(now),
+            jobs: self.job_statuses(now),
+            negative: self
+                .negative
+                .iter()
+                .filter(|(_, until, _)| *until > now)
+                .map(|(place, until, cause)| {
+                    (
+                        self.path_of(place),
+                        alloc::format!("{cause}").into(),
+                        until.since(now),
+                    )
+                })
+                .collect(),
+            last_errors: self.last_errors.iter().cloned().collect(),
+        }
+    }
+
+    fn point_statuses(&self) -> Vec<PointStatus> {
+        let status = |trigger: &crate::trigger::Trigger| PointStatus {
+            path: trigger.spec.path.clone(),
+            kind: trigger.spec.kind,
+            map: trigger.binding.source.clone(),
+            state: match trigger.state {
+                State::Installing => "installing",
+                State::Removing => "removing",
+                State::Ready if trigger.leaving() => "pending removal",
+                State::Ready => "ready",
+            },
+            timeout: trigger.spec.timeout,
+            origin: alloc::format!("{}", trigger.binding.origin).into(),
+        };
+        self.points
+            .values()
+            .filter_map(|id| self.triggers.get(id))
+            .map(status)
+            .collect()
+    }
+
+    fn mount_statuses(&self, now: Millis) -> Vec<MountStatus> {
+        let mut mounts: Vec<MountStatus> = self
+            .trees
+            .iter()
+            .filter_map(|(place, tree)| {
+                let trigger = self.triggers.get(&place.trigger)?;
+                Some(MountStatus {
+                    path: tree.target.clone(),
+                    point: self.point_path(place.trigger),
+                    source: tree.source(),
+                    how: match tree.how {
+                        How::Mount { .. } => "mount",
+                        How::Symlink { .. } => "symlink",
+                        How::Directory => "directory",
+                        How::Submount(_) => "submount",
+                    },
+                    host: match &tree.how {
+                        How::Mount { host, .. } => host.clone(),
+                        _ => None,
+                    },
+                    age_ms: now.since(tree.since),
+                    first: tree.first.clone(),
+                    last: tree.last.clone(),
+                    uses: tree.uses,
+                    timeout: trigger.spec.timeout,
+                    busy: tree.busy.clone(),
+                })
+            })
+            .collect();
+        mounts.sort_by(|one, other| one.path.cmp(&other.path));
+        mounts
+    }
+
+    /// The path of the configured mount point above a trigger.
+    fn point_path(&self, mut id: piton_plan::step::TriggerId) -> BString {
+        loop {
+            let Some(trigger) = self.triggers.get(&id) else {
+                return BString::default();
+            };
+            match &trigger.role {
+                Role::Point(_) => return trigger.spec.path.clone(),
+                Role::Offset { owner, .. } | Role::Submount { owner } => id = owner.trigger,
+            }
+        }
+    }
+
+    fn job_statuses(&self, now: Millis) -> Vec<JobStatus> {
+        self.jobs
+            .values()
+            .map(|job| JobStatus {
+                path: self.path_of(&job.place),
+                stage: job.stage(),
+                waiters: job.waiters.len(),
+                age_ms: now.since(job.started),
+                requester: job.requester.clone(),
+            })
+            .collect()
+    }
+}

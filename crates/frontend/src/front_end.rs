@@ -1,0 +1,102 @@
+//! What every front end offers.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use bstr::{BStr, BString};
+use piton_engine::event::Existing;
+use piton_map::requester::Requester;
+use piton_mount::perform::{Failure, Triggers};
+use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
+
+use crate::Ticket;
+
+/// What a front end can do beyond the common ground.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Mounts appear at the path itself, not behind a symbolic link.
+    pub in_place: bool,
+    /// Idle times of single keys.
+    pub key_timeouts: bool,
+    /// Walks need not count as use.
+    pub strict_expire: bool,
+    /// Says who asks.
+    pub requesters: bool,
+}
+
+/// Something reached the front end.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A process touched a trigger, or a key below it.
+    Access {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The key; empty for direct and offset triggers.
+        key: BString,
+        /// Who.
+        requester: Requester,
+        /// To be answered.
+        ticket: Ticket,
+    },
+    /// A key was found idle; unmounting it is awaited.
+    Expire {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The key; empty for direct and offset triggers.
+        key: BString,
+        /// To be answered.
+        ticket: Ticket,
+    },
+}
+
+/// A way for accesses to reach the engine. Installing and removing triggers is
+/// [`Triggers`]; all of it may be called from any thread.
+pub trait FrontEnd: Triggers + Send + Sync {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Becomes readable when [`FrontEnd::next`] has something.
+    fn readable(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What came in next, if anything; never blocks.
+    ///
+    /// # Errors
+    /// The front end is broken for good.
+    fn next(&self) -> io::Result<Option<Incoming>>;
+
+    /// Triggers of an earlier life at these mount points, with what is mounted in them.
+    /// Nothing is changed.
+    fn survey(&self, wanted: &[(BString, TriggerKind)]) -> crate::Survey;
+
+    /// Takes a trigger over that [`FrontEnd::survey`] found.
+    ///
+    /// # Errors
+    /// It cannot be; it stays as it is.
+    fn adopt(&self, spec: &TriggerSpec) -> Result<(), Failure>;
+
+    /// Shows these keys of an indirect trigger before they are mounted, and no others.
+    fn list(&self, trigger: TriggerId, keys: &Arc<[BString]>);
+
+    /// Changes the idle time of a trigger or of one key, in seconds; 0 is never.
+    ///
+    /// # Errors
+    /// Not supported, or no such key.
+    fn set_timeout(
+        &self,
+        trigger: TriggerId,
+        key: Option<&BStr>,
+        seconds: u32,
+    ) -> Result<(), Failure>;
+
+    /// Has idle keys expire one after the other, each as [`Incoming::Expire`], until none is
+    /// left. Blocks until all were answered: never call it where they are answered.
+    fn expire(&self, trigger: TriggerId, immediate: bool);
+
+    /// Lets go of everything: what is mounted stays and works, triggers that stay answer ENOENT
+    /// until a successor adopts them, and nobody is left waiting.
+    fn detach(&self);
+}
+
+/// What [`FrontEnd::survey`] reports, for the engine.
+pub type Found = Vec<Existing>;

@@ -1,0 +1,82 @@
+//! Which trigger is meant by a device number, a number of ours, or a path.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use autofs::{PointId, PointRoot};
+use bstr::{BStr, BString, ByteSlice};
+use piton_plan::step::{TriggerId, TriggerKind};
+
+/// A trigger that is in place.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) trigger: TriggerId,
+    pub(crate) kind: TriggerKind,
+    pub(crate) path: Arc<PathBuf>,
+    pub(crate) point: PointId,
+    /// Kept open for indirect triggers only.
+    pub(crate) root: Option<Arc<PointRoot>>,
+    /// Keys shown before they are mounted.
+    pub(crate) listed: Arc<HashSet<BString>>,
+}
+
+/// All triggers that are in place.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    by_trigger: HashMap<TriggerId, Entry>,
+    by_point: HashMap<PointId, TriggerId>,
+    indirect_by_path: HashMap<BString, TriggerId>,
+}
+
+impl Registry {
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        self.by_point.insert(entry.point, entry.trigger);
+        if entry.kind == TriggerKind::Indirect {
+            self.indirect_by_path
+                .insert(path_bytes(&entry.path), entry.trigger);
+        }
+        self.by_trigger.insert(entry.trigger, entry);
+    }
+
+    pub(crate) fn remove(&mut self, trigger: TriggerId) -> Option<Entry> {
+        let entry = self.by_trigger.remove(&trigger)?;
+        // A device number may have been given again to a later trigger.
+        if self.by_point.get(&entry.point) == Some(&trigger) {
+            self.by_point.remove(&entry.point);
+        }
+        let path = path_bytes(&entry.path);
+        if self.indirect_by_path.get(&path) == Some(&trigger) {
+            self.indirect_by_path.remove(&path);
+        }
+        Some(entry)
+    }
+
+    pub(crate) fn get(&self, trigger: TriggerId) -> Option<&Entry> {
+        self.by_trigger.get(&trigger)
+    }
+
+    pub(crate) fn get_mut(&mut self, trigger: TriggerId) -> Option<&mut Entry> {
+        self.by_trigger.get_mut(&trigger)
+    }
+
+    pub(crate) fn at_point(&self, point: PointId) -> Option<&Entry> {
+        self.by_trigger.get(self.by_point.get(&point)?)
+    }
+
+    /// The indirect trigger that `path` is a key of, and the key.
+    pub(crate) fn key_of<'p>(&self, path: &'p BStr) -> Option<(&Entry, &'p BStr)> {
+        let slash = path.rfind_byte(b'/')?;
+        let trigger = self.indirect_by_path.get(&path[..slash])?;
+        Some((self.by_trigger.get(trigger)?, path[slash + 1..].as_bstr()))
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.by_trigger.values().cloned().collect()
+    }
+}
+
+fn path_bytes(path: &PathBuf) -> BString {
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().into()
+}
