@@ -314,8 +314,7 @@ fn written_at(text: &[u8], kind: MapKind, offset: u32, key: &BStr) -> bool {
             return true;
         }
     }
-    let line = &rest[..rest.find_byte(b'\n').unwrap_or(rest.len())];
-    key::written_len(line).is_ok_and(|length| key_of(kind, &line[..length]) == key)
+    key::written_len(rest).is_ok_and(|length| key_of(kind, &rest[..length]) == key)
 }
 
 /// The logical line in which the byte at `offset` (not of a continuation) stands.

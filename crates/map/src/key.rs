@@ -31,7 +31,8 @@ pub enum MapKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unterminated(pub usize);
 
-/// The length of the key that `text` (the rest of a logical line) begins with.
+/// The length of the key that `text` (the rest of a logical line) begins with. A line break ends
+/// the key, continued or not.
 ///
 /// # Errors
 /// [`Unterminated`] when a quote is still open at the end of the line.
@@ -46,6 +47,7 @@ pub fn written_len(text: &[u8]) -> Result<usize, Unterminated> {
                     Some(_) => None,
                 }
             }
+            b'\n' => break,
             b'\\' if is_line_break(&text[at + 1..]) => break,
             b'\\' if at + 1 < text.len() => at += 1,
             blank if is_blank(blank) && quote.is_none() => break,
@@ -84,22 +86,46 @@ pub fn unquote(written: &[u8]) -> Cow<'_, BStr> {
     Cow::Owned(key.into())
 }
 
-/// The path with repeated and final slashes removed. `.` and `..` are left alone: they are
-/// refused where they matter.
+/// The path with repeated and final slashes and `.` removed and `..` resolved by its text (not
+/// by what the file system makes of it, where a symbolic link may lead elsewhere).
 pub fn normalize_path(path: &[u8]) -> Cow<'_, BStr> {
-    if path.find(b"//").is_none() && !(path.len() > 1 && path.ends_with(b"/")) {
+    if is_normal(path) {
         return Cow::Borrowed(path.as_bstr());
     }
-    let mut clean = Vec::with_capacity(path.len());
-    for byte in path {
-        if *byte != b'/' || clean.last() != Some(&b'/') {
-            clean.push(*byte);
+    let absolute = path.starts_with(b"/");
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split_str("/") {
+        match part {
+            b"" | b"." => {}
+            b".." if absolute => drop(parts.pop()),
+            other => parts.push(other),
         }
     }
-    if clean.len() > 1 && clean.last() == Some(&b'/') {
-        clean.pop();
+    let mut clean = Vec::with_capacity(path.len());
+    for (number, part) in parts.iter().enumerate() {
+        if absolute || number > 0 {
+            clean.push(b'/');
+        }
+        clean.extend_from_slice(part);
+    }
+    if clean.is_empty() && absolute {
+        clean.push(b'/');
     }
     Cow::Owned(clean.into())
+}
+
+/// Returns true if and only if [`normalize_path`] would change nothing.
+fn is_normal(path: &[u8]) -> bool {
+    path == b"/"
+        || path.strip_prefix(b"/").is_some_and(|rest| {
+            rest.split(|byte| *byte == b'/')
+                .all(|part| !matches!(part, b"" | b"." | b".."))
+        })
+}
+
+/// Returns true if and only if a part of the path is `..`.
+pub(crate) fn has_dot_dot(path: &[u8]) -> bool {
+    path.split_str("/").any(|part| part == b"..")
 }
 
 /// Checks that `key` is one that somebody can ask for and that may safely become part of a

@@ -323,3 +323,103 @@ impl LogicalLine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::*;
+
+    /// Content of each line with a letter for its kind.
+    fn lines(text: &str) -> Vec<(char, String)> {
+        let kind = |line: &LogicalLine| match line.kind {
+            LineKind::Blank => 'b',
+            LineKind::Comment => 'c',
+            LineKind::Text => 't',
+        };
+        Lines::new(text.as_bytes())
+            .map(|line| {
+                let content = &text[line.content.start as usize..line.content.end as usize];
+                (kind(&line), content.into())
+            })
+            .collect()
+    }
+
+    fn codes(text: &str) -> Vec<&'static str> {
+        let fragment = Fragment::whole("m", text);
+        let mut said = Vec::new();
+        for line in Lines::new(text.as_bytes()) {
+            let before = said.len();
+            line.diagnose(&line.fragment(&fragment, 1), &mut said);
+            assert_eq!(line.is_odd(), said.len() > before);
+        }
+        said.into_iter().map(|one| one.code).collect()
+    }
+
+    #[test]
+    fn lines_end_at_line_breaks() {
+        let expected = [
+            ('t', "a x".into()),
+            ('b', String::new()),
+            ('c', "# y".into()),
+            ('t', "b".into()),
+        ];
+        assert_eq!(lines("a x\n \t\n# y\nb"), expected);
+        assert_eq!(lines(""), []);
+        assert_eq!(lines("\n"), [('b', String::new())]);
+    }
+
+    #[test]
+    fn indented_lines_are_lines_of_their_own() {
+        let expected = [
+            ('t', "a x".into()),
+            ('t', "b y".into()),
+            ('c', "# z".into()),
+        ];
+        assert_eq!(lines("a x\n  b y\n\t# z\n"), expected);
+    }
+
+    #[test]
+    fn odd_backslashes_continue_and_even_ones_do_not() {
+        assert_eq!(
+            lines("a \\\n x\nb"),
+            [('t', "a \\\n x".into()), ('t', "b".into())]
+        );
+        assert_eq!(
+            lines("a \\\\\nb"),
+            [('t', "a \\\\".into()), ('t', "b".into())]
+        );
+        assert_eq!(lines("a \\\\\\\nb"), [('t', "a \\\\\\\nb".into())]);
+        assert_eq!(
+            lines("# a \\\nb\nc"),
+            [('c', "# a \\\nb".into()), ('t', "c".into())]
+        );
+    }
+
+    #[test]
+    fn oddities_are_reported() {
+        assert_eq!(codes("a x\n"), [] as [&str; 0]);
+        assert_eq!(codes("a \\\n x\n"), [] as [&str; 0]);
+        assert_eq!(codes("a x\r\n"), ["carriage-return"]);
+        assert_eq!(codes("a x \\ \nb"), ["blank-after-backslash"]);
+        assert_eq!(codes("a x \\\\ \nb"), [] as [&str; 0]);
+        assert_eq!(codes("a x\\"), ["continued-by-nothing"]);
+        assert_eq!(codes("a x\\\n"), ["continued-by-nothing"]);
+        assert_eq!(codes("# x \\\nb y\n"), ["continued-comment"]);
+        assert_eq!(codes("a x\0y\n"), ["nul-byte"]);
+        assert_eq!(codes("\u{feff}a x\n"), ["byte-order-mark"]);
+    }
+
+    #[test]
+    fn line_ends_of_other_systems_and_marks_are_no_content() {
+        assert_eq!(
+            lines("a x\r\nb \\\r\n y\r\n"),
+            [('t', "a x".into()), ('t', "b \\\r\n y".into())]
+        );
+        assert_eq!(lines("\u{feff}a x\n"), [('t', "a x".into())]);
+        assert_eq!(
+            lines("a x\0y\nb\n"),
+            [('t', "a x".into()), ('t', "b".into())]
+        );
+    }
+}

@@ -162,6 +162,14 @@ impl<'t> Builder<'t> {
 
     /// Adds a good key.
     fn insert(&mut self, line: &LogicalLine, key: Span, name: &BStr) {
+        if self.kind == MapKind::Direct && key::has_dot_dot(self.text.slice(key)) {
+            self.report(
+                (Severity::Warning, "dot-dot-in-path"),
+                (line, key),
+                || format!("the path is read as `{name}`"),
+                "write the path without `..`; behind a symbolic link it may mean another place",
+            );
+        }
         let (text, kind) = (&self.text.text, self.kind);
         let first = self
             .keys
