@@ -58,7 +58,7 @@ impl BitOr for ExpireHow {
     }
 }
 
-/// Who was the last to trigger a mount, as the kernel remembers it.
+/// Who was the last to trigger a point, as the kernel remembers it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Requester {
     /// The user id.
@@ -181,6 +181,10 @@ const ISMOUNTPOINT: Command = command(0x7e, "AUTOFS_DEV_IOCTL_ISMOUNTPOINT");
 impl Control {
     /// Where the device is.
     pub const PATH: &str = "/dev/autofs";
+
+    /// The longest timeout: 136 years. The kernel counts in ticks, and more seconds than these, or not
+    /// many more, overflow its count and make a short timeout of a long one.
+    pub const LONGEST_TIMEOUT_S: u64 = u32::MAX as u64;
 
     /// Opens the device.
     ///
@@ -313,20 +317,24 @@ impl Control {
     }
 
     /// Sets after how many seconds without use the mounts of a point may expire (0: never), and
-    /// returns what it was.
+    /// returns what it was. At most [`Control::LONGEST_TIMEOUT_S`] is set.
     ///
     /// # Errors
     ///
     /// Those of [`Control::protocol_version`].
     #[doc(alias = "AUTOFS_DEV_IOCTL_TIMEOUT")]
     pub fn set_timeout(&self, point: impl AsFd, timeout_s: u64) -> Result<u64> {
+        let timeout_s = timeout_s.min(Self::LONGEST_TIMEOUT_S);
         let mut request = Request::new(point.as_fd().as_raw_fd()).with_long(timeout_s);
         self.call(&TIMEOUT, &mut request)?;
         Ok(request.long())
     }
 
-    /// Sets the timeout of one directory of an indirect point (0: never; none: the point's own
-    /// again), and returns the one that held before, be it its own or the point's.
+    /// Sets the timeout of one directory of an indirect point (0: never; none: the point's again),
+    /// and returns what it was: the point's if it had none of its own, and also if that was 0.
+    ///
+    /// The directory loses it when it is removed. A kernel that is given a timeout longer than the
+    /// point's may log a warning, once a call, so do not set one that is not needed.
     ///
     /// # Errors
     ///
@@ -340,26 +348,28 @@ impl Control {
         name: &[u8],
         timeout_s: Option<u64>,
     ) -> Result<u64> {
-        let request = Request::new(point.as_fd().as_raw_fd());
         // The kernel takes all ones as "none of its own".
-        let request = request.with_long(timeout_s.unwrap_or(u64::MAX));
+        let timeout_s = timeout_s.map_or(u64::MAX, |s| s.min(Self::LONGEST_TIMEOUT_S));
+        let request = Request::new(point.as_fd().as_raw_fd()).with_long(timeout_s);
         let (_, answer) = self.call_with_path(&TIMEOUT, request, name)?;
         Ok(answer.long())
     }
 
-    /// Who last triggered the mount at `path`, on or below the point; nothing if the kernel does
-    /// not know.
+    /// Who last triggered the direct or offset point at `path`.
+    ///
+    /// The kernel remembers this for the keys of an indirect point too, but cannot be asked for it:
+    /// it looks for a whole autofs mount at `path` (measured on Linux 6.18). A point that nobody has
+    /// triggered is said to be root's.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if `path` is not in the point's file system, and those of
-    /// [`Control::protocol_version`].
+    /// `ENOENT` if the point is not mounted at `path`, and those of [`Control::protocol_version`].
     #[doc(alias = "AUTOFS_DEV_IOCTL_REQUESTER")]
-    pub fn requester(&self, point: impl AsFd, path: &Path) -> Result<Option<Requester>> {
+    pub fn requester(&self, point: impl AsFd, path: &Path) -> Result<Requester> {
         let request = Request::new(point.as_fd().as_raw_fd());
         let (_, answer) = self.call_with_path(&REQUESTER, request, path.as_os_str().as_bytes())?;
         let (uid, gid) = answer.words();
-        Ok((uid != u32::MAX || gid != u32::MAX).then_some(Requester { uid, gid }))
+        Ok(Requester { uid, gid })
     }
 
     /// Asks a point for one mount to expire: true if one was found and is gone, false if nothing

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -237,7 +237,7 @@ pub fn reconnect(
     control: &Control,
     target: &Path,
     device: DeviceId,
-    pipe_writer: BorrowedFd<'_>,
+    pipe_writer: impl AsFd,
     timeout_s: u64,
 ) -> Result<PointRoot> {
     let root = control.open_point(target, device)?;

@@ -144,7 +144,7 @@ impl LoopDevice {
     /// `ENOENT` if the kernel has no loop devices, `EACCES` without permission, `EBUSY` if all
     /// tries were lost, `EBADF` or `EINVAL` if the file cannot back a device, and whatever else the
     /// calls answer.
-    pub fn attach(file: BorrowedFd<'_>, options: &LoopOptions) -> Result<Self> {
+    pub fn attach(file: impl AsFd, options: &LoopOptions) -> Result<Self> {
         let access = OFlags::RDWR | OFlags::CLOEXEC;
         let control = rustix::fs::open(CONTROL_PATH, access, Mode::empty())
             .map_err(|errno| Error::call_on("open", Path::new(CONTROL_PATH), errno))?;
@@ -159,7 +159,7 @@ impl LoopDevice {
                 OFlags::RDWR
             };
             match rustix::fs::open(&path, access | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(device) => match configure(device.as_fd(), file, options) {
+                Ok(device) => match configure(device.as_fd(), file.as_fd(), options) {
                     Ok(()) => return Ok(Self { device, number }),
                     Err(Errno::BUSY) => lost = Some(("LOOP_CONFIGURE", path, Errno::BUSY)),
                     Err(errno) => return Err(Error::call_on("LOOP_CONFIGURE", &path, errno)),

@@ -130,11 +130,7 @@ impl PreparedPoint {
     /// `ENODEV` if the kernel has no autofs, `EPERM` without `CAP_SYS_ADMIN`, `ENOSYS` before Linux
     /// 5.2, `EINVAL` for an option that this kernel does not know; the kernel's own words are in
     /// the error.
-    pub fn new(
-        kind: PointKind,
-        options: &PointOptions,
-        pipe_writer: BorrowedFd<'_>,
-    ) -> Result<Self> {
+    pub fn new(kind: PointKind, options: &PointOptions, pipe_writer: impl AsFd) -> Result<Self> {
         let context = fsopen("autofs", FsOpenFlags::FSOPEN_CLOEXEC)
             .map_err(|errno| Error::call("fsopen autofs", errno))?;
         let fail = |call| {
@@ -146,7 +142,8 @@ impl PreparedPoint {
                 kernel_text: kernel_text(context),
             }
         };
-        configure(context.as_fd(), kind, options, pipe_writer).map_err(fail("fsconfig autofs"))?;
+        configure(context.as_fd(), kind, options, pipe_writer.as_fd())
+            .map_err(fail("fsconfig autofs"))?;
         fsconfig_create(&context).map_err(fail("fsconfig autofs"))?;
         let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, options.attributes)
             .map_err(fail("fsmount autofs"))?;
@@ -196,7 +193,7 @@ impl PreparedPoint {
     ///
     /// `ENOENT`, `ENOTDIR`, `EPERM`, and whatever else `move_mount(2)` answers; `ENOSPC` if the
     /// mount namespace is full (`/proc/sys/fs/mount-max`). Nothing is left attached.
-    pub fn attach_at(self, dir: BorrowedFd<'_>, target: &Path) -> Result<AttachedPoint> {
+    pub fn attach_at(self, dir: impl AsFd, target: &Path) -> Result<AttachedPoint> {
         let Self {
             kind,
             id,
@@ -286,11 +283,11 @@ impl AttachedPoint {
     pub fn mount(
         kind: PointKind,
         options: &PointOptions,
-        pipe_writer: BorrowedFd<'_>,
+        pipe_writer: impl AsFd,
         target: &Path,
     ) -> Result<Self> {
         let on_target = |call| move |errno| Error::call_on(call, target, errno);
-        let data = CString::new(option_text(kind, options, pipe_writer))
+        let data = CString::new(option_text(kind, options, pipe_writer.as_fd()))
             .map_err(|_| on_target("mount")(Errno::INVAL))?;
         rustix::mount::mount(
             options.source.as_slice(),
