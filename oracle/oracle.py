@@ -357,8 +357,9 @@ class Case:
             time.sleep(0.15)
 
     def start(self):
+        master = self.spec.get("master", "/etc/auto.master")
         command = self.command.format(
-            master=shlex.quote(self.spec.get("master", "/etc/auto.master")),
+            master=shlex.quote(master) if master else "",
             args=" ".join(shlex.quote(word) for word in self.spec.get("args", [])),
             bin=f"{HOME}/bin",
         )
@@ -467,6 +468,8 @@ class Case:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
         elif op == "write":
+            # autofs compares times of whole seconds: `after` lets a later one begin.
+            time.sleep(entry.get("after", 0))
             write_file(entry["path"], entry["contents"])
             if "mtime" in entry:
                 os.utime(entry["path"], (entry["mtime"], entry["mtime"]))
