@@ -1,3 +1,14 @@
-//! Piton.
+//! `piton`: one binary for daemon and client; called `automount` it is the documents' command.
 
-fn main() {}
+mod cli;
+mod commands;
+mod daemon;
+mod exit;
+mod facts;
+mod render;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os().collect())
+}

@@ -1,0 +1,14 @@
+//! One file for each command.
+
+pub(crate) mod automount;
+pub(crate) mod check;
+pub(crate) mod daemon;
+pub(crate) mod demo;
+pub(crate) mod expire;
+pub(crate) mod explain;
+pub(crate) mod list;
+pub(crate) mod mount;
+pub(crate) mod reload;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod unmount;

@@ -1,0 +1,1 @@
+//! The daemon proper: the loop, its workers and what it listens to.

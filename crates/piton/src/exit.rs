@@ -1,0 +1,27 @@
+//! Exit statuses, in one place.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Success,
+    /// Not done, or (`check`, `explain`) there is something to say against it.
+    Failure,
+    /// The command line was wrong, or `check` could not look.
+    Usage,
+    /// `automount`: the map was not found.
+    MapNotFound,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Success => 0,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::MapNotFound => 3,
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! Diagnostics for people: the line, a caret, and what to do.
