@@ -8,9 +8,13 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::dependent;
 use crate::error::Error;
+use crate::helper;
+use crate::native::{self, By};
 use crate::perform::{Hands, MountJob, Settings};
 use crate::place::Place;
+use crate::unmount;
 
 /// The machine we run on.
 pub(crate) struct System<'a> {
@@ -43,26 +47,38 @@ impl Hands for System<'_> {
     }
 
     fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error> {
-        let _ = (
-            self.settings,
-            self.until,
-            job.attempt,
-            job.propagation,
-            job.attempts_left,
-        );
-        Err(Error::refused(
-            job.target,
-            Errno::NOSYS,
-            "mounting is not there yet",
-        ))
+        let place = Place::find(self.root, job.target)?;
+        let until = self.share(job.attempts_left);
+        let reach = |source: &BStr| dependent::reach(source, job.target, self.settings, until);
+        let run = match &self.settings.program {
+            Some(program) => helper::program_command(program, job.attempt, job.target)?,
+            None => match native::mount(job, &place, &reach)? {
+                By::Kernel => return Ok(false),
+                By::Helper => helper::mount_command(self.settings, job.attempt, job.target)?,
+            },
+        };
+        reach(job.attempt.source.as_bstr())?;
+        let before = mount_id(&place, job.target)?;
+        run.finish(until)?;
+        if before.is_some() && mount_id(&place, job.target)? == before {
+            let program = run.program.display();
+            let why = format!("{program} reported success, but nothing is mounted there");
+            return Err(Error::refused(job.target, Errno::IO, why));
+        }
+        native::propagate_at(&place, job.propagation)
+            .map(|()| true)
+            .or_else(|errno| {
+                // A kernel without mount_setattr(2) has no way to do this by descriptor.
+                if errno == Errno::NOSYS {
+                    return Ok(true);
+                }
+                let _ = self.unmount(job.target, true);
+                Err(Error::call("setting the propagation of", job.target, errno))
+            })
     }
 
-    fn unmount(&self, target: &BStr, _helper: bool) -> Result<(), Error> {
-        Err(Error::refused(
-            target,
-            Errno::NOSYS,
-            "unmounting is not there yet",
-        ))
+    fn unmount(&self, target: &BStr, helper: bool) -> Result<(), Error> {
+        unmount::unmount(target, self.root, helper, self.settings, self.until)
     }
 
     fn symlink(&self, path: &BStr, to: &BStr) -> Result<bool, Error> {
@@ -97,6 +113,31 @@ impl Hands for System<'_> {
             Err(errno) => Err(told(errno)),
         }
     }
+}
+
+impl System<'_> {
+    /// When an attempt must be over, if as many as `attempts` may be needed: each gets its share
+    /// of the time left, and what one does not use falls to the others.
+    fn share(&self, attempts: u32) -> Instant {
+        let now = Instant::now();
+        let left = self.until.saturating_duration_since(now);
+        now + left / attempts.max(1)
+    }
+}
+
+/// Which mount `place` is in, or the one on top of it. A symbolic link is refused: a helper would
+/// follow it. None where the kernel does not tell (before Linux 5.8).
+fn mount_id(place: &Place<'_>, target: &BStr) -> Result<Option<u64>, Error> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let wanted = StatxFlags::TYPE | StatxFlags::MNT_ID;
+    let found = statx(place.dir(), place.name(), flags, wanted)
+        .map_err(|errno| Error::call("looking at", target, errno))?;
+    if FileType::from_raw_mode(found.stx_mode.into()).is_symlink() {
+        let why = "a symbolic link is in the way, and no helper is to follow it";
+        return Err(Error::refused(target, Errno::ACCESS, why));
+    }
+    let told = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    Ok(told.then_some(found.stx_mnt_id))
 }
 
 /// Makes one directory; false when it is there already.

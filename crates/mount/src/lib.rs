@@ -11,10 +11,20 @@
 //! the front end: it passes them in as [`perform::Triggers`].
 #![forbid(unsafe_code)]
 
+mod dependent;
 mod error;
 mod hands;
+pub mod helper;
+pub mod holders;
+pub mod hosts;
 pub mod limits;
+mod native;
+mod options;
 pub mod perform;
 mod place;
+pub mod table;
+mod types;
+pub mod uname;
+mod unmount;
 
 pub use perform::{Done, Failure, Outcome, Program, Settings, Triggers, perform, perform_below};

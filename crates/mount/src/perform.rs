@@ -230,7 +230,7 @@ pub(crate) trait Hands {
     fn make_directory(&self, path: &BStr) -> Result<Vec<BString>, Error>;
     /// Removes a directory if it is there and empty.
     fn remove_directory(&self, path: &BStr) -> Result<(), Error>;
-    /// Mounts by one attempt. `left` is how many attempts may still follow, this one included.
+    /// Mounts by one attempt; true when a helper did it.
     fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error>;
     /// Unmounts.
     fn unmount(&self, target: &BStr, helper: bool) -> Result<(), Error>;
@@ -406,5 +406,294 @@ fn take_back_one(
             None => Ok(false),
             Some(undo) => carry_out_one(&undo, triggers, hands).map(|_| true),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use piton_plan::step::{TriggerId, TriggerKind, What};
+    use rustix::io::Errno;
+
+    use super::*;
+
+    /// Writes down each operation, and fails those it is told to.
+    #[derive(Default)]
+    struct Recorder {
+        log: RefCell<Vec<String>>,
+        fail: Vec<(&'static str, Errno)>,
+    }
+
+    impl Recorder {
+        fn failing(fail: &[(&'static str, Errno)]) -> Self {
+            Self {
+                fail: fail.to_vec(),
+                ..Self::default()
+            }
+        }
+
+        fn note(&self, operation: String) -> Result<(), Error> {
+            let failing = self.fail.iter().find(|(what, _)| *what == operation);
+            self.log.borrow_mut().push(operation);
+            match failing {
+                None => Ok(()),
+                Some((what, errno)) => Err(Error::call("trying", what, *errno)),
+            }
+        }
+    }
+
+    impl Hands for Recorder {
+        fn make_directory(&self, path: &BStr) -> Result<Vec<BString>, Error> {
+            self.note(format!("mkdir {path}"))?;
+            Ok(if path == "/there" {
+                Vec::new()
+            } else {
+                vec![path.to_owned()]
+            })
+        }
+        fn remove_directory(&self, path: &BStr) -> Result<(), Error> {
+            self.note(format!("rmdir {path}"))
+        }
+        fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error> {
+            self.note(format!("mount {} {}", job.attempt.source, job.target))?;
+            Ok(job.attempt.host.is_some())
+        }
+        fn unmount(&self, target: &BStr, helper: bool) -> Result<(), Error> {
+            self.note(format!(
+                "unmount {target}{}",
+                if helper { " by helper" } else { "" }
+            ))
+        }
+        fn symlink(&self, path: &BStr, _to: &BStr) -> Result<bool, Error> {
+            self.note(format!("link {path}")).map(|()| path != "/same")
+        }
+        fn remove_symlink(&self, path: &BStr) -> Result<(), Error> {
+            self.note(format!("unlink {path}"))
+        }
+    }
+
+    impl Triggers for Recorder {
+        fn install(&self, spec: &TriggerSpec) -> Result<(), Failure> {
+            self.note(format!("install {}", spec.path))
+                .map_err(|error| Failure::new(error.errno().raw_os_error(), error.to_string()))
+        }
+        fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure> {
+            self.note(format!("remove {}", spec.path))
+                .map_err(|error| Failure::new(error.errno().raw_os_error(), error.to_string()))
+        }
+    }
+
+    fn trigger(path: &str) -> TriggerSpec {
+        TriggerSpec {
+            id: TriggerId(1),
+            kind: TriggerKind::Offset,
+            path: path.into(),
+            source: "map".into(),
+            timeout: 0,
+            strict_expire: false,
+            mode: None,
+            propagation: Propagation::Slave,
+        }
+    }
+
+    fn attempt(source: &str) -> Attempt {
+        let host = source.split_once(':').map(|(host, _)| host.into());
+        let what = What::Type("t".into());
+        Attempt {
+            what,
+            source: source.into(),
+            options: Vec::new(),
+            host,
+        }
+    }
+
+    fn mount(target: &str, sources: &[&str]) -> Step {
+        let attempts = sources.iter().map(|source| attempt(source)).collect();
+        Step::Mount {
+            target: target.into(),
+            attempts,
+            propagation: Propagation::Slave,
+        }
+    }
+
+    fn required(steps: impl IntoIterator<Item = Step>) -> Vec<Planned> {
+        steps
+            .into_iter()
+            .map(|step| Planned {
+                step,
+                required: true,
+            })
+            .collect()
+    }
+
+    fn run(steps: &[Planned], recorder: &Recorder) -> (Outcome, Vec<String>) {
+        let outcome = carry_out(steps, recorder, recorder);
+        (outcome, recorder.log.take())
+    }
+
+    fn entry() -> Vec<Planned> {
+        required([
+            Step::MakeDirectory { path: "/k".into() },
+            mount("/k", &["h:/x"]),
+            Step::Install(trigger("/k/a")),
+            Step::Symlink {
+                path: "/l".into(),
+                to: "/to".into(),
+            },
+            Step::Install(trigger("/k/b")),
+        ])
+    }
+
+    const DONE: [&str; 5] = [
+        "mkdir /k",
+        "mount h:/x /k",
+        "install /k/a",
+        "link /l",
+        "install /k/b",
+    ];
+    const UNDONE: [&str; 4] = [
+        "unlink /l",
+        "remove /k/a",
+        "unmount /k by helper",
+        "rmdir /k",
+    ];
+
+    #[test]
+    fn steps_are_done_in_order() {
+        let (outcome, log) = run(&entry(), &Recorder::default());
+        assert_eq!(log, DONE);
+        assert_eq!(outcome.done.len(), 5);
+        assert!(outcome.failed.is_none() && !outcome.undone);
+        assert!(outcome.done[1].helper && !outcome.done[2].helper);
+        assert_eq!(outcome.done[0].created, [BString::from("/k")]);
+    }
+
+    #[test]
+    fn whichever_step_fails_all_before_it_is_taken_back_in_reverse() {
+        for (index, failing) in DONE.iter().enumerate() {
+            let recorder = Recorder::failing(&[(failing, Errno::IO)]);
+            let (outcome, log) = run(&entry(), &recorder);
+            let expected: Vec<_> = DONE[..=index]
+                .iter()
+                .chain(&UNDONE[4 - index..])
+                .copied()
+                .collect();
+            assert_eq!(log, expected);
+            let failed = outcome.failed.unwrap();
+            assert_eq!(
+                (failed.index, failed.errno),
+                (index, Errno::IO.raw_os_error())
+            );
+            assert!(outcome.undone && outcome.done.is_empty() && outcome.not_undone.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_is_reported_and_the_rest_goes_on() {
+        for (index, failing) in UNDONE.iter().enumerate() {
+            let recorder =
+                Recorder::failing(&[("install /k/b", Errno::IO), (failing, Errno::BUSY)]);
+            let (outcome, log) = run(&entry(), &recorder);
+            assert_eq!(log[5..], UNDONE);
+            assert!(!outcome.undone);
+            assert_eq!(outcome.done.len(), 1);
+            assert_eq!(outcome.done[0].index, 3 - index);
+            assert_eq!(outcome.not_undone[0].index, 3 - index);
+            assert_eq!(outcome.not_undone[0].errno, Errno::BUSY.raw_os_error());
+        }
+    }
+
+    #[test]
+    fn what_was_there_before_is_not_taken_back() {
+        let steps = required([
+            Step::MakeDirectory {
+                path: "/there".into(),
+            },
+            Step::Symlink {
+                path: "/same".into(),
+                to: "/to".into(),
+            },
+            mount("/m", &["bad"]),
+        ]);
+        let (outcome, log) = run(&steps, &Recorder::failing(&[("mount bad /m", Errno::IO)]));
+        assert_eq!(log, ["mkdir /there", "link /same", "mount bad /m"]);
+        assert!(outcome.undone);
+    }
+
+    #[test]
+    fn an_unmount_is_not_undone_but_a_removed_trigger_is_put_back() {
+        let steps = required([
+            Step::Remove(trigger("/k/a")),
+            Step::Unmount {
+                target: "/k/c".into(),
+                helper: false,
+            },
+            Step::Unmount {
+                target: "/k".into(),
+                helper: true,
+            },
+        ]);
+        let fail = [("unmount /k by helper", Errno::BUSY)];
+        let (outcome, log) = run(&steps, &Recorder::failing(&fail));
+        assert_eq!(log[3..], ["install /k/a"]);
+        assert_eq!(outcome.done.len(), 1);
+        assert_eq!(outcome.done[0].index, 1);
+        assert!(!outcome.undone && outcome.not_undone.is_empty());
+    }
+
+    #[test]
+    fn a_step_that_is_not_required_costs_only_itself() {
+        let mut steps = entry();
+        steps[2].required = false;
+        let recorder = Recorder::failing(&[("install /k/a", Errno::ACCESS)]);
+        let (outcome, log) = run(&steps, &recorder);
+        assert_eq!(log, DONE);
+        assert!(outcome.failed.is_none());
+        assert_eq!(outcome.tolerated.len(), 1);
+        assert_eq!(
+            (outcome.tolerated[0].index, outcome.tolerated[0].errno),
+            (2, 13)
+        );
+    }
+
+    #[test]
+    fn attempts_are_tried_in_order_and_the_most_telling_failure_is_reported() {
+        let fail = [
+            ("mount dead:/x /m", Errno::TIMEDOUT),
+            ("mount off:/x /m", Errno::HOSTUNREACH),
+            ("mount no:/x /m", Errno::ACCESS),
+            ("mount shut:/x /m", Errno::CONNREFUSED),
+            ("mount none:/x /m", Errno::NOENT),
+        ];
+        let errno = |sources: &[&str]| {
+            let steps = required([mount("/m", sources)]);
+            run(&steps, &Recorder::failing(&fail))
+                .0
+                .failed
+                .map(|failed| failed.errno)
+        };
+        assert_eq!(errno(&["dead:/x", "off:/x", "no:/x", "shut:/x"]), Some(13));
+        assert_eq!(errno(&["dead:/x", "none:/x", "shut:/x"]), Some(2));
+        assert_eq!(errno(&["dead:/x", "off:/x"]), Some(113));
+        assert_eq!(errno(&["dead:/x"]), Some(110));
+        assert_eq!(errno(&[]), Some(22));
+        assert_eq!(errno(&["dead:/x", "good:/x"]), None);
+
+        let steps = required([mount("/m", &["dead:/x", "good"])]);
+        let (outcome, _) = run(&steps, &Recorder::failing(&fail));
+        assert_eq!(
+            (outcome.done[0].attempt, outcome.done[0].helper),
+            (1, false)
+        );
+    }
+
+    #[test]
+    fn the_root_is_the_directory_of_the_shallowest_path() {
+        assert_eq!(presumed_root(&required([mount("/home/ann", &[])])), "/home");
+        assert_eq!(presumed_root(&required([mount("/x", &[])])), "/");
+        let deeper = [mount("/home/ann/a/b", &[]), mount("/home/ann", &[])];
+        assert_eq!(presumed_root(&required(deeper)), "/home");
+        assert_eq!(presumed_root(&[]), "/");
     }
 }

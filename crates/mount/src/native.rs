@@ -1,0 +1,530 @@
+//! Mounting through the kernel's mount API: no fork, nothing read below /proc.
+//!
+//! A mount is made detached, given its flags and its propagation, and attached last: nobody sees it
+//! half done, and what fails leaves nothing behind. As with mount(8), options of `rbind` change the
+//! top mount only, and a bind keeps the flags of what it shows: options add to them.
+
+use std::borrow::Cow;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
+use autofs::{LoopDevice, LoopOptions, MountAttrFlags, MountAttributes, set_mount_attributes};
+use bstr::{BStr, ByteSlice};
+use piton_map::options::Propagation;
+use piton_plan::step::What;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstatfs, open, openat, statx};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree, unmount,
+};
+
+use crate::dependent::AUTOFS_MAGIC;
+use crate::error::Error;
+use crate::limits;
+use crate::options::{Image, Parameter, Split, split};
+use crate::perform::MountJob;
+use crate::place::Place;
+use crate::types::{Kind, native};
+
+/// Who mounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The kernel did.
+    Kernel,
+    /// mount(8) has to: the kernel cannot do it alone.
+    Helper,
+}
+
+/// Walks to a path if it lies in an automount; true if it did, so that another look is worth it.
+pub(crate) type Reach<'a> = &'a dyn Fn(&BStr) -> Result<bool, Error>;
+
+/// Mounts one attempt on `place` if the kernel alone can.
+pub(crate) fn mount(job: &MountJob<'_>, place: &Place<'_>, reach: Reach<'_>) -> Result<By, Error> {
+    match &job.attempt.what {
+        What::Bind { recursive } => {
+            let options = split(&job.attempt.options, false)?;
+            if let Some(option) = options
+                .needs_helper
+                .filter(|o| *o != b"bind" && *o != b"rbind")
+            {
+                let why = "an option that cannot be used with a bind mount";
+                return Err(Error::refused(option, Errno::INVAL, why));
+            }
+            bind(job, &options, *recursive, place, reach).map(|()| By::Kernel)
+        }
+        What::Type(fstype) => {
+            let Some(kind) = native(fstype) else {
+                return Ok(By::Helper);
+            };
+            let options = split(&job.attempt.options, matches!(kind, Kind::Block { .. }))?;
+            if options.needs_helper.is_some() {
+                return Ok(By::Helper);
+            }
+            let fs = FileSystem {
+                job,
+                fstype,
+                options: &options,
+                place,
+            };
+            fs.mount(kind, reach)
+        }
+    }
+}
+
+// --- bind mounts ---------------------------------------------------------
+
+fn bind(
+    job: &MountJob<'_>,
+    options: &Split<'_>,
+    recursive: bool,
+    place: &Place<'_>,
+    reach: Reach<'_>,
+) -> Result<(), Error> {
+    let told = |errno| failed(job, errno, String::new());
+    let source = job.attempt.source.as_bstr();
+    let tree = clone_tree(source, recursive, reach)?.map_err(told)?;
+    let propagation = options.propagation.unwrap_or(job.propagation);
+    let mut attributes = MountAttributes {
+        set: options.set.0,
+        access_time: options.access_time,
+        propagation: Some(kernel_propagation(propagation)),
+        ..MountAttributes::default()
+    };
+    if recursive {
+        let below = MountAttributes {
+            propagation: attributes.propagation.take(),
+            ..MountAttributes::default()
+        };
+        set_mount_attributes(&tree, &below, true).map_err(|e| told(errno_of(&e)))?;
+    }
+    if attributes != MountAttributes::default() {
+        set_mount_attributes(&tree, &attributes, false).map_err(|e| told(errno_of(&e)))?;
+    }
+    attach(job, tree.as_fd(), place, propagation, recursive)
+}
+
+/// A copy of the tree at `source`. A source in an automount that is not mounted now looks missing,
+/// or like an empty autofs directory: then somebody has to walk there first.
+fn clone_tree(
+    source: &BStr,
+    recursive: bool,
+    reach: Reach<'_>,
+) -> Result<Result<OwnedFd, Errno>, Error> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    let clone = || open_tree(CWD, source.as_bytes(), flags);
+    let first = clone();
+    let suspect = match &first {
+        Ok(tree) => is_autofs(tree.as_fd()),
+        Err(errno) => *errno == Errno::NOENT,
+    };
+    if suspect && reach(source)? {
+        Ok(clone())
+    } else {
+        Ok(first)
+    }
+}
+
+fn is_autofs(fd: BorrowedFd<'_>) -> bool {
+    fstatfs(fd).is_ok_and(|found| found.f_type == AUTOFS_MAGIC)
+}
+
+// --- file systems --------------------------------------------------------
+
+/// One file system to be made and mounted.
+struct FileSystem<'a> {
+    job: &'a MountJob<'a>,
+    fstype: &'a [u8],
+    options: &'a Split<'a>,
+    place: &'a Place<'a>,
+}
+
+/// What the kernel answered, with its words.
+struct Refusal {
+    errno: Errno,
+    words: String,
+    /// The type is unknown here, or the mount API is.
+    unknown: bool,
+}
+
+impl FileSystem<'_> {
+    fn mount(&self, kind: Kind, reach: Reach<'_>) -> Result<By, Error> {
+        let source = self.job.attempt.source.as_bytes();
+        let result = match kind {
+            Kind::Virtual => self.mount_once(source, self.options.read_only()),
+            Kind::Overlay => {
+                self.reach_layers(reach)?;
+                self.mount_once(source, self.options.read_only())
+            }
+            Kind::Block { read_only } => return self.mount_block(read_only, reach),
+        };
+        self.finish(result)
+    }
+
+    fn finish(&self, result: Result<(), Refusal>) -> Result<By, Error> {
+        match result {
+            Ok(()) => Ok(By::Kernel),
+            Err(refusal) if refusal.unknown => Ok(By::Helper),
+            Err(refusal) => Err(failed(self.job, refusal.errno, refusal.words)),
+        }
+    }
+
+    /// A layer of an overlay may lie on another automount.
+    fn reach_layers(&self, reach: Reach<'_>) -> Result<(), Error> {
+        for parameter in &self.options.parameters {
+            if let Parameter::Pair(b"lowerdir" | b"upperdir" | b"workdir", layers) = parameter {
+                for layer in layers
+                    .split_str(":")
+                    .filter(|layer| layer.starts_with(b"/"))
+                {
+                    reach(layer.as_bstr())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From a disk or an image. What turns out to be write-protected is mounted read-only, as
+    /// mount(8) does.
+    fn mount_block(&self, by_nature: bool, reach: Reach<'_>) -> Result<By, Error> {
+        let read_only = by_nature || self.options.read_only();
+        let is_image = self.is_image(reach)?;
+        let first = self.mount_disk(is_image, read_only)?;
+        match first {
+            Err(refusal)
+                if !read_only
+                    && matches!(refusal.errno, Errno::ACCESS | Errno::ROFS | Errno::PERM) =>
+            {
+                let again = self.mount_disk(is_image, true)?;
+                // The first answer is the one to the question that was asked.
+                self.finish(again.map_err(|_| refusal))
+            }
+            result => self.finish(result),
+        }
+    }
+
+    /// Whether the source is a regular file.
+    fn is_image(&self, reach: Reach<'_>) -> Result<bool, Error> {
+        let source = self.job.attempt.source.as_bstr();
+        if self.options.image.forced || !source.starts_with(b"/") {
+            return Ok(self.options.image.forced);
+        }
+        let look = || statx(CWD, source.as_bytes(), AtFlags::empty(), StatxFlags::TYPE);
+        let mut found = look();
+        if matches!(found, Err(Errno::NOENT)) && reach(source)? {
+            found = look();
+        }
+        let found = found.map_err(|errno| failed(self.job, errno, String::new()))?;
+        Ok(FileType::from_raw_mode(found.stx_mode.into()).is_file())
+    }
+
+    fn mount_disk(&self, is_image: bool, read_only: bool) -> Result<Result<(), Refusal>, Error> {
+        let source = self.job.attempt.source.as_bytes();
+        if !is_image {
+            return Ok(self.mount_once(source, read_only));
+        }
+        match self.show_as_disk(source, read_only) {
+            Ok(device) => Ok(self.mount_once(device.path().as_os_str().as_bytes(), read_only)),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    fn show_as_disk(&self, file: &[u8], read_only: bool) -> Result<LoopDevice, Refusal> {
+        let access = if read_only {
+            OFlags::RDONLY
+        } else {
+            OFlags::RDWR
+        };
+        let file =
+            open(file, access | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| Refusal {
+                errno,
+                words: String::new(),
+                unknown: false,
+            })?;
+        let Image {
+            offset, size_limit, ..
+        } = self.options.image;
+        let options = LoopOptions {
+            read_only,
+            offset,
+            size_limit,
+            ..LoopOptions::default()
+        };
+        LoopDevice::attach(file.as_fd(), &options).map_err(|error| Refusal {
+            errno: errno_of(&error),
+            words: format!("loop device: {error}"),
+            unknown: false,
+        })
+    }
+
+    /// Makes the file system and attaches it.
+    fn mount_once(&self, source: &[u8], read_only: bool) -> Result<(), Refusal> {
+        if self.too_long(source) {
+            return self.mount_by_old_call(source, read_only);
+        }
+        let context =
+            fsopen(self.fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| Refusal {
+                errno,
+                words: String::new(),
+                unknown: is_unknown(errno),
+            })?;
+        let mount = self
+            .make(context.as_fd(), source, read_only)
+            .map_err(|errno| Refusal {
+                errno,
+                words: autofs::kernel_text(&context)
+                    .map(String::from)
+                    .unwrap_or_default(),
+                unknown: false,
+            })?;
+        drop(context);
+        let propagation = self.options.propagation.unwrap_or(self.job.propagation);
+        self.attach(mount.as_fd(), propagation)
+            .map_err(|errno| Refusal {
+                errno,
+                words: String::new(),
+                unknown: false,
+            })
+    }
+
+    fn make(
+        &self,
+        context: BorrowedFd<'_>,
+        source: &[u8],
+        read_only: bool,
+    ) -> Result<OwnedFd, Errno> {
+        if !source.is_empty() {
+            fsconfig_set_string(context, "source", source)?;
+        }
+        if read_only {
+            fsconfig_set_flag(context, "ro")?;
+        }
+        for parameter in &self.options.parameters {
+            match *parameter {
+                Parameter::Flag(key) => fsconfig_set_flag(context, key)?,
+                Parameter::Pair(key, value) => fsconfig_set_string(context, key, value)?,
+            }
+        }
+        fsconfig_create(context)?;
+        fsmount(
+            context,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            self.flags(read_only),
+        )
+    }
+
+    fn flags(&self, read_only: bool) -> MountAttrFlags {
+        let mut flags = self.options.set.0;
+        flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
+        flags
+            | match self.options.access_time {
+                Some(autofs::AccessTime::Never) => MountAttrFlags::MOUNT_ATTR_NOATIME,
+                Some(autofs::AccessTime::Strict) => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+                Some(autofs::AccessTime::Relative) | None => MountAttrFlags::empty(),
+            }
+    }
+
+    /// A new file system's mount is private from the start; only `shared` needs to be said.
+    fn attach(&self, mount: BorrowedFd<'_>, propagation: Propagation) -> Result<(), Errno> {
+        if propagation == Propagation::Shared {
+            set_propagation(mount, propagation, false)?;
+        }
+        attach_at(mount, self.place, propagation, false)
+    }
+
+    // --- mount(2) ----------------------------------------------------------
+
+    /// Whether something is longer than fsconfig(2) takes (overlays of many layers are).
+    fn too_long(&self, source: &[u8]) -> bool {
+        let long = |text: &[u8]| text.len() > limits::PARAMETER;
+        long(source)
+            || self
+                .options
+                .parameters
+                .iter()
+                .any(|parameter| match parameter {
+                    Parameter::Flag(key) => long(key),
+                    Parameter::Pair(key, value) => long(key) || long(value),
+                })
+    }
+
+    fn mount_by_old_call(&self, source: &[u8], read_only: bool) -> Result<(), Refusal> {
+        let plain = |errno| Refusal {
+            errno,
+            words: String::new(),
+            unknown: is_unknown(errno),
+        };
+        let (flags, data) = self.old_arguments(read_only);
+        let data = CString::new(data).map_err(|_| plain(Errno::INVAL))?;
+        // By descriptor, so that a symbolic link at the end is not followed.
+        let flag = OFlags::PATH | OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let target =
+            openat(self.place.dir(), self.place.name(), flag, Mode::empty()).map_err(plain)?;
+        let path = by_descriptor(target.as_fd());
+        rustix::mount::mount(source, path, self.fstype, flags, data.as_c_str()).map_err(plain)?;
+        drop(target);
+        let propagation = self.options.propagation.unwrap_or(self.job.propagation);
+        propagate_at(self.place, propagation).map_err(plain)
+    }
+
+    fn old_arguments(&self, read_only: bool) -> (MountFlags, Vec<u8>) {
+        // The low flags of mount(2) and those of mounts have other bits: translate by name.
+        let mut flags = MountFlags::empty();
+        let attributes = self.flags(read_only);
+        for (attribute, flag) in [
+            (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
+            (MountAttrFlags::MOUNT_ATTR_NOSUID, MountFlags::NOSUID),
+            (MountAttrFlags::MOUNT_ATTR_NODEV, MountFlags::NODEV),
+            (MountAttrFlags::MOUNT_ATTR_NOEXEC, MountFlags::NOEXEC),
+            (MountAttrFlags::MOUNT_ATTR_NOATIME, MountFlags::NOATIME),
+            (
+                MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+                MountFlags::STRICTATIME,
+            ),
+            (
+                MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+                MountFlags::NODIRATIME,
+            ),
+            (
+                MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
+                MountFlags::NOSYMFOLLOW,
+            ),
+        ] {
+            flags.set(flag, attributes.contains(attribute));
+        }
+        let mut data = Vec::new();
+        for parameter in &self.options.parameters {
+            let (key, value) = match *parameter {
+                Parameter::Flag(b"sync") => (None, MountFlags::SYNCHRONOUS),
+                Parameter::Flag(b"dirsync") => (None, MountFlags::DIRSYNC),
+                Parameter::Flag(b"lazytime") => (None, MountFlags::LAZYTIME),
+                Parameter::Flag(b"async" | b"nolazytime" | b"mand" | b"nomand") => {
+                    (None, MountFlags::empty())
+                }
+                Parameter::Flag(key) => (Some((key, None)), MountFlags::empty()),
+                Parameter::Pair(key, value) => (Some((key, Some(value))), MountFlags::empty()),
+            };
+            flags |= value;
+            if let Some((key, value)) = key {
+                append(&mut data, key, value);
+            }
+        }
+        (flags, data)
+    }
+}
+
+fn append(data: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
+    if !data.is_empty() {
+        data.push(b',');
+    }
+    data.extend_from_slice(key);
+    if let Some(value) = value {
+        data.push(b'=');
+        data.extend_from_slice(value);
+    }
+}
+
+/// The type, or the whole mount API, is not known to this kernel.
+fn is_unknown(errno: Errno) -> bool {
+    matches!(errno, Errno::NODEV | Errno::NOSYS)
+}
+
+// --- attaching -----------------------------------------------------------
+
+fn attach(
+    job: &MountJob<'_>,
+    mount: BorrowedFd<'_>,
+    place: &Place<'_>,
+    propagation: Propagation,
+    recursive: bool,
+) -> Result<(), Error> {
+    attach_at(mount, place, propagation, recursive)
+        .map_err(|errno| failed(job, errno, String::new()))
+}
+
+/// Attaches a detached mount. Below a shared mount everything attached becomes shared, whatever it
+/// was before (`attach_recursive_mnt` in fs/namespace.c), so what is not to be shared is said
+/// again.
+fn attach_at(
+    mount: BorrowedFd<'_>,
+    place: &Place<'_>,
+    propagation: Propagation,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(mount, "", place.dir(), place.name(), flags)?;
+    if propagation == Propagation::Shared {
+        return Ok(());
+    }
+    set_propagation(mount, propagation, recursive).inspect_err(|_| {
+        let path: Cow<'_, [u8]> = place.path();
+        let _ = unmount(&*path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    })
+}
+
+fn set_propagation(
+    mount: BorrowedFd<'_>,
+    propagation: Propagation,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let attributes = MountAttributes {
+        propagation: Some(kernel_propagation(propagation)),
+        ..MountAttributes::default()
+    };
+    set_mount_attributes(mount, &attributes, recursive).map_err(|error| errno_of(&error))
+}
+
+/// Sets the propagation of what is mounted at `place`, when somebody else mounted it.
+pub(crate) fn propagate_at(place: &Place<'_>, propagation: Propagation) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = openat(place.dir(), place.name(), flags, Mode::empty())?;
+    set_propagation(top.as_fd(), propagation, false)
+}
+
+fn kernel_propagation(propagation: Propagation) -> autofs::Propagation {
+    match propagation {
+        Propagation::Slave => autofs::Propagation::Slave,
+        Propagation::Private => autofs::Propagation::Private,
+        Propagation::Shared => autofs::Propagation::Shared,
+    }
+}
+
+fn by_descriptor(fd: BorrowedFd<'_>) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn errno_of(error: &autofs::Error) -> Errno {
+    error.errno().unwrap_or(Errno::IO)
+}
+
+/// The error for an attempt: what was to be mounted where, and the kernel's words.
+fn failed(job: &MountJob<'_>, errno: Errno, words: String) -> Error {
+    let source = job.attempt.source.as_bstr();
+    let doing = match &job.attempt.what {
+        What::Bind { .. } => format!("binding {source} on"),
+        What::Type(fstype) => format!("mounting {source} ({fstype}) on"),
+    };
+    let mut words = words;
+    if words.is_empty() && errno == Errno::INVAL && is_block(job) {
+        words = "a bad option, or not a file system of this type; \
+                 the kernel's log may say more"
+            .into();
+    }
+    Error::Call {
+        doing,
+        path: job.target.to_owned(),
+        errno,
+        words,
+    }
+}
+
+fn is_block(job: &MountJob<'_>) -> bool {
+    match &job.attempt.what {
+        What::Type(fstype) => matches!(native(fstype), Some(Kind::Block { .. })),
+        What::Bind { .. } => false,
+    }
+}
