@@ -182,8 +182,8 @@ impl Control {
     /// Where the device is.
     pub const PATH: &str = "/dev/autofs";
 
-    /// The longest timeout: 136 years. The kernel counts in ticks, and more seconds than these, or not
-    /// many more, overflow its count and make a short timeout of a long one.
+    /// The longest timeout: 136 years. The kernel counts in ticks, and more seconds than these, or
+    /// not many more, overflow its count and make a short timeout of a long one.
     pub const LONGEST_TIMEOUT_S: u64 = u32::MAX as u64;
 
     /// Opens the device.
@@ -358,8 +358,8 @@ impl Control {
     /// Who last triggered the direct or offset point at `path`.
     ///
     /// The kernel remembers this for the keys of an indirect point too, but cannot be asked for it:
-    /// it looks for a whole autofs mount at `path` (measured on Linux 6.18). A point that nobody has
-    /// triggered is said to be root's.
+    /// it looks for a whole autofs mount at `path` (measured on Linux 6.18). A point that nobody
+    /// has triggered is said to be root's.
     ///
     /// # Errors
     ///

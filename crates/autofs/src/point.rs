@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use bstr::BString;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
@@ -23,7 +23,9 @@ use rustix::process::Pid;
 use crate::device::PointId;
 use crate::error::{Error, Result};
 use crate::kernel_text::kernel_text;
-use crate::mount_attr::{MountAttributes, Propagation, set_mount_attributes};
+use crate::mount_attr::{
+    MountAttributes, Propagation, set_mount_attributes, set_mount_attributes_at,
+};
 use crate::root::{PointRoot, open_root_of};
 
 /// What triggers a point.
@@ -207,6 +209,17 @@ impl PreparedPoint {
             }
             PointKind::Direct | PointKind::Offset => None,
         };
+        let set = |propagation| {
+            let attributes = MountAttributes {
+                propagation,
+                ..MountAttributes::default()
+            };
+            set_mount_attributes(&mount, &attributes, false)
+        };
+        if propagation.is_some() {
+            // Changes nothing, a detached mount is private, but tells now whether this can be done.
+            set(Some(Propagation::Private))?;
+        }
         let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         if target.as_os_str().is_empty() {
             flags |= MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -214,16 +227,8 @@ impl PreparedPoint {
         move_mount(&mount, "", dir, target, flags)
             .map_err(|errno| Error::call_on("move_mount", target, errno))?;
         if propagation.is_some() {
-            let attributes = MountAttributes {
-                propagation,
-                ..MountAttributes::default()
-            };
-            if let Err(error) = set_mount_attributes(&mount, &attributes, false) {
-                drop(root);
-                // Best effort: the error that counts is the first one.
-                let _ = unmount(target, UnmountFlags::DETACH);
-                return Err(error);
-            }
+            // What could be refused would have been above.
+            set(propagation)?;
         }
         Ok(AttachedPoint { kind, id, root })
     }
@@ -241,7 +246,8 @@ fn configure(
     if let Some(group) = options.process_group {
         fsconfig_set_string(context, "pgrp", DecInt::new(group.as_raw_nonzero().get()))?;
     }
-    fsconfig_set_string(context, "minproto", c"5")?;
+    // Without this, a later kernel might speak a later protocol. "minproto" is left at the kernel's
+    // 3: it changes nothing, and each option costs a microsecond, some fifty thousand times.
     fsconfig_set_string(context, "maxproto", c"5")?;
     if let Some(owner) = options.owner {
         fsconfig_set_string(context, "uid", DecInt::new(owner.uid))?;
@@ -271,7 +277,8 @@ pub struct AttachedPoint {
 
 impl AttachedPoint {
     /// Makes a point in one step with `mount(2)`, for kernels and sandboxes where
-    /// [`PreparedPoint::new`] fails with `ENOSYS`, `EINVAL` or `EPERM`.
+    /// [`PreparedPoint::new`] fails with `ENOSYS`, `EINVAL` or `EPERM`; and for those who make many
+    /// points and know how to deal with what follows, because it takes a quarter less time.
     ///
     /// It can trigger before its id is known: a daemon that reads its pipe in another thread must
     /// be ready for a request of a point that it does not know yet. Its attributes are set after it
@@ -305,24 +312,30 @@ impl AttachedPoint {
 
     /// The point just mounted on `target`.
     fn mounted(kind: PointKind, options: &PointOptions, target: &Path) -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let root: PointRoot = rustix::fs::open(target, flags, Mode::empty())
-            .map_err(|errno| Error::call_on("open", target, errno))?
-            .into();
-        let id = root.id()?;
-        if !options.attributes.is_empty() || options.propagation.is_some() {
-            let attributes = MountAttributes {
-                set: options.attributes,
-                propagation: options.propagation,
-                ..MountAttributes::default()
-            };
-            set_mount_attributes(&root, &attributes, false)?;
+        let attributes = MountAttributes {
+            set: options.attributes,
+            propagation: options.propagation,
+            ..MountAttributes::default()
+        };
+        if attributes != MountAttributes::default() {
+            set_mount_attributes_at(target, &attributes, false)?;
         }
-        Ok(Self {
-            kind,
-            id,
-            root: (kind == PointKind::Indirect).then_some(root),
-        })
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let stat = rustix::fs::statat(CWD, target, flags)
+            .map_err(|errno| Error::call_on("fstatat", target, errno))?;
+        let id = PointId::from_stat(&stat);
+        let root = match kind {
+            PointKind::Indirect => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                let root = rustix::fs::open(target, flags, Mode::empty());
+                Some(
+                    root.map_err(|errno| Error::call_on("open", target, errno))?
+                        .into(),
+                )
+            }
+            PointKind::Direct | PointKind::Offset => None,
+        };
+        Ok(Self { kind, id, root })
     }
 
     /// What triggers it.
@@ -349,7 +362,7 @@ impl AttachedPoint {
 
 /// The options as `mount(2)` takes them.
 fn option_text(kind: PointKind, options: &PointOptions, pipe_writer: BorrowedFd<'_>) -> String {
-    let mut text = format!("fd={},minproto=5,maxproto=5", pipe_writer.as_raw_fd());
+    let mut text = format!("fd={},maxproto=5", pipe_writer.as_raw_fd());
     if let Some(group) = options.process_group {
         text += &format!(",pgrp={}", group.as_raw_nonzero());
     }

@@ -1,7 +1,8 @@
 //! The promises of this crate on the real kernel. Needs root and `/dev/autofs`; fails where it
 //! cannot run.
 //!
-//! Each test is run in a sandbox (`kernel/sandbox.rs`), as a daemon of its own (`kernel/daemon.rs`).
+//! Each test is run in a sandbox (`kernel/sandbox.rs`), as a daemon of its own
+//! (`kernel/daemon.rs`).
 
 #[path = "kernel/daemon.rs"]
 mod daemon;

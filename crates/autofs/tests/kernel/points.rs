@@ -61,7 +61,7 @@ fn options_show_in_the_mount_table() {
         let inode = daemon.pipe.inode().unwrap();
         assert_eq!(found.pipe, PipeState::Connected { inode });
         assert_eq!(found.process_group, Some(std::process::id()));
-        assert_eq!((found.timeout_s, found.protocol), (78, (5, 5)));
+        assert_eq!((found.timeout_s, found.protocol), (78, (3, 5)));
         assert!(found.strict_expire && found.ignore);
         use std::os::unix::fs::MetadataExt;
         let owner = std::fs::metadata(&target).unwrap();
