@@ -16,6 +16,8 @@ pub mod index;
 pub mod key;
 pub mod lines;
 pub mod lookup;
+pub mod master;
+mod master_options;
 pub mod options;
 pub mod requester;
 pub mod spec;

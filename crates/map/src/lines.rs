@@ -125,11 +125,12 @@ impl Iterator for Lines<'_> {
         }
         let comment = self.text.get(first) == Some(&b'#');
         let (mut end, next) = end_of_line(self.text, first, &mut flaws);
-        if self.has_nul && !comment {
-            if let Some(nul) = self.text[first..end].find_byte(0) {
-                flaws.nul = true;
-                end = first + nul;
-            }
+        if self.has_nul
+            && !comment
+            && let Some(nul) = self.text[first..end].find_byte(0)
+        {
+            flaws.nul = true;
+            end = first + nul;
         }
         self.at = next;
         let kind = match (comment, first == end) {
