@@ -9,16 +9,16 @@
 
 use std::mem::{MaybeUninit, offset_of};
 use std::ops::BitOr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Opcode, opcode};
 
 use crate::answer_errno::AnswerErrno;
-use crate::device::DeviceId;
+use crate::device::{DeviceId, MISC_MAJOR, open_device};
 use crate::error::{Error, Result};
 use crate::ioctl;
 use crate::packet::WaitToken;
@@ -178,6 +178,9 @@ const EXPIRE: Command = command(0x7c, "AUTOFS_DEV_IOCTL_EXPIRE");
 const ASKUMOUNT: Command = command(0x7d, "AUTOFS_DEV_IOCTL_ASKUMOUNT");
 const ISMOUNTPOINT: Command = command(0x7e, "AUTOFS_DEV_IOCTL_ISMOUNTPOINT");
 
+/// The device's minor number (`linux/miscdevice.h`).
+const AUTOFS_MINOR: u32 = 235;
+
 impl Control {
     /// Where the device is.
     pub const PATH: &str = "/dev/autofs";
@@ -191,12 +194,13 @@ impl Control {
     /// # Errors
     ///
     /// `ENOENT` if the kernel has no autofs or the module is not loaded, `EACCES` without
-    /// permission.
+    /// permission, `ENODEV` if something else is at [`Control::PATH`].
     pub fn open() -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        match rustix::fs::open(Self::PATH, flags, Mode::empty()) {
-            Ok(device) => Ok(Self { device }),
-            Err(errno) => Err(Error::call_on("open", Path::new(Self::PATH), errno)),
+        let path = Path::new(Self::PATH);
+        match open_device(path, OFlags::RDONLY, FileType::CharacterDevice, MISC_MAJOR) {
+            Ok((device, number)) if number.minor() == AUTOFS_MINOR => Ok(Self { device }),
+            Ok(_) => Err(Error::call_on("open", path, Errno::NODEV)),
+            Err(errno) => Err(Error::call_on("open", path, errno)),
         }
     }
 
@@ -448,9 +452,9 @@ impl Control {
     /// Makes a command without a path. One ioctl; allocates nothing.
     fn call(&self, command: &Command, request: &mut Request) -> Result<i32> {
         debug_assert_eq!(request.size, REQUEST_SIZE);
-        // SAFETY: These opcodes are /dev/autofs's, which reads and writes `size` bytes at the
-        // argument: 24, a whole, initialised and exclusively borrowed `Request`, whose fields are
-        // integers that may take any value.
+        // SAFETY: `device` is /dev/autofs, as `open` made sure, and these opcodes are its own. It
+        // reads and writes `size` bytes at the argument: 24, a whole, initialised and exclusively
+        // borrowed `Request`, whose fields are integers that may take any value.
         unsafe {
             ioctl::call(
                 self.device.as_fd(),
@@ -479,10 +483,9 @@ impl Control {
         if path.contains(&0) {
             return Err(fail(Errno::INVAL));
         }
-        let Some(room) = PATH_MAX.checked_sub(path.len()).filter(|room| *room >= 1) else {
+        if path.len() >= PATH_MAX {
             return Err(fail(Errno::NAMETOOLONG));
-        };
-        debug_assert!(room >= 1);
+        }
         request.size = REQUEST_SIZE + path.len() as u32 + 1;
         let mut whole = RequestWithPath {
             request,
@@ -491,25 +494,13 @@ impl Control {
         for (to, from) in whole.path.iter_mut().zip(path.iter().chain(&[0])) {
             to.write(*from);
         }
-        // SAFETY: These opcodes are /dev/autofs's, which reads `size` bytes at the argument and
-        // writes the first 24 of them. `size` is the header and the path with its NUL, all of which
-        // are initialised just above and lie within `whole`, to which nobody else refers; the
-        // header's fields are integers that may take any value.
+        // SAFETY: `device` is /dev/autofs, as `open` made sure, and these opcodes are its own. It
+        // reads `size` bytes at the argument and writes the first 24 of them. `size` is the header
+        // and the path with its NUL, all of which are initialised just above and lie within
+        // `whole`, to which nobody else refers; the header's fields are integers that may take any
+        // value.
         let returned =
             unsafe { ioctl::call(self.device.as_fd(), command.opcode, (&raw mut whole).cast()) };
         Ok((returned.map_err(fail)?, whole.request))
-    }
-}
-
-impl AsFd for Control {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.device.as_fd()
-    }
-}
-
-impl From<OwnedFd> for Control {
-    /// The control device, opened by someone else and handed over.
-    fn from(device: OwnedFd) -> Self {
-        Self { device }
     }
 }

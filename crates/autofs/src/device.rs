@@ -1,6 +1,11 @@
 //! Device numbers in the kernel's own 32-bit form, and the name they give to a point.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 /// A device number as the kernel writes it in packets and takes it in ioctls: its "new" 32-bit
 /// encoding.
@@ -79,9 +84,31 @@ impl fmt::Display for PointId {
     }
 }
 
+/// The major number of `/dev/autofs` and of `/dev/loop-control` (`MISC_MAJOR` in `linux/major.h`).
+pub(crate) const MISC_MAJOR: u32 = 10;
+
+/// Opens a device special file, and makes sure that it is one of this type and major number.
+///
+/// An ioctl's number means something to one driver only; what another driver would do with it, and
+/// to the memory that comes along, nobody knows. `ENODEV` if it is something else.
+pub(crate) fn open_device(
+    path: &Path,
+    access: OFlags,
+    file_type: FileType,
+    major: u32,
+) -> rustix::io::Result<(OwnedFd, DeviceId)> {
+    let fd = rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    let device = DeviceId::from_st_dev(stat.st_rdev);
+    if FileType::from_raw_mode(stat.st_mode) != file_type || device.major() != major {
+        return Err(Errno::NODEV);
+    }
+    Ok((fd, device))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::DeviceId;
+    use super::*;
 
     /// (major, minor, encoding), worked out by hand from the layout in the kernel's
     /// `linux/kdev_t.h`.
@@ -103,6 +130,24 @@ mod tests {
             assert_eq!(DeviceId::from_raw(raw), device);
             assert_eq!(device.to_string(), format!("{major}:{minor}"));
         }
+    }
+
+    #[test]
+    fn opens_devices_of_the_right_kind_only() {
+        let open = |path: &str, file_type, major| {
+            open_device(Path::new(path), OFlags::RDONLY, file_type, major).map(|(_, device)| device)
+        };
+        let null = DeviceId::new(1, 3);
+        assert_eq!(open("/dev/null", FileType::CharacterDevice, 1), Ok(null));
+        assert_eq!(
+            open("/dev/null", FileType::CharacterDevice, 2),
+            Err(Errno::NODEV)
+        );
+        assert_eq!(
+            open("/dev/null", FileType::BlockDevice, 1),
+            Err(Errno::NODEV)
+        );
+        assert_eq!(open("/", FileType::CharacterDevice, 0), Err(Errno::NODEV));
     }
 
     #[test]

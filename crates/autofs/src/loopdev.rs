@@ -10,9 +10,10 @@ use std::ptr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use crate::device::{MISC_MAJOR, open_device};
 use crate::error::{Error, Result};
 use crate::ioctl;
 
@@ -52,6 +53,11 @@ pub struct LoopDevice {
     number: u32,
 }
 
+/// The major number of the disks (`linux/major.h`).
+const LOOP_MAJOR: u32 = 7;
+
+/// The minor number of the control device (`LOOP_CTRL_MINOR` in `linux/miscdevice.h`).
+const CONTROL_MINOR: u32 = 237;
 const CONTROL_PATH: &str = "/dev/loop-control";
 
 /// How often to try anew when others are faster, and how long to wait for a device node that is not
@@ -145,27 +151,30 @@ impl LoopDevice {
     /// tries were lost, `EBADF` or `EINVAL` if the file cannot back a device, and whatever else the
     /// calls answer.
     pub fn attach(file: impl AsFd, options: &LoopOptions) -> Result<Self> {
-        let access = OFlags::RDWR | OFlags::CLOEXEC;
-        let control = rustix::fs::open(CONTROL_PATH, access, Mode::empty())
-            .map_err(|errno| Error::call_on("open", Path::new(CONTROL_PATH), errno))?;
+        let path = Path::new(CONTROL_PATH);
+        let control = match open_device(path, OFlags::RDWR, FileType::CharacterDevice, MISC_MAJOR) {
+            Ok((control, number)) if number.minor() == CONTROL_MINOR => control,
+            Ok(_) => return Err(Error::call_on("open", path, Errno::NODEV)),
+            Err(errno) => return Err(Error::call_on("open", path, errno)),
+        };
+        let access = if options.read_only {
+            OFlags::RDONLY
+        } else {
+            OFlags::RDWR
+        };
         let mut lost = None;
         for _ in 0..TRIES {
             let number = free_number(control.as_fd())
                 .map_err(|errno| Error::call("LOOP_CTL_GET_FREE", errno))?;
             let path = device_path(number);
-            let access = if options.read_only {
-                OFlags::RDONLY
-            } else {
-                OFlags::RDWR
-            };
-            match rustix::fs::open(&path, access | OFlags::CLOEXEC, Mode::empty()) {
-                Ok(device) => match configure(device.as_fd(), file.as_fd(), options) {
+            match open_device(&path, access, FileType::BlockDevice, LOOP_MAJOR) {
+                Ok((device, _)) => match configure(device.as_fd(), file.as_fd(), options) {
                     Ok(()) => return Ok(Self { device, number }),
                     Err(Errno::BUSY) => lost = Some(("LOOP_CONFIGURE", path, Errno::BUSY)),
                     Err(errno) => return Err(Error::call_on("LOOP_CONFIGURE", &path, errno)),
                 },
                 // The node is made by another process, or the device was just taken away again.
-                Err(errno @ (Errno::NOENT | Errno::NXIO | Errno::NODEV | Errno::ACCESS)) => {
+                Err(errno @ (Errno::NOENT | Errno::NXIO | Errno::NODEV)) => {
                     lost = Some(("open", path, errno));
                     sleep(NODE_WAIT);
                 }
@@ -233,9 +242,9 @@ fn configure(
         info: Info::new(options),
         reserved: [0; 8],
     };
-    // SAFETY: LOOP_CONFIGURE is the loop driver's, which reads one `struct loop_config` at the
-    // argument, and writes nothing; `config` is one, wholly initialised, with the kernel's layout
-    // (its size is asserted above).
+    // SAFETY: `device` is a loop device, as `open_device` made sure. Its LOOP_CONFIGURE reads one
+    // `struct loop_config` at the argument, and writes nothing; `config` is one, wholly
+    // initialised, with the kernel's layout (its size is asserted above).
     let done = unsafe { ioctl::call(device, command::CONFIGURE, (&raw mut config).cast()) };
     match done {
         Ok(_) => Ok(()),
@@ -254,9 +263,9 @@ fn configure_in_steps(
 ) -> rustix::io::Result<()> {
     call_with_number(device, command::SET_FD, file.as_raw_fd() as usize)?;
     let mut info = Info::new(options);
-    // SAFETY: LOOP_SET_STATUS64 is the loop driver's, which reads one `struct loop_info64` at the
-    // argument, and writes nothing; `info` is one, wholly initialised, with the kernel's layout
-    // (its size is asserted above).
+    // SAFETY: `device` is a loop device, as `open_device` made sure. Its LOOP_SET_STATUS64 reads
+    // one `struct loop_info64` at the argument, and writes nothing; `info` is one, wholly
+    // initialised, with the kernel's layout (its size is asserted above).
     let done = unsafe { ioctl::call(device, command::SET_STATUS64, (&raw mut info).cast()) };
     if let Err(errno) = done {
         // Best effort: the error that counts is the first one.
@@ -273,7 +282,8 @@ fn configure_in_steps(
 /// Makes a loop ioctl whose argument is a plain number.
 fn call_with_number(fd: BorrowedFd<'_>, opcode: u32, number: usize) -> rustix::io::Result<i32> {
     let argument: *mut c_void = ptr::without_provenance_mut(number);
-    // SAFETY: Called only with SET_FD, CLR_FD, SET_DIRECT_IO and CTL_GET_FREE, which are the loop
-    // drivers' and take the argument as a number: no memory is read or written through it.
+    // SAFETY: Called only with SET_FD, CLR_FD and SET_DIRECT_IO on a loop device and CTL_GET_FREE on
+    // /dev/loop-control, as `attach` made sure. These take the argument as a number: no memory is
+    // read or written through it.
     unsafe { ioctl::call(fd, opcode, argument) }
 }
