@@ -1,0 +1,117 @@
+//! Running a test in a mount namespace of its own.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Tells the second process that it is the second.
+const INSIDE: &str = "PITON_TESTKIT_INSIDE";
+
+/// The longest that a test may take: a hang must not stop a whole run.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Runs `body` in a process, session and mount namespace of its own, in which nothing propagates
+/// to or from outside.
+///
+/// `name` is the test's name as `cargo test -- --list` shows it: the test binary is started once
+/// more for this test only. When it ends, all processes left in the namespace are killed.
+///
+/// # Panics
+/// The body panicked, hung for two minutes, or `name` is not the test's; or this process is not
+/// root, for then nothing would have been tested.
+#[track_caller]
+pub fn in_private_namespace(name: &str, body: impl FnOnce()) {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "the test {name} mounts and must run as root; it is not skipped, since then nothing would \
+         be tested"
+    );
+    if std::env::var_os(INSIDE).is_some_and(|inside| inside == *name) {
+        rustix::process::setsid().expect("a session of its own");
+        body();
+        return;
+    }
+    let mut output = tempfile::tempfile().expect("a file for the test's output");
+    let mut child = start(name, &output);
+    let ended = wait(&mut child, LIMIT);
+    let mut text = String::new();
+    output.rewind().expect("reading the test's output");
+    output.read_to_string(&mut text).ok();
+    match ended {
+        None => panic!("the test {name} was not over after {LIMIT:?}:\n{text}"),
+        Some(false) => panic!("the test {name} failed in its namespace:\n{text}"),
+        Some(true) => assert!(
+            text.contains("1 passed"),
+            "no test is called {name}, so nothing ran in the namespace:\n{text}"
+        ),
+    }
+}
+
+fn start(name: &str, output: &File) -> Child {
+    let writer = || Stdio::from(output.try_clone().expect("the output file once more"));
+    Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--"])
+        .arg(std::env::current_exe().expect("the test binary"))
+        .args([
+            name,
+            "--exact",
+            "--include-ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(INSIDE, name)
+        .stdin(Stdio::null())
+        .stdout(writer())
+        .stderr(writer())
+        .spawn()
+        .expect("unshare(1), of util-linux")
+}
+
+/// Whether it succeeded; none when it had to be killed.
+fn wait(child: &mut Child, limit: Duration) -> Option<bool> {
+    let until = Instant::now() + limit;
+    let ours = namespace(Path::new("/proc/self"));
+    let proc = PathBuf::from(format!("/proc/{}", child.id()));
+    let mut theirs = None;
+    let ended = loop {
+        theirs = namespace(&proc)
+            .filter(|found| Some(found) != ours.as_ref())
+            .or(theirs);
+        if let Some(status) = child.try_wait().expect("waiting for the test") {
+            break Some(status.success());
+        }
+        if Instant::now() >= until {
+            let _ = child.kill();
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    if let Some(theirs) = theirs {
+        kill_all_in(&theirs);
+    }
+    let _ = child.wait();
+    ended
+}
+
+fn namespace(proc: &Path) -> Option<PathBuf> {
+    std::fs::read_link(proc.join("ns/mnt")).ok()
+}
+
+fn kill_all_in(theirs: &Path) {
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else {
+            continue;
+        };
+        if namespace(&entry.path()).is_some_and(|found| found == theirs) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
