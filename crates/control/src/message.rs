@@ -1,0 +1,297 @@
+//! What is said: the parameters of calls and replies.
+//!
+//! Paths and names are bytes in the daemon and text here: what is not UTF-8 is shown with
+//! replacement characters. The order of fields is the order in JSON, and the beginning of
+//! [`Status`] is a contract with scripts. New fields go to the end of their struct.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that is in place, under way or remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// The process that keeps the descriptors.
+    pub keeper: Keeper,
+    /// The daemon proper.
+    pub daemon: Daemon,
+    /// The mount points of the master map.
+    pub mount_points: Vec<MountPoint>,
+    /// What is mounted: the working set.
+    pub mounts: Vec<Mount>,
+    /// Hosts that mounts come from.
+    pub servers: Vec<ServerState>,
+    /// What is being done.
+    #[serde(default)]
+    pub jobs: Vec<Job>,
+    /// Failures that are answered from memory.
+    #[serde(default)]
+    pub negative: Vec<Negative>,
+    /// The last failures, oldest first.
+    #[serde(default)]
+    pub last_errors: Vec<LastError>,
+    /// Names of the master maps.
+    #[serde(default)]
+    pub master_maps: Vec<String>,
+}
+
+/// The process that keeps the descriptors.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeper {
+    /// Process id.
+    pub pid: u32,
+}
+
+/// The daemon proper.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Process id.
+    pub pid: u32,
+    /// When it was started, RFC 3339.
+    pub since: String,
+}
+
+/// A mount point of the master map.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPoint {
+    /// Absolute path.
+    pub path: String,
+    /// `indirect` or `direct`.
+    pub kind: String,
+    /// The map's name.
+    pub map: String,
+    /// `installing`, `ready`, `removing` or `pending removal`.
+    pub state: String,
+    /// Seconds of idleness before expiry; 0 is never.
+    pub timeout_s: u32,
+    /// The master-map line, `file:line:column`.
+    pub origin: String,
+}
+
+/// Something mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute path.
+    pub path: String,
+    /// The mount point of the master map it belongs to.
+    pub mount_point: String,
+    /// Source text; empty for a bare directory.
+    pub source: String,
+    /// `mount`, `symlink`, `directory` or `submount`.
+    pub kind: String,
+    /// The server, if there is one.
+    pub host: Option<String>,
+    /// When it was mounted, RFC 3339.
+    pub since: String,
+    /// Milliseconds since it was mounted.
+    pub age_ms: u64,
+    /// Seconds of idleness before expiry; 0 is never.
+    pub timeout_s: u32,
+    /// Who asked for it first.
+    pub first: Requester,
+    /// Who asked for it last.
+    pub last: Requester,
+    /// Accesses that had to wait for it.
+    pub uses: u64,
+    /// Why it could not be unmounted when that was last tried.
+    pub busy: Option<String>,
+    /// Who keeps it busy, as far as it was looked for.
+    #[serde(default)]
+    pub holders: Vec<Holder>,
+}
+
+/// A process that touched a path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requester {
+    /// User id.
+    pub uid: u32,
+    /// Process id; 0 when unknown.
+    pub pid: u32,
+    /// Name of the program, while the process lives.
+    pub comm: Option<String>,
+}
+
+/// A process that keeps something busy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the program.
+    pub comm: String,
+    /// User id.
+    pub uid: u32,
+    /// In which way: `open file`, `working directory`, `root directory`, `mapped file`, …
+    pub how: String,
+    /// The path it holds; null when the caller may not see other users' files.
+    pub path: Option<String>,
+}
+
+/// A host that mounts come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerState {
+    /// Name or address, as the map has it.
+    pub host: String,
+    /// How many mounts come from it.
+    pub mounts: u64,
+}
+
+/// Something being done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Absolute path.
+    pub path: String,
+    /// `looking up`, `resolving`, `mounting`, `unmounting` or `inspecting`.
+    pub stage: String,
+    /// Accesses that wait for it.
+    pub waiters: u64,
+    /// Milliseconds since it began.
+    pub age_ms: u64,
+    /// Whose access began it.
+    pub requester: Requester,
+}
+
+/// A failure that is answered from memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Negative {
+    /// Absolute path.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// Milliseconds until it is tried again.
+    pub left_ms: u64,
+}
+
+/// An access that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// Absolute path.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// When, RFC 3339.
+    pub at: String,
+}
+
+/// Something mounted, in a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Absolute path.
+    pub path: String,
+    /// Source text; empty for a bare directory.
+    pub source: String,
+    /// `mount`, `symlink`, `directory` or `submount`.
+    pub kind: String,
+    /// The mount point of the master map it belongs to.
+    pub mount_point: String,
+    /// Milliseconds since it was mounted.
+    pub age_ms: u64,
+}
+
+impl From<&Mount> for Listed {
+    fn from(mount: &Mount) -> Self {
+        Self {
+            path: mount.path.clone(),
+            source: mount.source.clone(),
+            kind: mount.kind.clone(),
+            mount_point: mount.mount_point.clone(),
+            age_ms: mount.age_ms,
+        }
+    }
+}
+
+/// What a reload changed, or would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadPlan {
+    /// Mount points that are put in place.
+    pub added: Vec<Change>,
+    /// Mount points that are taken away, once what is mounted below is idle.
+    pub removed: Vec<Change>,
+    /// Mount points that stay and are used differently from now on.
+    pub changed: Vec<Change>,
+    /// How many mount points are untouched.
+    #[serde(default)]
+    pub unchanged: u64,
+    /// What the maps say amiss, as text for people.
+    #[serde(default)]
+    pub diagnostics: Vec<String>,
+}
+
+/// A mount point that a reload touches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Absolute path.
+    pub path: String,
+    /// The map's name.
+    pub map: String,
+    /// What differs, for people; empty when there is nothing to say.
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// Something that stayed as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Absolute path.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Status {
+    /// Fills `servers` from the hosts of `mounts`, in the order of their names.
+    pub fn count_servers(&mut self) {
+        let mut counts = std::collections::BTreeMap::<&str, u64>::new();
+        for host in self.mounts.iter().filter_map(|mount| mount.host.as_deref()) {
+            *counts.entry(host).or_default() += 1;
+        }
+        self.servers = counts
+            .into_iter()
+            .map(|(host, mounts)| ServerState {
+                host: host.to_owned(),
+                mounts,
+            })
+            .collect();
+    }
+
+    /// Keeps what is at or below `path`, and the mount points above it.
+    ///
+    /// Returns true if and only if something of the automounter's is there.
+    pub fn narrow(&mut self, path: &str) -> bool {
+        let path = trim(path);
+        let related = |other: &str| is_within(other, path);
+        self.mount_points
+            .retain(|point| related(&point.path) || is_within(path, &point.path));
+        self.mounts
+            .retain(|mount| related(&mount.path) || is_within(path, &mount.path));
+        self.jobs
+            .retain(|job| related(&job.path) || is_within(path, &job.path));
+        self.negative.retain(|negative| related(&negative.path));
+        self.last_errors.retain(|error| related(&error.path));
+        self.count_servers();
+        !(self.mount_points.is_empty() && self.mounts.is_empty())
+    }
+
+    /// Takes out what a caller who is neither root nor the daemon's user may not see: the files
+    /// that other users' processes hold open.
+    pub fn redact_for(&mut self, uid: u32) {
+        for mount in &mut self.mounts {
+            for holder in &mut mount.holders {
+                if holder.uid != uid {
+                    holder.path = None;
+                }
+            }
+        }
+    }
+}
+
+/// `path` without slashes at its end; `/` is the empty path, which holds all others.
+fn trim(path: &str) -> &str {
+    path.trim_end_matches('/')
+}
+
+/// Returns true if and only if `path` is `root` or below it.
+fn is_within(path: &str, root: &str) -> bool {
+    trim(path)
+        .strip_prefix(trim(root))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}

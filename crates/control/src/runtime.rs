@@ -1,0 +1,259 @@
+//! The runtime directory: socket, lock and pid file of one daemon.
+//!
+//! Several daemons with disjoint mount points can run on a host, each with a runtime directory of
+//! its own (`PITON_RUNTIME_DIR`).
+
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Environment variable that names the runtime directory.
+pub const VARIABLE: &str = "PITON_RUNTIME_DIR";
+
+/// The runtime directory where the variable names none.
+pub const DEFAULT: &str = "/run/piton";
+
+/// A runtime directory, by its name. It need not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeDir {
+    path: PathBuf,
+}
+
+impl RuntimeDir {
+    /// The directory at this path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The directory that the environment names, or [`DEFAULT`].
+    pub fn from_env() -> Self {
+        Self::from_setting(std::env::var_os(VARIABLE).as_deref())
+    }
+
+    fn from_setting(setting: Option<&OsStr>) -> Self {
+        match setting {
+            Some(path) if !path.is_empty() => Self::new(path),
+            _ => Self::new(DEFAULT),
+        }
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("control")
+    }
+
+    /// The lock, which holds the pid of its owner.
+    pub fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// The pid file.
+    pub fn pid_file(&self) -> PathBuf {
+        self.path.join("pid")
+    }
+
+    /// Returns true if and only if the process that wrote its pid into the lock is alive.
+    ///
+    /// The lock itself is not tried, for that could turn a starting daemon away.
+    pub fn is_owned(&self) -> bool {
+        File::open(self.lock())
+            .ok()
+            .and_then(|mut file| read_pid(&mut file))
+            .is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+    }
+
+    /// Creates the directory if it is missing, and refuses one that others could tamper with.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Io`] when it cannot be created or looked at, [`RuntimeError::Unsafe`] when
+    /// it is no directory, belongs to another user, or others may write to it.
+    pub fn prepare(&self) -> Result<(), RuntimeError> {
+        let io = |cause| RuntimeError::Io {
+            path: self.path.clone(),
+            cause,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&self.path)
+            .map_err(io)?;
+        let meta = std::fs::symlink_metadata(&self.path).map_err(io)?;
+        let refuse = |why| {
+            Err(RuntimeError::Unsafe {
+                path: self.path.clone(),
+                why,
+            })
+        };
+        if !meta.is_dir() {
+            return refuse("it is not a directory");
+        }
+        if meta.uid() != rustix::process::geteuid().as_raw() && meta.uid() != 0 {
+            return refuse("it belongs to another user");
+        }
+        if meta.mode() & 0o022 != 0 {
+            return refuse("others may write to it");
+        }
+        Ok(())
+    }
+}
+
+/// Why a runtime directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// A system call failed.
+    #[error("runtime directory {}: {cause}", path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// Somebody else could replace the socket in it.
+    #[error("runtime directory {}: {why}; name another in {VARIABLE}", path.display())]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+        /// In which way.
+        why: &'static str,
+    },
+}
+
+/// The right to be the only daemon of a runtime directory; given up when dropped and when the
+/// last process that inherited it ends.
+#[derive(Debug)]
+pub struct Lock {
+    /// The open lock file; the lock belongs to this description.
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock and writes this process's pid into it.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] when another daemon has it, otherwise [`LockError::Io`] or
+    /// [`LockError::Runtime`].
+    pub fn take(dir: &RuntimeDir) -> Result<Self, LockError> {
+        dir.prepare()?;
+        let path = dir.lock();
+        let io = |cause| LockError::Io {
+            path: path.clone(),
+            cause,
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(io)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let pid = read_pid(&mut file);
+                return Err(LockError::Held {
+                    dir: dir.path.clone(),
+                    pid,
+                });
+            }
+            Err(errno) => return Err(io(errno.into())),
+        }
+        let mut lock = Self { file };
+        lock.write_pid(std::process::id()).map_err(io)?;
+        Ok(lock)
+    }
+
+    /// Writes another pid into the lock: that of the process that goes on after a fork.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_pid(&mut self, pid: u32) -> io::Result<()> {
+        let text = format!("{pid}\n");
+        // Written over the old text and then cut, so that a reader never finds an empty file.
+        rustix::io::pwrite(&self.file, text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Why the lock could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Another daemon has it.
+    #[error("{}", held(dir, *pid))]
+    Held {
+        /// The runtime directory.
+        dir: PathBuf,
+        /// The owner, if it has written its pid.
+        pid: Option<u32>,
+    },
+    /// A system call failed.
+    #[error("lock {}: {cause}", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The runtime directory cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+fn held(dir: &Path, pid: Option<u32>) -> String {
+    let owner = pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    );
+    format!(
+        "a piton daemon runs already: {owner} holds {}; end it with `piton stop`, or give this one \
+         a runtime directory of its own in {VARIABLE}",
+        dir.join("lock").display()
+    )
+}
+
+/// The pid that a lock file or a pid file holds.
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Writes a pid file in one go: a reader finds the old text or the new one.
+///
+/// # Errors
+/// What the system says.
+pub fn write_pid_file(path: &Path, pid: u32) -> io::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&fresh)?;
+    writeln!(file, "{pid}")?;
+    std::fs::rename(&fresh, path)
+}

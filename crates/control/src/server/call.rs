@@ -1,0 +1,271 @@
+//! From a call to what the service is asked, and from its answer to replies.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::limits;
+use crate::message::{Left, Listed};
+use crate::service::{Caller, Service, ServiceError};
+use crate::varlink::{self, Call, CallError, encode};
+
+/// A call that is well-formed and allowed.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    request: Request,
+    /// As it was called, for the log.
+    method: String,
+    /// Whether a privileged caller asks.
+    privileged: bool,
+    /// Whether several replies are welcome.
+    more: bool,
+}
+
+#[derive(Debug)]
+enum Request {
+    GetInfo,
+    GetInterfaceDescription { interface: String },
+    Status { path: Option<String> },
+    List,
+    Plan,
+    Reload,
+    Expire { path: Option<String> },
+    Unmount { path: String },
+    Stop { detach: bool },
+}
+
+/// Checks a call: its method, its parameters, and whether this caller may make it.
+pub(super) fn prepare(call: Call, privileged: bool) -> Result<Prepared, CallError> {
+    let Call {
+        method,
+        parameters,
+        more,
+        ..
+    } = call;
+    let request = parse(&method, Parameters(parameters))?;
+    if request.changes() && !privileged {
+        return Err(CallError::PermissionDenied);
+    }
+    Ok(Prepared {
+        request,
+        method,
+        privileged,
+        more,
+    })
+}
+
+fn parse(method: &str, mut parameters: Parameters) -> Result<Request, CallError> {
+    let (interface, name) = method.rsplit_once('.').unwrap_or(("", method));
+    let unknown = || CallError::MethodNotFound {
+        method: method.to_owned(),
+    };
+    let request = match interface {
+        varlink::SERVICE_INTERFACE => match name {
+            "GetInfo" => Request::GetInfo,
+            "GetInterfaceDescription" => Request::GetInterfaceDescription {
+                interface: parameters.text("interface")?,
+            },
+            _ => return Err(unknown()),
+        },
+        varlink::INTERFACE => match name {
+            "Status" => Request::Status {
+                path: parameters.optional_path("path")?,
+            },
+            "List" => Request::List,
+            "Plan" => Request::Plan,
+            "Reload" => Request::Reload,
+            "Expire" => Request::Expire {
+                path: parameters.optional_path("path")?,
+            },
+            "Unmount" => match parameters.optional_path("path")? {
+                Some(path) => Request::Unmount { path },
+                None => return Err(invalid("path")),
+            },
+            "Stop" => Request::Stop {
+                detach: parameters.flag("detach")?,
+            },
+            _ => return Err(unknown()),
+        },
+        _ => {
+            return Err(CallError::InterfaceNotFound {
+                interface: interface.to_owned(),
+            });
+        }
+    };
+    parameters.none_left()?;
+    Ok(request)
+}
+
+/// Parameters that have not been read yet.
+struct Parameters(Map<String, Value>);
+
+impl Parameters {
+    fn text(&mut self, name: &str) -> Result<String, CallError> {
+        match self.0.remove(name) {
+            Some(Value::String(text)) => Ok(text),
+            _ => Err(invalid(name)),
+        }
+    }
+
+    fn flag(&mut self, name: &str) -> Result<bool, CallError> {
+        match self.0.remove(name) {
+            Some(Value::Bool(flag)) => Ok(flag),
+            None | Some(Value::Null) => Ok(false),
+            Some(_) => Err(invalid(name)),
+        }
+    }
+
+    fn optional_path(&mut self, name: &str) -> Result<Option<String>, CallError> {
+        match self.0.remove(name) {
+            Some(Value::String(path)) if is_path(&path) => Ok(Some(path)),
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => Err(invalid(name)),
+        }
+    }
+
+    /// A parameter that nobody knows is a mistake of the caller, not to be passed over.
+    fn none_left(self) -> Result<(), CallError> {
+        match self.0.keys().next() {
+            Some(name) => Err(invalid(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn invalid(parameter: &str) -> CallError {
+    CallError::InvalidParameter {
+        parameter: parameter.to_owned(),
+    }
+}
+
+/// Returns true if and only if the text is an absolute path that the kernel would take.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.len() < limits::PATH_BYTES && !text.contains('\0')
+}
+
+impl Request {
+    /// Returns true if and only if it changes something.
+    fn changes(&self) -> bool {
+        match self {
+            Self::GetInfo
+            | Self::GetInterfaceDescription { .. }
+            | Self::Status { .. }
+            | Self::List
+            | Self::Plan => false,
+            Self::Reload | Self::Expire { .. } | Self::Unmount { .. } | Self::Stop { .. } => true,
+        }
+    }
+}
+
+impl Prepared {
+    /// How long it may take.
+    pub(super) fn limit(&self) -> Duration {
+        match self.request {
+            Request::Stop { .. } => limits::STOP_CALL,
+            Request::Plan => limits::CHANGE_CALL,
+            _ if self.request.changes() => limits::CHANGE_CALL,
+            _ => limits::READ_CALL,
+        }
+    }
+
+    /// Asks the service; returns the replies, each ready to be sent.
+    pub(super) fn run(
+        self,
+        service: &dyn Service,
+        caller: Caller,
+    ) -> Result<Vec<Vec<u8>>, CallError> {
+        if self.request.changes() {
+            service.called(&self.method, caller);
+        }
+        match self.request {
+            Request::GetInfo => one(&info()),
+            Request::GetInterfaceDescription { interface } => describe(&interface),
+            Request::Status { path } => {
+                let mut status = service.status(path.as_deref())?;
+                if !self.privileged {
+                    status.redact_for(caller.uid);
+                }
+                one(&status)
+            }
+            Request::List => list(service.list()?, self.more),
+            Request::Plan => one(&service.plan()?),
+            Request::Reload => one(&service.reload()?),
+            Request::Expire { path } => left(service.expire(path.as_deref())?),
+            Request::Unmount { path } => left(service.unmount(&path)?),
+            Request::Stop { detach } => left(service.stop(detach)?),
+        }
+    }
+}
+
+/// A reply that is no error.
+#[derive(Serialize)]
+struct Success<'a, T> {
+    parameters: &'a T,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    continues: bool,
+}
+
+fn success<T: Serialize>(parameters: &T, continues: bool) -> Result<Vec<u8>, CallError> {
+    encode(&Success {
+        parameters,
+        continues,
+    })
+    .map_err(|error| CallError::Failed {
+        reason: error.to_string(),
+    })
+}
+
+fn one<T: Serialize>(parameters: &T) -> Result<Vec<Vec<u8>>, CallError> {
+    Ok(vec![success(parameters, false)?])
+}
+
+fn left(left: Vec<Left>) -> Result<Vec<Vec<u8>>, CallError> {
+    one(&json!({ "left": left }))
+}
+
+/// The list in one reply, or in pieces if the caller likes.
+fn list(mounts: Vec<Listed>, more: bool) -> Result<Vec<Vec<u8>>, CallError> {
+    if !more || mounts.is_empty() {
+        return one(&json!({ "mounts": mounts }));
+    }
+    let batches = mounts.chunks(limits::LIST_BATCH);
+    let last = batches.len() - 1;
+    batches
+        .enumerate()
+        .map(|(index, batch)| success(&json!({ "mounts": batch }), index < last))
+        .collect()
+}
+
+fn info() -> Value {
+    json!({
+        "vendor": "Piton",
+        "product": "piton",
+        "version": env!("CARGO_PKG_VERSION"),
+        "url": env!("CARGO_PKG_REPOSITORY"),
+        "interfaces": [varlink::SERVICE_INTERFACE, varlink::INTERFACE],
+    })
+}
+
+fn describe(interface: &str) -> Result<Vec<Vec<u8>>, CallError> {
+    let description = match interface {
+        varlink::INTERFACE => varlink::DESCRIPTION,
+        varlink::SERVICE_INTERFACE => varlink::SERVICE_DESCRIPTION,
+        _ => {
+            return Err(CallError::InterfaceNotFound {
+                interface: interface.to_owned(),
+            });
+        }
+    };
+    one(&json!({ "description": description }))
+}
+
+impl From<ServiceError> for CallError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Failed { reason } => Self::Failed { reason },
+            ServiceError::NoSuchPlace { path } => Self::NoSuchPlace { path },
+            ServiceError::TimedOut => Self::DeadlineExceeded,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the daemon must be able to answer.
+
+use std::time::Instant;
+
+use crate::message::{Left, Listed, ReloadPlan, Status};
+
+/// Who calls, and until when an answer is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// User id of the process that connected.
+    pub uid: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// After this the caller has been told that the call took too long.
+    pub deadline: Instant,
+}
+
+/// The daemon, as seen from the control socket.
+///
+/// Calls arrive on threads of the control socket, several at once. An implementation hands the
+/// question to the daemon's loop and waits for the answer; it may block, up to the deadline of
+/// [`crate::limits`] for its kind of call. One that takes longer is left to itself: the client is
+/// answered with `DeadlineExceeded`, and the connection's place stays taken until it returns.
+pub trait Service: Send + Sync + 'static {
+    /// The daemon's state; with a path only what is at, below or above it.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoSuchPlace`] when nothing of ours is at, above or below the path.
+    fn status(&self, path: Option<&str>) -> Result<Status, ServiceError>;
+
+    /// What is mounted, a line each.
+    ///
+    /// # Errors
+    /// As for [`Service::status`].
+    fn list(&self) -> Result<Vec<Listed>, ServiceError> {
+        Ok(self.status(None)?.mounts.iter().map(Listed::from).collect())
+    }
+
+    /// What [`Service::reload`] would change.
+    ///
+    /// # Errors
+    /// [`ServiceError::Failed`] when the master map cannot be read.
+    fn plan(&self) -> Result<ReloadPlan, ServiceError>;
+
+    /// Reads the maps again and applies the difference.
+    ///
+    /// # Errors
+    /// [`ServiceError::Failed`] when the master map cannot be read.
+    fn reload(&self) -> Result<ReloadPlan, ServiceError>;
+
+    /// Unmounts what is idle, at or below a path or everywhere; returns what stays.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoSuchPlace`] when the path is not in our hands.
+    fn expire(&self, path: Option<&str>) -> Result<Vec<Left>, ServiceError>;
+
+    /// Unmounts what is mounted at a path; returns what stays.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoSuchPlace`] when nothing of ours is mounted there.
+    fn unmount(&self, path: &str) -> Result<Vec<Left>, ServiceError>;
+
+    /// Ends the daemon: unmounts what is idle, or with `detach` leaves everything as it is for a
+    /// successor. Returns what stays, before the process ends.
+    ///
+    /// # Errors
+    /// [`ServiceError::Failed`] when it is ending already.
+    fn stop(&self, detach: bool) -> Result<Vec<Left>, ServiceError>;
+
+    /// Hears of every changing call before it is carried out, for the log.
+    fn called(&self, _method: &str, _caller: Caller) {}
+}
+
+/// Why the daemon did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// It could not; the reason is for people.
+    #[error("{reason}")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing of the daemon's is at the path.
+    #[error("nothing of the automounter's is at {path}")]
+    NoSuchPlace {
+        /// The path as it was given.
+        path: String,
+    },
+    /// It was not done in time; it may still happen.
+    #[error("not done within the time limit; it may still happen")]
+    TimedOut,
+}
+
+impl ServiceError {
+    /// A failure, in words for people.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed {
+            reason: reason.into(),
+        }
+    }
+}
