@@ -1,0 +1,176 @@
+//! Opening a site for looking at it: master map, maps, facts about the host. `check` uses it too.
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use bstr::{BStr, BString, ByteSlice};
+use piton_engine::cause::Cause;
+use piton_map::dialect::Dialect;
+use piton_map::lines::Lines;
+use piton_map::lookup::{MapSpec, MapType};
+use piton_map::requester::Requester;
+use piton_map::text::{Fragment, Origin};
+use piton_plan::facts::HostFacts;
+use piton_source::cache::{Maps, Settings};
+use piton_source::master::{self, MasterRequest, Site, SitePoint};
+use piton_source::source::LookupContext;
+
+use crate::facts;
+
+/// Longest file from which a line is shown. Longer ones are not master maps.
+const SHOWN_BYTES: u64 = 16 << 20;
+
+/// Where to look, and how to read: what `explain` and `check` have in common.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Read all maps in this dialect, whatever the master map says.
+    #[arg(long, value_name = "DIALECT", value_parser = ["sun", "linux"])]
+    dialect: Option<String>,
+    /// Define a variable for maps.
+    #[arg(short = 'D', long = "define", value_name = "NAME=VALUE", value_parser = definition)]
+    defines: Vec<(BString, BString)>,
+    /// Look for maps and configuration below this directory, as if it were `/`.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+/// A site that was read.
+pub(crate) struct Opened {
+    pub(crate) maps: Maps,
+    pub(crate) site: Site,
+    pub(crate) facts: HostFacts,
+    root: Option<PathBuf>,
+}
+
+impl Args {
+    /// The dialect asked for.
+    pub(crate) fn dialect(&self) -> Option<Dialect> {
+        self.dialect.as_deref().and_then(Dialect::named)
+    }
+}
+
+/// Reads `NAME=VALUE`; a name alone has an empty value.
+fn definition(text: &str) -> Result<(BString, BString), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty()
+        || !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        return Err(format!(
+            "`{name}` cannot be a variable: names have letters, digits and `_`"
+        ));
+    }
+    Ok((name.into(), value.into()))
+}
+
+/// Reads the master map and whatever it includes.
+///
+/// # Errors
+/// That there is no master map, or why it cannot be read.
+pub(crate) fn open(
+    master: Option<&OsStr>,
+    args: &Args,
+    run_programs: bool,
+) -> Result<Opened, String> {
+    let settings = Settings {
+        root: args.root.clone(),
+        run_programs,
+        ..Settings::default()
+    };
+    let maps = Maps::new(settings);
+    let request = MasterRequest {
+        name: master.map(|name| named(name, args.root.is_some())),
+        fall_back: false,
+        dialect: args.dialect(),
+    };
+    let site = master::read(&maps, &request).map_err(|miss| {
+        let name = request.name.as_ref().map_or_else(
+            || "auto.master, auto_master".into(),
+            |spec| spec.name.to_string(),
+        );
+        format!(
+            "the master map ({name}): {}; name another with --master",
+            Cause::Lookup(miss)
+        )
+    })?;
+    Ok(Opened {
+        maps,
+        site,
+        facts: facts::of_this_host(args.defines.clone()),
+        root: args.root.clone(),
+    })
+}
+
+/// The map called `name` on the command line: a file of the current directory if there is one,
+/// else a name as in a master map.
+fn named(name: &OsStr, elsewhere: bool) -> MapSpec {
+    let path = Path::new(name);
+    let file = match !elsewhere && path.exists() {
+        true => std::path::absolute(path).ok(),
+        false => path.is_absolute().then(|| path.to_owned()),
+    };
+    MapSpec {
+        kind: file.is_some().then_some(MapType::File),
+        format: None,
+        name: file.map_or_else(
+            || name.as_bytes().into(),
+            |file| file.as_os_str().as_bytes().into(),
+        ),
+        arguments: Vec::new(),
+        origin: None,
+    }
+}
+
+impl Opened {
+    /// Calls `look` with the context for looking into the maps of `point`.
+    pub(crate) fn with_context<T>(
+        &self,
+        point: &SitePoint,
+        mount_point: &BStr,
+        requester: &Requester,
+        look: impl FnOnce(&LookupContext<'_>) -> T,
+    ) -> T {
+        let mut defines = self.facts.defines.clone();
+        defines.extend(point.options.defines.iter().cloned());
+        look(&LookupContext {
+            kind: point.kind,
+            dialect: &self.site.dialect,
+            requester,
+            defines: &defines,
+            mount_point,
+            deadline: None,
+        })
+    }
+
+    /// Where the file called `name` is found, with `--root` taken into account.
+    pub(crate) fn locate(&self, name: &BStr) -> PathBuf {
+        let path = Path::new(OsStr::from_bytes(name));
+        match &self.root {
+            Some(root) if !path.starts_with(root) => {
+                root.join(path.strip_prefix("/").unwrap_or(path))
+            }
+            _ => path.to_owned(),
+        }
+    }
+
+    /// The logical line in which `origin` stands, if it is in a file that can be read.
+    pub(crate) fn line(&self, origin: &Origin) -> Option<Fragment> {
+        let file = std::fs::File::open(self.locate(origin.file.as_bytes().as_bstr())).ok()?;
+        let mut text = Vec::new();
+        file.take(SHOWN_BYTES).read_to_end(&mut text).ok()?;
+        let whole = Fragment::whole(origin.file.clone(), text);
+        let mut first_line = 1;
+        for line in Lines::new(&whole.text) {
+            let fragment = line.fragment(&whole, first_line);
+            let next = first_line + fragment.text.find_iter(b"\n").count() as u32;
+            if (first_line..next.max(first_line + 1)).contains(&origin.position.line) {
+                return Some(fragment);
+            }
+            first_line = next;
+        }
+        None
+    }
+}

@@ -1,0 +1,311 @@
+//! The explanation for people: the chain, a numbered sentence a step, with the lines it rests on.
+
+use std::fmt::Write as _;
+
+use bstr::{BString, ByteSlice};
+use piton_engine::cause::{Cause, Errno};
+use piton_map::key::MapKind;
+use piton_map::lookup::Matched;
+use piton_map::text::{Fragment, Span};
+
+use super::{Explanation, Link, Mount, Status, map_names};
+use crate::render::{self, Style};
+
+/// Most keys listed for a path that is a mount point.
+const KEYS: usize = 20;
+
+/// Seconds of idleness where nothing is said.
+const TIMEOUT: u32 = 300;
+
+/// The steps, one after the other.
+struct Steps {
+    text: String,
+    number: usize,
+}
+
+/// The whole text.
+pub(crate) fn render(explanation: &Explanation) -> String {
+    let mut steps = Steps {
+        text: format!("{}\n\n", show(&explanation.path)),
+        number: 0,
+    };
+    for link in &explanation.chain {
+        master_line(&mut steps, link);
+        if link.key.is_some() {
+            entry(&mut steps, link);
+        }
+        listing(&mut steps, link);
+    }
+    if explanation.status == Status::Found {
+        consequence(&mut steps, explanation);
+    }
+    let mut text = steps.text;
+    text.push('\n');
+    let verdict = match explanation.status {
+        Status::Found => "found",
+        Status::NotFound => "not found",
+        Status::Error => "error",
+    };
+    let reason = show(explanation.reason.as_bytes());
+    line(&mut text, format_args!("{verdict}: {reason}"));
+    if let Some(cause) = &explanation.cause {
+        line(
+            &mut text,
+            format_args!("whoever touches it gets {}", errno_name(cause.errno())),
+        );
+    }
+    line(
+        &mut text,
+        format_args!(
+            "read in the dialect {}, from the master map {}",
+            explanation.dialect, explanation.master
+        ),
+    );
+    for one in &explanation.diagnostics {
+        text.push('\n');
+        text.push_str(&render::diagnostic(one, Style::Coloured));
+    }
+    text
+}
+
+impl Steps {
+    /// A step of the chain.
+    fn step(&mut self, sentence: std::fmt::Arguments<'_>) {
+        self.number += 1;
+        let number = self.number;
+        line(&mut self.text, format_args!("{number}. {sentence}"));
+    }
+
+    /// The line a step rests on, indented.
+    fn excerpt(&mut self, fragment: &Fragment, span: Span, words: &str) {
+        for shown in render::excerpt(fragment, span, words, Style::Coloured).lines() {
+            line(&mut self.text, format_args!("   {shown}"));
+        }
+    }
+
+    /// More about the step before.
+    fn more(&mut self, words: std::fmt::Arguments<'_>) {
+        line(&mut self.text, format_args!("     {words}"));
+    }
+}
+
+/// Writing to a string cannot fail.
+fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(text, "{words}");
+}
+
+/// Bytes of a map or a path as they may go to a terminal.
+fn show(text: impl AsRef<[u8]>) -> String {
+    render::printable(text.as_ref().as_bstr())
+}
+
+/// Which line of which master map, or which entry, is in charge.
+fn master_line(steps: &mut Steps, link: &Link) {
+    let (point, maps) = (show(&link.mount_point), show(map_names(&link.point)));
+    match link.point.kind {
+        MapKind::Indirect => steps.step(format_args!("{point} is governed by the map {maps}")),
+        MapKind::Direct => steps.step(format_args!("{point} is a key of the direct map {maps}")),
+    }
+    let origin = &link.point.origin;
+    match &link.line {
+        Some(fragment) => {
+            let offset = offset_of(fragment, origin.position);
+            let length = fragment.text[offset..]
+                .find_byteset(b" \t\n")
+                .unwrap_or(fragment.text.len() - offset);
+            steps.excerpt(fragment, Span::new(offset, offset + length), "");
+        }
+        None => steps.more(format_args!("--> {origin}")),
+    }
+}
+
+/// The byte that stands at `position`.
+fn offset_of(fragment: &Fragment, position: piton_map::text::Position) -> usize {
+    (0..fragment.text.len())
+        .find(|offset| fragment.position(*offset as u32) >= position)
+        .unwrap_or_default()
+}
+
+/// How the key was looked up and what its line became.
+fn entry(steps: &mut Steps, link: &Link) {
+    let key = link.key.clone().unwrap_or_default();
+    if link.point.kind == MapKind::Indirect {
+        match link.rest.is_empty() {
+            true => steps.step(format_args!("the key is `{}`", show(&key))),
+            false => steps.step(format_args!(
+                "the key is `{}`; `{}` lies below it",
+                show(&key),
+                show(&link.rest)
+            )),
+        }
+    }
+    let Some(found) = &link.found else {
+        steps.step(format_args!(
+            "no entry is found for it in {}",
+            show(map_names(&link.point))
+        ));
+        return;
+    };
+    for via in &found.via {
+        steps.step(format_args!(
+            "the search goes into the map included at {via}"
+        ));
+    }
+    let how = match found.matched {
+        Matched::Exact => "by its own name",
+        Matched::Wildcard => "by `*`: no entry has this name",
+    };
+    steps.step(format_args!(
+        "the entry is found {how}, in {}",
+        show(found.map.as_bytes())
+    ));
+    steps.excerpt(&found.fragment, found.key, "");
+    for decision in &link.trace {
+        steps.step(format_args!("{}", show(decision.text.as_bytes())));
+        if let Some(origin) = &decision.origin {
+            steps.more(format_args!("--> {origin}"));
+        }
+    }
+}
+
+/// The keys of a map whose mount point was asked for.
+fn listing(steps: &mut Steps, link: &Link) {
+    let Some(listing) = &link.listing else {
+        return;
+    };
+    let count = listing.keys.len();
+    steps.step(format_args!(
+        "it is a mount point itself; the map has {}",
+        amount(count, "key")
+    ));
+    for one in listing.keys.iter().take(KEYS) {
+        steps.more(format_args!("{:<20} {}", show(&one.key), one.origin));
+    }
+    if count > KEYS {
+        steps.more(format_args!("and {} more", count - KEYS));
+    }
+    for (map, why) in &listing.incomplete {
+        steps.more(format_args!(
+            "{map} cannot be listed: {}",
+            Cause::Lookup(why.clone())
+        ));
+    }
+}
+
+/// What happens in the end.
+fn consequence(steps: &mut Steps, explanation: &Explanation) {
+    let mounts = || explanation.chain.iter().flat_map(|link| &link.mounts);
+    let now: Vec<&Mount> = mounts().filter(|mount| mount.on_the_way).collect();
+    let later: Vec<&Mount> = mounts().filter(|mount| !mount.on_the_way).collect();
+    if explanation
+        .chain
+        .last()
+        .is_some_and(|link| link.key.is_none())
+    {
+        return;
+    }
+    if now.is_empty() {
+        steps.step(format_args!(
+            "nothing is mounted for this path: the entry makes only directories here"
+        ));
+    } else {
+        steps.step(format_args!("what is mounted already is passed straight through; what is not is mounted, then access is given"));
+    }
+    for one in now {
+        mount(steps, one);
+    }
+    if !later.is_empty() {
+        steps.step(format_args!(
+            "below it, mounted when they are touched in their turn"
+        ));
+    }
+    for one in later {
+        mount(steps, one);
+    }
+    idle(steps, explanation);
+    let network = mounts().any(|mount| !mount.servers.is_empty());
+    let how = match network {
+        true => {
+            "if that fails: EHOSTDOWN or ETIMEDOUT for a server that does not answer, EACCES where it refuses, else the errno of the mount (docs/errno.md)"
+        }
+        false => "if that fails, whoever touches it gets the errno of the mount (docs/errno.md)",
+    };
+    steps.step(format_args!("{how}"));
+}
+
+/// One mount.
+fn mount(steps: &mut Steps, mount: &Mount) {
+    let source = match mount.source.is_empty() {
+        true => "(no source)".into(),
+        false => show(&mount.source),
+    };
+    steps.more(format_args!(
+        "{} on {} type {}",
+        source,
+        show(&mount.target),
+        show(&mount.fstype)
+    ));
+    if !mount.options.is_empty() {
+        steps.more(format_args!(
+            "  options {}",
+            show(bstr::join(",", &mount.options))
+        ));
+    }
+    for (number, server) in mount.servers.iter().enumerate() {
+        let order = match number {
+            0 => "first".to_owned(),
+            other => format!("then ({})", other + 1),
+        };
+        let place = BString::from(format!("{}:{}", server.host, server.path));
+        steps.more(format_args!(
+            "  server {} {order}: proximity {}, weight {}",
+            show(&place),
+            server.proximity,
+            server.weight
+        ));
+    }
+}
+
+/// When it is unmounted again.
+fn idle(steps: &mut Steps, explanation: &Explanation) {
+    let Some(link) = explanation.chain.last() else {
+        return;
+    };
+    let (seconds, who) = match (link.timeout, link.point.options.timeout) {
+        (Some(seconds), _) => (seconds, "the entry says so"),
+        (None, Some(seconds)) => (seconds, "the mount point's line says so"),
+        (None, None) => (TIMEOUT, "the default"),
+    };
+    match seconds {
+        0 => steps.step(format_args!("it is never unmounted for being idle ({who})")),
+        _ => steps.step(format_args!(
+            "it is unmounted when nobody has used it for {seconds} s ({who})"
+        )),
+    }
+}
+
+/// `1 key`, `2 keys`.
+fn amount(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// The name of an errno.
+fn errno_name(errno: Errno) -> String {
+    let name = match errno {
+        Errno::NOENT => "ENOENT (No such file or directory)",
+        Errno::IO => "EIO (Input/output error)",
+        Errno::AGAIN => "EAGAIN (Resource temporarily unavailable)",
+        Errno::ACCES => "EACCES (Permission denied)",
+        Errno::BUSY => "EBUSY (Device or resource busy)",
+        Errno::INVAL => "EINVAL (Invalid argument)",
+        Errno::OPNOTSUPP => "EOPNOTSUPP (Operation not supported)",
+        Errno::SHUTDOWN => "ESHUTDOWN (Cannot send after transport endpoint shutdown)",
+        Errno::TIMEDOUT => "ETIMEDOUT (Connection timed out)",
+        Errno::HOSTDOWN => "EHOSTDOWN (Host is down)",
+        Errno(other) => return format!("errno {other}"),
+    };
+    name.into()
+}
