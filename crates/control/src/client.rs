@@ -130,7 +130,7 @@ impl Client {
                 }
                 Err(Errno::NOENT | Errno::NOTDIR) => return Err(ClientError::NoDaemon { socket }),
                 Err(Errno::ACCESS | Errno::PERM) => return Err(ClientError::PermissionDenied),
-                Err(Errno::CONNREFUSED) if dir.is_owned() => ClientError::NotListening {
+                Err(Errno::CONNREFUSED) if dir.has_live_pid() => ClientError::NotListening {
                     socket: socket.clone(),
                 },
                 Err(Errno::CONNREFUSED) => return Err(ClientError::NotListening { socket }),

@@ -111,12 +111,12 @@ pub struct Requester {
     pub comm: Option<String>,
 }
 
-/// A process that keeps something busy.
+/// What keeps something busy: mostly a process, but also a mount on it or a loop device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Process id.
+    /// Process id; 0 for what is not a process.
     pub pid: u32,
-    /// Name of the program.
+    /// Name of the program; empty for what is not a process.
     pub comm: String,
     /// User id.
     pub uid: u32,
@@ -124,6 +124,9 @@ pub struct Holder {
     pub how: String,
     /// The path it holds; null when the caller may not see other users' files.
     pub path: Option<String>,
+    /// The process lives in another mount namespace: it uses a copy of the mount.
+    #[serde(default)]
+    pub elsewhere: bool,
 }
 
 /// A host that mounts come from.
@@ -276,7 +279,7 @@ impl Status {
     pub fn redact_for(&mut self, uid: u32) {
         for mount in &mut self.mounts {
             for holder in &mut mount.holders {
-                if holder.uid != uid {
+                if holder.pid != 0 && holder.uid != uid {
                     holder.path = None;
                 }
             }

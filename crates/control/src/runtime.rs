@@ -62,14 +62,26 @@ impl RuntimeDir {
         self.path.join("pid")
     }
 
-    /// Returns true if and only if the process that wrote its pid into the lock is alive.
+    /// Returns true if and only if the process in the pid file is alive.
     ///
-    /// The lock itself is not tried, for that could turn a starting daemon away.
-    pub fn is_owned(&self) -> bool {
-        File::open(self.lock())
+    /// Anybody may ask this; the lock itself is not tried.
+    pub fn has_live_pid(&self) -> bool {
+        File::open(self.pid_file())
             .ok()
             .and_then(|mut file| read_pid(&mut file))
             .is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+    }
+
+    /// Returns true if and only if a daemon holds the lock. False also where this user may not
+    /// look.
+    ///
+    /// The lock is tried, so a daemon that starts in the same moment may be turned away: for use
+    /// after a daemon was asked to end.
+    pub fn is_locked(&self) -> bool {
+        File::open(self.lock()).is_ok_and(|file| {
+            let tried = flock(&file, FlockOperation::NonBlockingLockShared);
+            tried == Err(rustix::io::Errno::WOULDBLOCK)
+        })
     }
 
     /// Creates the directory if it is missing, and refuses one that others could tamper with.
@@ -134,12 +146,15 @@ pub enum RuntimeError {
 /// last process that inherited it ends.
 #[derive(Debug)]
 pub struct Lock {
+    dir: RuntimeDir,
     /// The open lock file; the lock belongs to this description.
     file: File,
 }
 
 impl Lock {
-    /// Takes the lock and writes this process's pid into it.
+    /// Takes the lock, and writes this process's pid into it and into the pid file.
+    ///
+    /// The lock file is for its owner only: whoever can open it could lock it.
     ///
     /// # Errors
     /// [`LockError::Held`] when another daemon has it, otherwise [`LockError::Io`] or
@@ -156,7 +171,7 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o644)
+            .mode(0o600)
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(io)?;
@@ -171,20 +186,32 @@ impl Lock {
             }
             Err(errno) => return Err(io(errno.into())),
         }
-        let mut lock = Self { file };
+        let lock = Self {
+            dir: dir.clone(),
+            file,
+        };
         lock.write_pid(std::process::id()).map_err(io)?;
         Ok(lock)
     }
 
-    /// Writes another pid into the lock: that of the process that goes on after a fork.
+    /// Writes another pid into the lock and the pid file: that of the process that goes on after
+    /// a fork.
     ///
     /// # Errors
     /// What the system says.
-    pub fn write_pid(&mut self, pid: u32) -> io::Result<()> {
+    pub fn write_pid(&self, pid: u32) -> io::Result<()> {
         let text = format!("{pid}\n");
         // Written over the old text and then cut, so that a reader never finds an empty file.
         rustix::io::pwrite(&self.file, text.as_bytes(), 0)?;
-        self.file.set_len(text.len() as u64)
+        self.file.set_len(text.len() as u64)?;
+        write_pid_file(&self.dir.pid_file(), pid)
+    }
+
+    /// Gives the lock up and removes the pid file. The lock file stays: removing it would let two
+    /// daemons lock two files of the same name.
+    pub fn release(self) {
+        // A pid file that stays names a process that is gone, which readers check.
+        let _ = std::fs::remove_file(self.dir.pid_file());
     }
 }
 
@@ -256,4 +283,91 @@ pub fn write_pid_file(path: &Path, pid: u32) -> io::Result<()> {
         .open(&fresh)?;
     writeln!(file, "{pid}")?;
     std::fs::rename(&fresh, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch() -> (tempfile::TempDir, RuntimeDir) {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let dir = RuntimeDir::new(root.path().join("run"));
+        (root, dir)
+    }
+
+    #[test]
+    fn the_variable_names_the_directory_unless_it_is_empty() {
+        assert_eq!(RuntimeDir::from_setting(None).path(), Path::new(DEFAULT));
+        assert_eq!(
+            RuntimeDir::from_setting(Some(OsStr::new(""))).path(),
+            Path::new(DEFAULT)
+        );
+        let named = RuntimeDir::from_setting(Some(OsStr::new("/run/second")));
+        assert_eq!(named.socket(), Path::new("/run/second/control"));
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused_and_told_the_owner() {
+        let (_root, dir) = scratch();
+        let lock = Lock::take(&dir).expect("the first");
+        let refusal = Lock::take(&dir).expect_err("the second");
+        let LockError::Held { pid, .. } = &refusal else {
+            panic!("{refusal}")
+        };
+        assert_eq!(*pid, Some(std::process::id()));
+        let text = refusal.to_string();
+        assert!(
+            text.contains(&format!("process {}", std::process::id())),
+            "{text}"
+        );
+        assert!(dir.is_locked() && dir.has_live_pid());
+        lock.release();
+        assert!(!dir.is_locked() && !dir.has_live_pid());
+        Lock::take(&dir).expect("free again");
+    }
+
+    #[test]
+    fn a_shorter_pid_leaves_nothing_of_a_longer_one() {
+        let (_root, dir) = scratch();
+        let lock = Lock::take(&dir).expect("free");
+        lock.write_pid(1_234_567).expect("written");
+        lock.write_pid(89).expect("written");
+        assert_eq!(
+            std::fs::read_to_string(dir.lock()).expect("readable"),
+            "89\n"
+        );
+        assert_eq!(
+            std::fs::read_to_string(dir.pid_file()).expect("readable"),
+            "89\n"
+        );
+    }
+
+    #[test]
+    fn what_others_could_tamper_with_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_root, dir) = scratch();
+        std::fs::create_dir(dir.path()).expect("created");
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).expect("mode");
+        let refusal = Lock::take(&dir)
+            .expect_err("anybody may write there")
+            .to_string();
+        assert!(refusal.contains("others may write to it"), "{refusal}");
+        std::fs::remove_dir(dir.path()).expect("removed");
+        std::fs::write(dir.path(), "").expect("a file");
+        assert!(Lock::take(&dir).is_err());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_is_not_followed() {
+        let (root, dir) = scratch();
+        dir.prepare().expect("usable");
+        let victim = root.path().join("victim");
+        std::fs::write(&victim, "precious").expect("a file");
+        std::os::unix::fs::symlink(&victim, dir.lock()).expect("a link");
+        assert!(matches!(Lock::take(&dir), Err(LockError::Io { .. })));
+        assert_eq!(
+            std::fs::read_to_string(&victim).expect("readable"),
+            "precious"
+        );
+    }
 }
