@@ -34,6 +34,13 @@ pub struct Dialect {
     pub slashify_colons: bool,
     /// Whether the requester's variables (USER, UID, …) are defined.
     pub requester_variables: bool,
+    /// Whether `host:/path:sub` names a sub-directory of what is mounted.
+    pub subdirectories: bool,
+    /// Whether a doubled backslash outside quotes stands for nothing, as in autofs, or for one.
+    pub doubled_backslash_vanishes: bool,
+    /// Whether file system types of the founding systems (hsfs, cachefs, lofs, …) are
+    /// translated to those of Linux.
+    pub translate_types: bool,
 }
 
 impl Dialect {
@@ -44,6 +51,9 @@ impl Dialect {
         wildcard: WildcardRule::EndsScan,
         slashify_colons: false,
         requester_variables: true,
+        subdirectories: true,
+        doubled_backslash_vanishes: false,
+        translate_types: true,
     };
 
     /// Linux autofs 5.1.
@@ -53,6 +63,9 @@ impl Dialect {
         wildcard: WildcardRule::AfterExact,
         slashify_colons: true,
         requester_variables: true,
+        subdirectories: false,
+        doubled_backslash_vanishes: true,
+        translate_types: false,
     };
 
     /// The dialect called `name`, if there is one.
@@ -66,6 +79,10 @@ impl Dialect {
 
     /// The dialect a master map has by its file name: `auto_master` is `sun`, all else `linux`.
     pub fn of_master(file_name: &str) -> Self {
-        if file_name == "auto_master" { Self::SUN } else { Self::LINUX }
+        if file_name == "auto_master" {
+            Self::SUN
+        } else {
+            Self::LINUX
+        }
     }
 }

@@ -1,14 +1,320 @@
-//! Variables and `&`.
+//! Variables and `&`: the first pass over an entry.
+//!
+//! An entry is expanded before it is split into words, as other automounters do: a variable may
+//! hold a blank, a comma or several options. What keeps this safe is that each byte remembers
+//! its [`Source`]: bytes of the key are data for every later stage, and expanded text is not
+//! expanded again.
+//!
+//! This pass also joins continued lines, drops the comment, and finds where the entry ends: a
+//! program may print more than one line, and only the first that is not empty counts.
 
-use bstr::ByteSlice;
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::vec::Vec;
 
+use bstr::{BStr, BString, ByteSlice};
+
+use crate::findings::Findings;
+use crate::key::is_line_break;
+use crate::limits::entry_limits;
+use crate::lines::is_blank;
 use crate::lookup::Found;
+use crate::suggest::suggest;
+use crate::text::Span;
+use crate::token::{Byte, Source};
 
-/// Returns true if the entry asks for something that only the user database knows: USER, GROUP
-/// or HOME. The caller looks the names up (which may block) before it plans.
+/// Where the values of variables come from.
+pub trait Variables {
+    /// The value of `name`, if it has one.
+    fn value(&self, name: &BStr) -> Option<Cow<'_, BStr>>;
+
+    /// All names that have a value, to suggest one for a misspelt name.
+    fn names(&self) -> Vec<Cow<'_, BStr>>;
+}
+
+/// No variables at all.
+impl Variables for () {
+    fn value(&self, _name: &BStr) -> Option<Cow<'_, BStr>> {
+        None
+    }
+
+    fn names(&self) -> Vec<Cow<'_, BStr>> {
+        Vec::new()
+    }
+}
+
+/// An entry with its variables and `&` replaced; quotes and escapes still in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// Its bytes.
+    pub bytes: Vec<Byte>,
+    /// What was replaced, in order.
+    pub replacements: Vec<Replacement>,
+    /// Where it ends in the text.
+    pub end: u32,
+    /// How many bytes there may be.
+    room: usize,
+}
+
+/// A variable or `&` and what stands in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The variable with its `$`, or the `&`.
+    pub span: Span,
+    /// The variable's name; `None` for `&`.
+    pub name: Option<BString>,
+    /// The value; `None` when there is no such variable.
+    pub value: Option<BString>,
+}
+
+/// Returns true if and only if the entry asks for something that only the user database knows:
+/// USER, GROUP or HOME. The caller looks the names up (which may block) before it plans.
 pub fn needs_requester(found: &Found) -> bool {
-    let value = found.fragment.slice(found.value);
-    ["USER", "GROUP", "HOME"]
-        .iter()
-        .any(|name| value.contains_str(name))
+    let mut scanner = Scanner::new(found);
+    while let Some(piece) = scanner.next() {
+        if let Piece::Variable { name, .. } = piece {
+            let name = found.fragment.slice(name);
+            if ["USER", "GROUP", "HOME"]
+                .iter()
+                .any(|asked| name == asked.as_bytes())
+            {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// Expands the entry that a look-up found. `None`: it is too long, and `findings` says so.
+pub fn expand(
+    found: &Found,
+    key: &BStr,
+    variables: &dyn Variables,
+    findings: &mut Findings,
+) -> Option<Expanded> {
+    let mut expanded = Expanded::default();
+    let mut scanner = Scanner::new(found);
+    let (limit, written_limit) = entry_limits(&found.map);
+    // One byte more than the limit is enough to notice.
+    expanded.room = limit + 1;
+    while let Some(piece) = scanner.next() {
+        match piece {
+            Piece::Byte { value, at } => {
+                expanded.push(&[value], Source::Text, Span::new(at, at + 1))
+            }
+            Piece::Escape { value, at } => {
+                expanded.push(b"\\", Source::Text, Span::new(at, at + 1));
+                expanded.push(&[value], Source::Text, Span::new(at + 1, at + 2));
+            }
+            Piece::Key { at } => expanded.replace(None, Some(key), Span::new(at, at + 1)),
+            Piece::Variable { name, span, closed } => {
+                let name = found.fragment.slice(name);
+                let value = variables.value(name).filter(|_| closed);
+                if value.is_none() {
+                    report(name, span, closed, variables, findings);
+                }
+                expanded.replace(Some(name), value.as_deref(), span);
+            }
+        }
+        if expanded.bytes.len() > limit || scanner.at - scanner.start > written_limit {
+            too_long(found, findings);
+            return None;
+        }
+    }
+    expanded.end = scanner.at as u32;
+    Some(expanded)
+}
+
+/// Says that an entry is longer than anybody needs.
+fn too_long(found: &Found, findings: &mut Findings) {
+    let start = found.value.start as usize;
+    let (limit, written) = entry_limits(&found.map);
+    findings.error(
+        "entry-too-long",
+        format!("the entry is longer than {limit} bytes expanded or {written} as written"),
+        Span::new(start, start + 1),
+        "split it into several keys, or make the sub-directories a map of their own (-fstype=autofs)",
+    );
+}
+
+/// Says what is wrong with a variable.
+fn report(
+    name: &BStr,
+    span: Span,
+    closed: bool,
+    variables: &dyn Variables,
+    findings: &mut Findings,
+) {
+    if !closed {
+        let message = "`${` without a `}`: the rest of the line is dropped";
+        findings.warn("unclosed-variable", message, span, "write ${NAME}");
+        return;
+    }
+    if name.is_empty() {
+        let message = "`$` is not followed by a name and is dropped";
+        findings.warn(
+            "empty-variable",
+            message,
+            span,
+            "write \\$ for a dollar sign",
+        );
+        return;
+    }
+    let names = variables.names();
+    let nearest = suggest(name, names.iter().map(|name| name.as_bytes()));
+    let help = match nearest {
+        Some(nearest) => format!("did you mean ${}?", nearest.as_bstr()),
+        None => format!("define it with -D{name}=value, or write \\$ for a dollar sign"),
+    };
+    let message = format!("there is no variable {name}; nothing stands in its place");
+    findings.warn("unknown-variable", message, span, &help);
+}
+
+impl Expanded {
+    fn push(&mut self, text: &[u8], source: Source, span: Span) {
+        let byte = |value: &u8| Byte {
+            value: *value,
+            source,
+            protected: false,
+            span,
+        };
+        let room = self.room.saturating_sub(self.bytes.len());
+        self.bytes.extend(text.iter().take(room).map(byte));
+    }
+
+    fn replace(&mut self, name: Option<&BStr>, value: Option<&BStr>, span: Span) {
+        let source = if name.is_some() {
+            Source::Variable
+        } else {
+            Source::Key
+        };
+        self.push(value.unwrap_or_default(), source, span);
+        self.replacements.push(Replacement {
+            span,
+            name: name.map(BString::from),
+            value: value.map(BString::from),
+        });
+    }
+}
+
+/// One step of the scanner.
+enum Piece {
+    /// A byte that stands for itself, or a quote.
+    Byte { value: u8, at: usize },
+    /// A backslash at `at` and the byte after it.
+    Escape { value: u8, at: usize },
+    /// `&`
+    Key { at: usize },
+    /// `$NAME` or `${NAME}`; `closed` is false when the brace is missing.
+    Variable {
+        name: Span,
+        span: Span,
+        closed: bool,
+    },
+}
+
+/// Goes through the text of an entry and finds what is to be replaced.
+struct Scanner<'t> {
+    /// The fragment up to the end of the value.
+    text: &'t [u8],
+    start: usize,
+    at: usize,
+    quoted: bool,
+    /// Whether the last byte was a blank or there was none: a `#` here begins a comment.
+    after_blank: bool,
+    /// Whether anything but blanks and line breaks was seen.
+    started: bool,
+}
+
+impl<'t> Scanner<'t> {
+    fn new(found: &'t Found) -> Self {
+        let end = (found.value.end as usize).min(found.fragment.text.len());
+        let start = (found.value.start as usize).min(end);
+        Self {
+            text: &found.fragment.text[..end],
+            start,
+            at: start,
+            quoted: false,
+            after_blank: true,
+            started: false,
+        }
+    }
+
+    fn next(&mut self) -> Option<Piece> {
+        loop {
+            let at = self.at;
+            let value = *self.text.get(at)?;
+            let rest = &self.text[at + 1..];
+            match value {
+                b'\n' if self.started => return None,
+                b'\\' if is_line_break(rest) => {
+                    self.at += if rest[0] == b'\r' { 3 } else { 2 };
+                    continue;
+                }
+                blank if !self.started && (is_blank(blank) || blank == b'\n') => {
+                    self.at += 1;
+                    continue;
+                }
+                b'#' if self.after_blank && !self.quoted => return None,
+                _ => {}
+            }
+            self.started = true;
+            self.after_blank = is_blank(value) && !self.quoted;
+            return Some(self.piece(value, at));
+        }
+    }
+
+    /// The piece that begins with `value` at `at`.
+    fn piece(&mut self, value: u8, at: usize) -> Piece {
+        self.at += 1;
+        match value {
+            b'"' => self.quoted = !self.quoted,
+            _ if self.quoted => {}
+            b'\\' => {
+                if let Some(next) = self.text.get(at + 1) {
+                    self.at += 1;
+                    return Piece::Escape { value: *next, at };
+                }
+            }
+            b'&' => return Piece::Key { at },
+            b'$' => {
+                if let Some(variable) = self.variable(at) {
+                    return variable;
+                }
+            }
+            _ => {}
+        }
+        Piece::Byte { value, at }
+    }
+
+    /// The variable whose `$` stands at `at`; `None`: it is a dollar sign and nothing else.
+    fn variable(&mut self, at: usize) -> Option<Piece> {
+        let rest = &self.text[at + 1..];
+        let first = *rest.first()?;
+        if is_blank(first) || first == b'\n' {
+            return None;
+        }
+        if first == b'{' {
+            let line = rest.find_byte(b'\n').unwrap_or(rest.len());
+            let close = rest[..line].find_byte(b'}');
+            let start = at + 2;
+            let end = at + 1 + close.unwrap_or(line);
+            self.at = end + usize::from(close.is_some());
+            let span = Span::new(at, self.at);
+            return Some(Piece::Variable {
+                name: Span::new(start, end),
+                span,
+                closed: close.is_some(),
+            });
+        }
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let length = rest.iter().take_while(|byte| is_name(byte)).count();
+        self.at = at + 1 + length;
+        let span = Span::new(at, self.at);
+        Some(Piece::Variable {
+            name: Span::new(at + 1, self.at),
+            span,
+            closed: true,
+        })
+    }
 }

@@ -25,6 +25,9 @@ pub struct HostFacts {
     pub environment: Vec<(BString, BString)>,
     /// Addresses of this host's interfaces with their prefix lengths.
     pub interfaces: Vec<Interface>,
+    /// `use_hostname_for_mounts` of autofs.conf: a server with several addresses is mounted by
+    /// its name, not by the address that was chosen.
+    pub hostname_for_mounts: bool,
 }
 
 /// An address of this host.

@@ -5,10 +5,18 @@
 
 extern crate alloc;
 
+mod attempt;
 pub mod facts;
 pub mod plan;
 pub mod planner;
+pub mod proximity;
+pub mod select;
 pub mod step;
+mod trace;
+mod variables;
 
 pub use plan::{Action, MountPlan, Node, Plan, Replica, SubmountPlan, TriggerDefaults};
-pub use planner::{PlanRequest, Planning, TraceLine, plan};
+pub use planner::{PlanRequest, Planning, plan};
+pub use proximity::Proximity;
+pub use trace::TraceLine;
+pub use variables::value_of;

@@ -6,12 +6,14 @@
 
 use alloc::vec::Vec;
 
-use bstr::{BStr, BString};
+use bstr::{BStr, BString, ByteSlice};
 use piton_map::lookup::{MapSpec, Matched};
 use piton_map::options::{PointOptions, Propagation, Selection};
 use piton_map::text::Origin;
 
+use crate::attempt;
 use crate::facts::{HostAnswers, HostFacts};
+use crate::select;
 use crate::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec, What};
 
 /// What one key becomes.
@@ -42,8 +44,6 @@ pub struct Node {
     pub parent: Option<usize>,
     /// What happens there.
     pub action: Action,
-    /// Where the location was written.
-    pub origin: Origin,
 }
 
 /// What happens at a node.
@@ -82,7 +82,7 @@ pub struct MountPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
     /// The server as written, IPv6 addresses without brackets; `None` is this host, or a source
-    /// that names no server the planner knows of.
+    /// that names no server to choose.
     pub host: Option<BString>,
     /// Path on the server, or the whole source.
     pub path: BString,
@@ -113,12 +113,20 @@ pub struct TriggerDefaults {
 }
 
 impl Plan {
+    /// What happens at `node`, when it is a mount.
+    pub fn mount(&self, node: usize) -> Option<&MountPlan> {
+        match &self.nodes.get(node)?.action {
+            Action::Mount(mount) => Some(mount),
+            Action::Nothing | Action::Submount(_) => None,
+        }
+    }
+
     /// The servers whose addresses are wanted before `node` can be mounted, each once.
     ///
-    /// Literal addresses and this host's own names are not among them.
+    /// Literal addresses and this host's own names are not among them: they are known.
     pub fn hosts(&self, node: usize, facts: &HostFacts) -> Vec<BString> {
-        let mut hosts = Vec::new();
-        let Some(Action::Mount(mount)) = self.nodes.get(node).map(|node| &node.action) else {
+        let mut hosts: Vec<BString> = Vec::new();
+        let Some(mount) = self.mount(node) else {
             return hosts;
         };
         for host in mount
@@ -126,7 +134,7 @@ impl Plan {
             .iter()
             .filter_map(|replica| replica.host.as_ref())
         {
-            if !hosts.contains(host) && *host != facts.hostname {
+            if !hosts.contains(host) && select::needs_address(host.as_ref(), facts) {
                 hosts.push(host.clone());
             }
         }
@@ -135,40 +143,38 @@ impl Plan {
 
     /// The nodes that become triggers once `node` is mounted: the next level only.
     pub fn children(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
-        self.nodes
-            .iter()
-            .enumerate()
+        let nodes = self.nodes.iter().enumerate();
+        nodes
             .filter(move |(_, child)| child.parent == Some(node))
             .map(|(number, _)| number)
     }
 
-    /// Ways to mount `node`, best first; empty when nothing is mounted there.
+    /// Ways to mount `node`, best first. Empty when nothing is mounted there, and when no
+    /// server of a mount exists.
     pub fn attempts(
         &self,
         node: usize,
-        _facts: &HostFacts,
-        _answers: &HostAnswers,
-        _seed: u64,
+        facts: &HostFacts,
+        answers: &HostAnswers,
+        seed: u64,
     ) -> Vec<Attempt> {
-        let Some(Action::Mount(mount)) = self.nodes.get(node).map(|node| &node.action) else {
+        let Some(mount) = self.mount(node) else {
             return Vec::new();
         };
-        mount
-            .replicas
-            .iter()
-            .map(|replica| Attempt {
-                what: mount.what.clone(),
-                source: replica.source(),
-                options: mount.options.clone(),
-                host: replica.host.clone(),
-            })
-            .collect()
+        attempt::attempts(
+            mount,
+            self.nodes[node].target.as_ref(),
+            facts,
+            answers,
+            seed,
+        )
     }
 
     /// The steps that mount `node` and put the triggers of its children in place.
     ///
-    /// `make_root` asks for the directory of an indirect key. `triggers` gives the number for
-    /// the trigger of a node: of each child, and of `node` itself when it is a submount.
+    /// `make_root` asks for the directory of an indirect key; only then may the key become a
+    /// symbolic link. `triggers` gives the number for the trigger of a node: of each child, and
+    /// of `node` itself when it is a submount.
     #[allow(clippy::too_many_arguments)]
     pub fn steps(
         &self,
@@ -184,36 +190,39 @@ impl Plan {
         let Some(place) = self.nodes.get(node) else {
             return steps;
         };
+        let path = place.target.clone();
+        let attempts = self.attempts(node, facts, answers, seed);
+        if let Some(to) = self.link(node, make_root, &attempts) {
+            steps.push(Planned {
+                step: Step::Symlink { path, to },
+                required: true,
+            });
+            return steps;
+        }
         if make_root {
-            let step = Step::MakeDirectory {
-                path: place.target.clone(),
-            };
+            let step = Step::MakeDirectory { path: path.clone() };
             steps.push(Planned {
                 step,
                 required: true,
             });
         }
+        let childless = self.children(node).next().is_none();
         match &place.action {
             Action::Nothing => {}
-            Action::Mount(mount) => steps.push(Planned {
-                step: Step::Mount {
-                    target: place.target.clone(),
-                    attempts: self.attempts(node, facts, answers, seed),
-                    propagation: mount.propagation,
-                },
-                required: true,
-            }),
-            Action::Submount(submount) => {
-                let spec = TriggerSpec {
-                    id: triggers(node),
-                    kind: TriggerKind::Indirect,
-                    path: place.target.clone(),
-                    source: submount.map.name.clone(),
-                    timeout: submount.options.timeout.unwrap_or(defaults.timeout),
-                    strict_expire: submount.options.strict_expire,
-                    mode: submount.options.mode,
-                    propagation: submount.options.propagation,
+            Action::Mount(MountPlan { propagation, .. }) => {
+                let step = Step::Mount {
+                    target: path,
+                    attempts,
+                    propagation: *propagation,
                 };
+                // Offsets are of use without their root, so that it may fail as they may.
+                steps.push(Planned {
+                    step,
+                    required: self.strict || childless,
+                });
+            }
+            Action::Submount(submount) => {
+                let spec = submount.trigger(triggers(node), path, defaults);
                 steps.push(Planned {
                     step: Step::Install(spec),
                     required: true,
@@ -221,52 +230,87 @@ impl Plan {
             }
         }
         for child in self.children(node) {
-            let path = self.nodes[child].target.clone();
-            steps.push(Planned {
-                step: Step::MakeDirectory { path: path.clone() },
-                required: self.strict,
-            });
-            let spec = TriggerSpec {
-                id: triggers(child),
-                kind: TriggerKind::Offset,
-                path,
-                source: defaults.source.clone(),
-                timeout: self.timeout.unwrap_or(defaults.timeout),
-                strict_expire: defaults.strict_expire,
-                mode: None,
-                propagation: defaults.propagation,
-            };
-            steps.push(Planned {
-                step: Step::Install(spec),
-                required: self.strict,
-            });
+            self.offset_steps(child, triggers(child), defaults, &mut steps);
         }
         steps
+    }
+
+    /// The steps that put the trigger of an offset in place.
+    fn offset_steps(
+        &self,
+        child: usize,
+        id: TriggerId,
+        defaults: &TriggerDefaults,
+        steps: &mut Vec<Planned>,
+    ) {
+        let path = self.nodes[child].target.clone();
+        let spec = TriggerSpec {
+            id,
+            kind: TriggerKind::Offset,
+            path: path.clone(),
+            source: defaults.source.clone(),
+            timeout: self.timeout.unwrap_or(defaults.timeout),
+            strict_expire: defaults.strict_expire,
+            mode: None,
+            propagation: defaults.propagation,
+        };
+        let required = self.strict;
+        steps.push(Planned {
+            step: Step::MakeDirectory { path },
+            required,
+        });
+        steps.push(Planned {
+            step: Step::Install(spec),
+            required,
+        });
+    }
+
+    /// What the key's directory is a symbolic link to, where it is one: `symlink` makes links
+    /// of keys of an indirect map that have no offsets and would be bind mounts.
+    fn link(&self, node: usize, make_root: bool, attempts: &[Attempt]) -> Option<BString> {
+        let mount = self.mount(node)?;
+        let wanted = mount.symlink && make_root && node == 0 && self.nodes.len() == 1;
+        let first = attempts.first().filter(|_| wanted)?;
+        matches!(first.what, What::Bind { .. }).then(|| first.source.clone())
     }
 }
 
 impl Replica {
     /// The text given to mount: `host:/path`, with brackets around an IPv6 address.
     pub fn source(&self) -> BString {
-        let Some(host) = &self.host else {
-            return self.path.clone();
-        };
-        source_of(host.as_ref(), self.path.as_ref())
+        match &self.host {
+            Some(host) => source_of(host.as_ref(), self.path.as_ref()),
+            None => self.path.clone(),
+        }
+    }
+}
+
+impl SubmountPlan {
+    fn trigger(&self, id: TriggerId, path: BString, defaults: &TriggerDefaults) -> TriggerSpec {
+        TriggerSpec {
+            id,
+            kind: TriggerKind::Indirect,
+            path,
+            source: self.map.name.clone(),
+            timeout: self.options.timeout.unwrap_or(defaults.timeout),
+            strict_expire: self.options.strict_expire || defaults.strict_expire,
+            mode: self.options.mode,
+            propagation: self.options.propagation,
+        }
     }
 }
 
 /// `host:path`, with brackets around an IPv6 address.
 pub(crate) fn source_of(host: &BStr, path: &BStr) -> BString {
-    let mut text = BString::default();
-    let brackets = host.contains(&b':');
-    if brackets {
-        text.push(b'[');
-    }
-    text.extend_from_slice(host);
-    if brackets {
-        text.push(b']');
-    }
-    text.push(b':');
-    text.extend_from_slice(path);
-    text
+    let ipv6 = host.contains(&b':');
+    let (open, close) = if ipv6 { ("[", "]") } else { ("", "") };
+    [
+        open.as_bytes(),
+        host.as_bytes(),
+        close.as_bytes(),
+        b":",
+        path.as_bytes(),
+    ]
+    .concat()
+    .into()
 }

@@ -1,0 +1,406 @@
+//! An entry, checked and expanded: what a key stands for, before anything is known of the host.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bstr::{BStr, BString, ByteSlice};
+
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::dialect::{Dialect, OptionsRule};
+use crate::expand::{Replacement, Variables, expand};
+use crate::findings::Findings;
+use crate::fstype::Family;
+use crate::key::KEY_LIMIT;
+use crate::lexer::lex;
+use crate::location::{self, Colons, Server};
+use crate::lookup::{Found, MapSpec};
+use crate::mount_options::{OptionWord, Settled, merge, settle};
+use crate::options::{PointOptions, Propagation, Selection};
+use crate::parser::parse;
+use crate::syntax::{EntrySyntax, MountSyntax, OptionSyntax};
+use crate::text::Span;
+use crate::token::Word;
+
+/// What is needed to read an entry.
+#[derive(Clone, Copy)]
+pub struct EntryRequest<'a> {
+    /// The line that a look-up found.
+    pub found: &'a Found,
+    /// The key that was asked for: what `&` stands for.
+    pub key: &'a BStr,
+    /// What `$NAME` stands for.
+    pub variables: &'a dyn Variables,
+    /// Options of the map's mount point.
+    pub point: &'a PointOptions,
+    /// Options for every map (`-O`).
+    pub global: &'a [BString],
+    /// Whether the entry's options come after those of the map instead of replacing them; the
+    /// dialect can only say no.
+    pub append: bool,
+    /// The rules in force.
+    pub dialect: &'a Dialect,
+}
+
+/// What came of reading an entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The entry; `None`: it cannot be used, and the diagnostics say why.
+    pub entry: Option<Entry>,
+    /// Everything that is wrong or odd.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What stood for variables and `&`.
+    pub replacements: Vec<Replacement>,
+}
+
+/// What a key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its mounts in the order written; no two of the same offset, at least one.
+    pub mounts: Vec<Mount>,
+    /// Whether one failing offset fails the entry.
+    pub strict: bool,
+    /// Seconds of idleness after which the entry's mounts go, where it says so; 0 is never.
+    pub timeout: Option<u32>,
+}
+
+/// One mount of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where, below the key's directory: `/` is that directory itself, `/a/b` is below it. No
+    /// doubled slashes, no final one, no `.` or `..`.
+    pub offset: BString,
+    /// What.
+    pub what: What,
+    /// Options for mount: merged, in order, without the automounter's own. For a submount,
+    /// those that its own entries begin with.
+    pub options: Vec<BString>,
+    /// Never bind-mount a local server's path.
+    pub nobind: bool,
+    /// Symbolic links in place of bind mounts.
+    pub symlink: bool,
+    /// Ranking of the servers.
+    pub selection: Selection,
+    /// Propagation of a bind mount.
+    pub propagation: Propagation,
+    /// Where it was written.
+    pub span: Span,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A path of one of several servers, or of this host.
+    Servers {
+        /// `nfs` or `nfs4`.
+        fstype: BString,
+        /// The servers in the order written; at least one.
+        servers: Vec<Server>,
+    },
+    /// A directory or file of this host.
+    Bind {
+        /// Whether mounts below it come along.
+        recursive: bool,
+        /// Its path.
+        source: BString,
+    },
+    /// A symbolic link (type afs).
+    Link {
+        /// What it points to.
+        to: BString,
+    },
+    /// Anything else, handed to mount as it is.
+    Source {
+        /// The type; empty when it was written so.
+        fstype: BString,
+        /// The source.
+        source: BString,
+    },
+    /// Another map begins here.
+    Map {
+        /// The map.
+        map: MapSpec,
+        /// The options of its mount point.
+        point: PointOptions,
+    },
+}
+
+/// Reads an entry.
+pub fn read(request: &EntryRequest) -> Reading {
+    let mut findings = Findings::new(&request.found.fragment);
+    let mut reading = Reading::default();
+    let expanded = expand(request.found, request.key, request.variables, &mut findings);
+    if let Some(expanded) = expanded {
+        let tokens = lex(&expanded.bytes, request.dialect, &mut findings);
+        let syntax = tokens.and_then(|tokens| parse(tokens, &mut findings));
+        reading.entry =
+            syntax.and_then(|syntax| Checker::new(request, &mut findings).entry(&syntax));
+        reading.replacements = expanded.replacements;
+    }
+    reading.diagnostics = findings.into_vec();
+    reading
+}
+
+/// Turns the syntax of one entry into its meaning.
+struct Checker<'c, 'f> {
+    request: &'c EntryRequest<'c>,
+    findings: &'c mut Findings<'f>,
+    global: Vec<OptionWord>,
+    master: Vec<OptionWord>,
+    entry: Vec<OptionWord>,
+}
+
+impl<'c, 'f> Checker<'c, 'f> {
+    fn new(request: &'c EntryRequest<'c>, findings: &'c mut Findings<'f>) -> Self {
+        let outer = |words: &[BString]| {
+            words
+                .iter()
+                .map(|word| OptionWord::outer(word.as_ref()))
+                .collect()
+        };
+        Self {
+            request,
+            findings,
+            global: outer(request.global),
+            master: outer(&request.point.mount),
+            entry: Vec::new(),
+        }
+    }
+
+    /// Returns true if and only if inner options replace outer ones.
+    fn replaces(&self) -> bool {
+        !self.request.append || self.request.dialect.options == OptionsRule::Replace
+    }
+
+    fn entry(&mut self, syntax: &EntrySyntax) -> Option<Entry> {
+        self.entry = written(&syntax.options);
+        if syntax.mounts.is_empty() {
+            return self.without_location(syntax);
+        }
+        let whole = self.settle(&[])?;
+        let mut mounts = Vec::with_capacity(syntax.mounts.len());
+        for mount in &syntax.mounts {
+            mounts.push(self.mount(mount)?);
+        }
+        let mounts = self.without_duplicates(mounts);
+        Some(self.finish(mounts, &whole))
+    }
+
+    fn finish(&self, mounts: Vec<Mount>, whole: &Settled) -> Entry {
+        Entry {
+            mounts,
+            strict: whole.strict.unwrap_or(self.request.point.strict),
+            timeout: whole.timeout,
+        }
+    }
+
+    /// An entry of options only: `-fstype=autofs -hosts`, or a mistake.
+    fn without_location(&mut self, syntax: &EntrySyntax) -> Option<Entry> {
+        let found = self.request.found;
+        let span = match (syntax.options.first(), syntax.options.last()) {
+            (Some(first), Some(last)) => Span {
+                start: first.span.start,
+                end: last.span.end,
+            },
+            _ => Span {
+                end: found.key.end.max(found.value.start),
+                ..found.key
+            },
+        };
+        if !syntax.options.is_empty() {
+            let whole = self.settle(&[])?;
+            if whole.family == Family::Map && whole.hosts {
+                let mount = self.hosts(&whole, span);
+                return Some(self.finish(alloc::vec![mount], &whole));
+            }
+        }
+        self.missing_location(span, "write host:/path after it, or :/path for this host");
+        None
+    }
+
+    fn missing_location(&mut self, span: Span, help: &str) {
+        self.findings
+            .error("missing-location", "there is no location", span, help);
+    }
+
+    /// A submount of the map `-hosts`.
+    fn hosts(&mut self, settled: &Settled, span: Span) -> Mount {
+        let map = MapSpec {
+            kind: Some(crate::lookup::MapType::Hosts),
+            format: None,
+            name: "-hosts".into(),
+            arguments: Vec::new(),
+            origin: Some(self.findings.fragment().origin(span)),
+        };
+        let point = settled.point(self.request.point);
+        self.shape(BString::from("/"), What::Map { map, point }, settled, span)
+    }
+
+    /// Merges and reads the options of one mount.
+    fn settle(&mut self, own: &[OptionWord]) -> Option<Settled> {
+        let levels = [&self.global[..], &self.master, &self.entry, own];
+        let words = merge(&levels, self.replaces());
+        settle(&words, self.request.dialect, self.findings)
+    }
+
+    fn mount(&mut self, syntax: &MountSyntax) -> Option<Mount> {
+        let offset = match &syntax.offset {
+            Some(word) => self.offset(word)?,
+            None => "/".into(),
+        };
+        let own = written(&syntax.options);
+        let settled = self.settle(&own)?;
+        if syntax.locations.is_empty() {
+            let help = "an offset is followed by its location; a location that begins with a \
+                        slash has a colon before it, as in :/path";
+            self.missing_location(syntax.span, help);
+            return None;
+        }
+        let what = self.what(&settled, &own, syntax)?;
+        Some(self.shape(offset, what, &settled, syntax.span))
+    }
+
+    fn shape(&self, offset: BString, what: What, settled: &Settled, span: Span) -> Mount {
+        let point = self.request.point;
+        Mount {
+            offset,
+            what,
+            options: settled.options.clone(),
+            nobind: settled.nobind || point.nobind,
+            symlink: settled.symlink || point.symlink,
+            selection: settled.selection.unwrap_or(point.selection),
+            propagation: settled.propagation.unwrap_or(point.propagation),
+            span,
+        }
+    }
+
+    fn what(
+        &mut self,
+        settled: &Settled,
+        own: &[OptionWord],
+        syntax: &MountSyntax,
+    ) -> Option<What> {
+        let words = &syntax.locations[..];
+        let colons = Colons::new(self.request.point.slashify_colons, self.request.dialect);
+        let fstype = settled.fstype.clone();
+        Some(match settled.family {
+            Family::Nfs => {
+                let servers = location::servers(words, colons, self.findings)?;
+                What::Servers { fstype, servers }
+            }
+            Family::Bind { recursive } => {
+                let source = location::source(words, colons, self.findings)?;
+                What::Bind {
+                    recursive,
+                    source: self.local(source, words)?,
+                }
+            }
+            Family::Link => {
+                let to = location::source(words, colons, self.findings)?;
+                What::Link {
+                    to: self.local(to, words)?,
+                }
+            }
+            Family::Other => {
+                let source = location::source(words, colons, self.findings)?;
+                What::Source { fstype, source }
+            }
+            Family::Map => {
+                let map = location::map(words, self.findings)?;
+                What::Map {
+                    map,
+                    point: self.submount(own)?,
+                }
+            }
+        })
+    }
+
+    /// The options of a submount's point. Those of the command line are left out: they come
+    /// again when an entry of the submount is read.
+    fn submount(&mut self, own: &[OptionWord]) -> Option<PointOptions> {
+        let levels = [&self.master[..], &self.entry, own];
+        let words = merge(&levels, self.replaces());
+        // What there is to say about the words was said when all levels were settled.
+        let mut silent = Findings::new(self.findings.fragment());
+        let settled = settle(&words, self.request.dialect, &mut silent)?;
+        Some(settled.point(self.request.point))
+    }
+
+    /// A path of this host.
+    fn local(&mut self, source: BString, words: &[Word]) -> Option<BString> {
+        let span = words.first().map(|word| word.span).unwrap_or_default();
+        if source.is_empty() || (!source.starts_with(b"/") && source.contains(&b':')) {
+            let message = format!("`{source}` is no directory of this host");
+            self.findings
+                .error("not-a-local-path", message, span, "write :/path");
+            return None;
+        }
+        if !source.starts_with(b"/") {
+            let message = "the path is relative to the automounter's own directory, the root";
+            self.findings
+                .warn("relative-source", message, span, "begin it with a slash");
+        }
+        Some(source)
+    }
+
+    /// A path below the key's directory.
+    fn offset(&mut self, word: &Word) -> Option<BString> {
+        let mut offset = Vec::new();
+        for part in word.plain().split_str("/").filter(|part| !part.is_empty()) {
+            let wrong = match part {
+                b"." | b".." => Some("has a component `.` or `..`"),
+                long if long.len() > KEY_LIMIT => Some("has a component of more than 255 bytes"),
+                other if other.iter().any(u8::is_ascii_control) => Some("has a control character"),
+                _ => None,
+            };
+            if let Some(wrong) = wrong {
+                let message = format!("the offset {wrong}");
+                let help = "an offset is a path below the key's directory, such as /bin";
+                self.findings.error("bad-offset", message, word.span, help);
+                return None;
+            }
+            offset.push(b'/');
+            offset.extend_from_slice(part);
+        }
+        if offset.is_empty() {
+            offset.push(b'/');
+        }
+        Some(offset.into())
+    }
+
+    /// Of the same offset twice the last counts.
+    fn without_duplicates(&mut self, mounts: Vec<Mount>) -> Vec<Mount> {
+        let mut last: BTreeMap<&BStr, &Mount> = BTreeMap::new();
+        for mount in &mounts {
+            if let Some(earlier) = last.insert(mount.offset.as_ref(), mount) {
+                self.duplicate(earlier, mount);
+            }
+        }
+        if last.len() == mounts.len() {
+            return mounts;
+        }
+        let counts = |mount: &&Mount| core::ptr::eq(last[mount.offset.as_bstr()], *mount);
+        mounts.iter().filter(counts).cloned().collect()
+    }
+
+    fn duplicate(&mut self, earlier: &Mount, mount: &Mount) {
+        let message = format!(
+            "the offset {} is given twice; the last counts",
+            mount.offset
+        );
+        let finding = self
+            .findings
+            .add(Severity::Warning, "duplicate-offset", message, mount.span);
+        if let Some(finding) = finding {
+            finding
+                .related
+                .push((earlier.span, String::from("given first here")));
+            finding.help = Some("remove one of them".into());
+        }
+    }
+}
+
+fn written(options: &[OptionSyntax]) -> Vec<OptionWord> {
+    options.iter().map(OptionWord::written).collect()
+}

@@ -1,0 +1,383 @@
+//! Options: merging the levels that state them, and taking out the words that are meant for
+//! the automounter and not for mount.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use bstr::{BStr, BString, ByteSlice};
+
+use crate::dialect::Dialect;
+use crate::findings::Findings;
+use crate::fstype::{self, Family};
+use crate::limits::{FSTYPE_LIMIT, TIMEOUT_LIMIT};
+use crate::options::{PointOptions, Propagation, Selection};
+use crate::suggest::suggest;
+use crate::syntax::OptionSyntax;
+use crate::text::Span;
+use crate::token::plain;
+
+/// One option with the place it was written at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionWord {
+    /// The option, quotes and escapes resolved.
+    pub text: BString,
+    /// Where it stands in the entry; `None`: it comes from further out.
+    pub span: Option<Span>,
+}
+
+/// Options by the level that states them, outermost first: command line, master map, entry,
+/// offset.
+pub type Levels<'l> = [&'l [OptionWord]];
+
+/// What the options of one mount say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The type; empty when it was written so (`fstype=`).
+    pub fstype: BString,
+    /// How entries of the type are read.
+    pub family: Family,
+    /// Options for mount, in order.
+    pub options: Vec<BString>,
+    /// One failing offset fails the entry.
+    pub strict: Option<bool>,
+    /// Ranking of the servers, if it is said.
+    pub selection: Option<Selection>,
+    /// Never bind-mount a local server's path.
+    pub nobind: bool,
+    /// Symbolic links in place of bind mounts.
+    pub symlink: bool,
+    /// Propagation of a bind mount, if it is said.
+    pub propagation: Option<Propagation>,
+    /// Seconds of idleness, if they are said.
+    pub timeout: Option<u32>,
+    /// Whether a submount lists its keys, if it is said.
+    pub browse: Option<bool>,
+    /// Path walks in a submount don't count as use.
+    pub strict_expire: bool,
+    /// The submount is of the map `-hosts`.
+    pub hosts: bool,
+    /// Variables for a submount.
+    pub defines: Vec<(BString, BString)>,
+}
+
+impl OptionWord {
+    /// A word from further out than the entry.
+    pub fn outer(text: &BStr) -> Self {
+        Self {
+            text: text.into(),
+            span: None,
+        }
+    }
+
+    /// A word of the entry.
+    pub fn written(option: &OptionSyntax) -> Self {
+        Self {
+            text: plain(&option.bytes),
+            span: Some(option.span),
+        }
+    }
+
+    fn is_written(&self) -> Span {
+        self.span.unwrap_or_default()
+    }
+}
+
+/// One list of the options of all levels. With `replace` the innermost level that states any
+/// takes the place of all others; without, they follow each other, doubles and all: the
+/// mount command decides (the last usually wins).
+pub fn merge(levels: &Levels, replace: bool) -> Vec<OptionWord> {
+    if replace {
+        let stated = levels.iter().rev().find(|level| !level.is_empty());
+        return stated.map_or(Vec::new(), |level| level.to_vec());
+    }
+    levels.concat()
+}
+
+/// Reads a merged list. `None`: the entry cannot be used, and `findings` says why.
+pub fn settle(words: &[OptionWord], dialect: &Dialect, findings: &mut Findings) -> Option<Settled> {
+    let fstype = named_type(words, findings)?;
+    let mut settled = Settled::new(fstype);
+    let cachefs = settled.fstype == "cachefs";
+    settled.translate(dialect, words, findings);
+    for word in words {
+        if word.text.starts_with(b"fstype=") {
+            continue;
+        }
+        if cachefs && dialect.translate_types && fstype::is_cachefs_option(word.text.as_ref()) {
+            continue;
+        }
+        if !settled.take_any(word, findings) && !settled.take_for_family(word, findings) {
+            check_spelling(word, findings);
+            settled.options.push(word.text.clone());
+        }
+    }
+    if cachefs && dialect.translate_types && settled.family == Family::Nfs {
+        settled.options.push("fsc".into());
+    }
+    settled.none_bind();
+    Some(settled)
+}
+
+/// The type that the last `fstype=` names; `nfs` without one.
+fn named_type(words: &[OptionWord], findings: &mut Findings) -> Option<BString> {
+    let named = words.iter().rev().find_map(|word| {
+        let name = word.text.strip_prefix(b"fstype=")?;
+        Some((name.as_bstr(), word.is_written()))
+    });
+    let Some((name, span)) = named else {
+        return Some("nfs".into());
+    };
+    let odd = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'/' || byte.is_ascii_control();
+    if name.len() > FSTYPE_LIMIT || name.starts_with(b"-") || name.iter().any(odd) {
+        findings.error(
+            "bad-fstype",
+            format!("`{name}` cannot be the name of a file system type"),
+            span,
+            "mount would look for a helper program of that name; types are words such as nfs4 or ext4",
+        );
+        return None;
+    }
+    Some(name.into())
+}
+
+/// Points out words that are nearly an option of the automounter's.
+fn check_spelling(word: &OptionWord, findings: &mut Findings) {
+    const KNOWN: [&[u8]; 9] = [
+        b"fstype",
+        b"timeout",
+        b"strict",
+        b"nonstrict",
+        b"nobind",
+        b"symlink",
+        b"browse",
+        b"nobrowse",
+        b"use-weight-only",
+    ];
+    let Some(span) = word.span else { return };
+    let text = word.text.trim_start_with(|c| c == '-');
+    if text.len() < word.text.len() {
+        let message = format!("the option `{}` begins with a dash", word.text);
+        findings.warn(
+            "dashed-option",
+            message,
+            span,
+            "one dash before the list is enough",
+        );
+        return;
+    }
+    let name = text.split_str("=").next().unwrap_or_default();
+    let Some(meant) = suggest(name, KNOWN.iter().copied()).filter(|meant| *meant != name) else {
+        return;
+    };
+    let message = format!("the option `{}` is handed to mount", word.text);
+    let help = format!("did you mean {}?", meant.as_bstr());
+    findings.warn("misspelt-option", message, span, &help);
+}
+
+impl Settled {
+    fn new(fstype: BString) -> Self {
+        Self {
+            family: fstype::family(fstype.as_ref()),
+            fstype,
+            options: Vec::new(),
+            strict: None,
+            selection: None,
+            nobind: false,
+            symlink: false,
+            propagation: None,
+            timeout: None,
+            browse: None,
+            strict_expire: false,
+            hosts: false,
+            defines: Vec::new(),
+        }
+    }
+
+    /// Replaces a type of the founding systems, or says that it could be.
+    fn translate(&mut self, dialect: &Dialect, words: &[OptionWord], findings: &mut Findings) {
+        let Some(translation) = fstype::translation(self.fstype.as_ref()) else {
+            return;
+        };
+        let written = words
+            .iter()
+            .rev()
+            .find(|word| word.text.starts_with(b"fstype="));
+        let span = written.map(OptionWord::is_written).unwrap_or_default();
+        let back = words
+            .iter()
+            .rev()
+            .find_map(|word| word.text.strip_prefix(b"backfstype="));
+        let new = match back {
+            Some(back) if translation.old == "cachefs" => back.as_bstr(),
+            _ => translation.new.into(),
+        };
+        let cache = if translation.old == "cachefs" {
+            ",fsc"
+        } else {
+            ""
+        };
+        if dialect.translate_types {
+            let message = format!("{} is mounted as {new}{cache}", translation.old);
+            findings.note("translated-fstype", message, span, "");
+            self.fstype = new.into();
+            self.family = fstype::family(new);
+        } else {
+            let message = format!("Linux has no file system {}", translation.old);
+            let help = format!("write -fstype={new}{cache}");
+            findings.warn("foreign-fstype", message, span, &help);
+        }
+    }
+
+    /// Takes a word that is the automounter's own whatever the type. Returns whether it was.
+    fn take_any(&mut self, word: &OptionWord, findings: &mut Findings) -> bool {
+        match word.text.as_bytes() {
+            b"strict" => self.strict = Some(true),
+            b"nonstrict" => self.strict = Some(false),
+            b"use-weight-only" => self.selection = Some(Selection::WeightOnly),
+            b"no-use-weight-only" => self.selection = Some(Selection::Proximity),
+            b"browse" => self.browse = Some(true),
+            b"nobrowse" => self.browse = Some(false),
+            b"nofg" => {}
+            b"bg" => {
+                let message = "`bg` makes no sense here: somebody is waiting for the mount";
+                findings.note("background-mount", message, word.is_written(), "remove it");
+            }
+            text => match text.strip_prefix(b"timeout=") {
+                Some(value) => self.take_timeout(value, word, findings),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    fn take_timeout(&mut self, value: &[u8], word: &OptionWord, findings: &mut Findings) {
+        self.timeout = seconds(value).or(self.timeout);
+        if seconds(value).is_none() {
+            let message = format!("`{}` is not a time", value.as_bstr());
+            let help = "write seconds, or a number with s, m, h or d";
+            findings.warn("bad-timeout", message, word.is_written(), help);
+        }
+    }
+
+    /// Takes a word that is the automounter's own for some types. Returns whether it was.
+    fn take_for_family(&mut self, word: &OptionWord, findings: &mut Findings) -> bool {
+        let text = word.text.as_bytes();
+        match (self.family, text) {
+            (
+                Family::Nfs | Family::Bind { .. } | Family::Link | Family::Map,
+                b"nobind" | b"nosymlink",
+            ) => {
+                self.nobind = true;
+            }
+            (Family::Nfs | Family::Bind { .. } | Family::Link | Family::Map, b"symlink") => {
+                self.symlink = true;
+            }
+            (Family::Bind { .. } | Family::Map, b"private" | b"slave" | b"shared") => {
+                self.take_propagation(word, findings);
+            }
+            (Family::Bind { .. }, b"bind") => {}
+            (Family::Bind { .. }, b"rbind") => self.family = Family::Bind { recursive: true },
+            (Family::Map, b"strictexpire") => self.strict_expire = true,
+            (Family::Map, b"hosts") => self.hosts = true,
+            (Family::Map, _) => return self.take_for_map(word, findings),
+            (Family::Other, b"nobind" | b"nosymlink" | b"symlink") => {
+                let message = format!("`{}` means nothing for the type {}", word.text, self.fstype);
+                findings.warn(
+                    "option-without-effect",
+                    message,
+                    word.is_written(),
+                    "remove it",
+                );
+                return false;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// A submount's `-DNAME=value` and `--timeout=N`, which people copy from master maps.
+    fn take_for_map(&mut self, word: &OptionWord, findings: &mut Findings) -> bool {
+        let text = word.text.as_bytes();
+        let define = text.strip_prefix(b"-D").or_else(|| text.strip_prefix(b"D"));
+        if let Some((name, value)) = define.and_then(|define| define.split_once_str(b"=")) {
+            self.defines.push((name.into(), value.into()));
+            return true;
+        }
+        if let Some(value) = text
+            .strip_prefix(b"--timeout=")
+            .or(text.strip_prefix(b"-timeout="))
+        {
+            self.take_timeout(value, word, findings);
+            return true;
+        }
+        false
+    }
+
+    /// The propagation of a bind mount. `shared` is for the master map to say: under shared
+    /// propagation the triggers of offsets come back into what is bound, and deadlock.
+    fn take_propagation(&mut self, word: &OptionWord, findings: &mut Findings) {
+        match word.text.as_bytes() {
+            b"private" => self.propagation = Some(Propagation::Private),
+            b"slave" => self.propagation = Some(Propagation::Slave),
+            _ => {
+                let message = "`shared` has no effect in an entry";
+                let help = "write it after the map in the master map";
+                findings.warn("shared-in-entry", message, word.is_written(), help);
+            }
+        }
+    }
+
+    /// `-fstype=none,bind` is the other way to write `-fstype=bind`.
+    fn none_bind(&mut self) {
+        if self.fstype != "none" {
+            return;
+        }
+        let recursive = self.options.iter().any(|option| option == "rbind");
+        if recursive || self.options.iter().any(|option| option == "bind") {
+            self.family = Family::Bind { recursive };
+            self.fstype = if recursive {
+                "rbind".into()
+            } else {
+                "bind".into()
+            };
+            self.options
+                .retain(|option| option != "bind" && option != "rbind");
+        }
+    }
+
+    /// The options of a submount's mount point: those of the point it is below, changed by
+    /// what the entry says.
+    pub fn point(&self, outer: &PointOptions) -> PointOptions {
+        let mut point = outer.clone();
+        point.timeout = self.timeout.or(outer.timeout);
+        point.browse = self.browse;
+        point.mode = None;
+        point.nobind |= self.nobind;
+        point.symlink |= self.symlink;
+        point.strict_expire |= self.strict_expire;
+        point.strict = self.strict.unwrap_or(outer.strict);
+        point.selection = self.selection.unwrap_or(outer.selection);
+        point.propagation = self.propagation.unwrap_or(outer.propagation);
+        point.defines.extend(self.defines.iter().cloned());
+        point.mount = self.options.clone();
+        point
+    }
+}
+
+/// A time in seconds: a number, with s, m, h or d after it.
+pub fn seconds(text: &[u8]) -> Option<u32> {
+    let (number, unit) = match text.split_last()? {
+        (b's', number) => (number, 1),
+        (b'm', number) => (number, 60),
+        (b'h', number) => (number, 3_600),
+        (b'd', number) => (number, 86_400),
+        _ => (text, 1),
+    };
+    if !number.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u32 = number.to_str().ok()?.parse().ok()?;
+    number
+        .checked_mul(unit)
+        .filter(|seconds| *seconds <= TIMEOUT_LIMIT)
+}

@@ -1,0 +1,170 @@
+//! The ways to get one file system, best first.
+
+use alloc::vec::Vec;
+
+use bstr::{BStr, BString, ByteSlice};
+
+use crate::facts::{HostAnswers, HostFacts};
+use crate::plan::{MountPlan, source_of};
+use crate::proximity::Proximity;
+use crate::select::{Candidate, candidates};
+use crate::step::{Attempt, What};
+
+/// Ways to mount `mount` at `target`.
+///
+/// A path of this host is bind-mounted; if a server was named for it the real mount comes
+/// after, for paths that are exported under other names than they have here.
+pub(crate) fn attempts(
+    mount: &MountPlan,
+    target: &BStr,
+    facts: &HostFacts,
+    answers: &HostAnswers,
+    seed: u64,
+) -> Vec<Attempt> {
+    if !is_nfs(&mount.what) {
+        return mount
+            .replicas
+            .iter()
+            .map(|replica| as_written(mount, replica.path.clone()))
+            .collect();
+    }
+    let mut attempts = Vec::new();
+    for candidate in candidates(mount, facts, answers, seed) {
+        let path = mount.replicas[candidate.replica].path.as_bstr();
+        let own = candidate.proximity == Proximity::Own;
+        if own && !mount.nobind && !is_within(path, target) {
+            attempts.push(bind(mount, path));
+        }
+        attempts.extend(network(mount, &candidate, path));
+    }
+    attempts
+}
+
+/// Returns true if and only if `what` is a network file system whose servers are chosen here.
+fn is_nfs(what: &What) -> bool {
+    matches!(what, What::Type(name) if name == "nfs" || name == "nfs4")
+}
+
+/// What mount is given as it stands in the map.
+fn as_written(mount: &MountPlan, source: BString) -> Attempt {
+    let host = server_of(source.as_ref()).filter(|_| mount.network);
+    Attempt {
+        what: mount.what.clone(),
+        source,
+        options: mount.options.clone(),
+        host,
+    }
+}
+
+fn bind(mount: &MountPlan, path: &BStr) -> Attempt {
+    Attempt {
+        what: What::Bind { recursive: false },
+        source: path.into(),
+        options: bind_options(&mount.options),
+        host: None,
+    }
+}
+
+/// The mount over the network; none for a location that names no server.
+fn network(mount: &MountPlan, candidate: &Candidate, path: &BStr) -> Option<Attempt> {
+    let host = candidate.host.as_ref()?;
+    Some(Attempt {
+        what: mount.what.clone(),
+        source: source_of(host.as_ref(), path),
+        options: mount.options.clone(),
+        host: mount.replicas[candidate.replica].host.clone(),
+    })
+}
+
+/// The options of a network mount that mean something for a bind mount in its place: those
+/// that restrict, if the last word of each pair does.
+fn bind_options(options: &[BString]) -> Vec<BString> {
+    const PAIRS: [(&str, &str); 7] = [
+        ("ro", "rw"),
+        ("nosuid", "suid"),
+        ("nodev", "dev"),
+        ("noexec", "exec"),
+        ("noatime", "atime"),
+        ("nodiratime", "diratime"),
+        ("nosymfollow", "symfollow"),
+    ];
+    let restricts = |(strict, lax): &(&str, &str)| {
+        let last = options
+            .iter()
+            .rev()
+            .find(|option| *option == strict || *option == lax);
+        last.filter(|option| *option == strict).cloned()
+    };
+    PAIRS.iter().filter_map(restricts).collect()
+}
+
+/// The server of a source that is handed to mount as it is: `//host/share`, `host:/path`,
+/// `https://host/path`.
+fn server_of(source: &BStr) -> Option<BString> {
+    let host = match source.split_once_str(b"//") {
+        Some((b"", rest)) => rest.split_str("/").next()?,
+        Some((scheme, rest)) if scheme.ends_with(b":") => rest.split_str("/").next()?,
+        _ => source.split_once_str(b":/")?.0,
+    };
+    let host = host
+        .rsplit_once_str(b"@")
+        .map_or(host, |(_user, host)| host);
+    (!host.is_empty()).then(|| host.into())
+}
+
+/// Returns true if and only if `path` is `directory` or below it.
+pub(crate) fn is_within(path: &BStr, directory: &BStr) -> bool {
+    let path = piton_map::key::normalize_path(path);
+    let rest = path.strip_prefix(directory.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(list: &[&str]) -> Vec<BString> {
+        list.iter().map(|word| BString::from(*word)).collect()
+    }
+
+    #[test]
+    fn a_bind_mount_keeps_the_restrictions() {
+        for (options, kept) in [
+            (&["ro"][..], &["ro"][..]),
+            (&["ro", "rw"], &[]),
+            (&["rw", "ro", "vers=4", "soft"], &["ro"]),
+            (&["rw", "nosuid", "a=1"], &["nosuid"]),
+            (&["nodev", "nosuid", "suid"], &["nodev"]),
+            (&["noexec", "hard"], &["noexec"]),
+        ] {
+            assert_eq!(bind_options(&words(options)), words(kept), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn servers_of_other_types() {
+        for (source, host) in [
+            ("//win/share", Some("win")),
+            ("u@h:/d", Some("h")),
+            ("/dev/sr0", None),
+            ("https://u@h/x", Some("h")),
+            ("h:/a//b", Some("h")),
+            ("tmpfs", None),
+            (":/x", None),
+        ] {
+            assert_eq!(
+                server_of(source.into()),
+                host.map(BString::from),
+                "{source}"
+            );
+        }
+    }
+
+    #[test]
+    fn within_means_the_same_path_or_below() {
+        assert!(is_within("/d/a".into(), "/d/a".into()));
+        assert!(is_within("/d//a/x".into(), "/d/a".into()));
+        assert!(!is_within("/d/ab".into(), "/d/a".into()));
+        assert!(!is_within("/d".into(), "/d/a".into()));
+    }
+}
