@@ -117,13 +117,20 @@ class Expected:
             if not re.search(rf"\b{re.escape(why)}\b", text):
                 self.wrong.append(f"docs/dialects.md has no entry {why}")
 
-    def explains(self, name, step, parts):
+    def explains(self, name, step, parts, native=False):
         """The id of the entry that explains exactly this difference, or None."""
         entry = self.entries.get((name, step))
         if entry is not None:
-            if all(part in entry["piton"] and same(entry["piton"][part], ours)
-                   for part, (_, ours) in parts.items()):
-                self.used.add((name, step))
+            listed = entry["piton"]
+            if native:
+                # Natively some parts are not compared, or not in full.
+                listed = outcome.natively([listed])[0]
+                listed = {part: listed.get(part, "") for part in parts if part in entry["piton"]}
+            if set(listed) == set(parts) and all(
+                same(listed[part], ours) for part, (_, ours) in parts.items()
+            ):
+                if not native:
+                    self.used.add((name, step))
                 return entry["why"]
             return None
         if set(parts) == {"status"}:
@@ -209,12 +216,13 @@ class Judge:
     def verdict(self, result):
         """(the reasons that explain it, what remains unexplained)."""
         reasons, remaining = set(), []
-        for step, parts in result.found + (result.native or []):
-            why = self.expected.explains(result.name, step, parts)
-            if why:
-                reasons.add(why)
-            else:
-                remaining.append((step, parts))
+        for native, found in ((False, result.found), (True, result.native or [])):
+            for step, parts in found:
+                why = self.expected.explains(result.name, step, parts, native)
+                if why:
+                    reasons.add(why)
+                else:
+                    remaining.append((f"{step} natively" if native else step, parts))
         return reasons, remaining
 
     def file(self, result):
@@ -236,7 +244,9 @@ class Judge:
         if self.options.propose:
             done = set()
             for step, parts in remaining:
-                if step not in done:
+                if step.endswith("natively"):
+                    print(f"# {result.name}, {step}: {json.dumps(parts)}")
+                elif step not in done:
                     print(stanza(result.name, step, parts), flush=True)
                 done.add(step)
             return
@@ -245,7 +255,7 @@ class Judge:
             print(f"  {step}")
             for part, (theirs, ours) in parts.items():
                 print(f"    {part}\n      autofs {json.dumps(theirs)}\n      piton  {json.dumps(ours)}")
-            number = int(step.rsplit("[", 1)[1].rstrip("]"))
+            number = int(re.search(r"\[(\d+)\](?: natively)?$", step).group(1))
             for line in result.log.get(number, []):
                 print(f"      | {line[:200]}")
         print(flush=True)
@@ -287,7 +297,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="leave out the slow cases")
     parser.add_argument("--all", action="store_true", help="run what needs a later landing, too")
     parser.add_argument("--propose", action="store_true", help="print stanzas to explain")
-    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
+    parser.add_argument("--jobs", type=int, default=4 * (os.cpu_count() or 1))
     parser.add_argument("cases", nargs="*", help="names, patterns or files of cases")
     options = parser.parse_args()
     if options.against == "autofs":
