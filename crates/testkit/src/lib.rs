@@ -1,7 +1,7 @@
 //! What tests share: private mount namespaces, scratch file systems, a look at the mount table,
 //! and accesses by processes outside of the automounter's process group.
 //!
-//! A test that mounts runs its body in [`in_private_namespace`]; what it leaves behind, mounts and
+//! A test that mounts runs its body in [`in_private_namespace`] (or [`privately`]); what it leaves behind, mounts and
 //! processes, goes with the namespace.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,6 @@ mod probe;
 mod scratch;
 
 pub use access::{Access, Answer};
-pub use namespace::in_private_namespace;
+pub use namespace::{in_private_namespace, privately};
 pub use probe::{MountLine, mount_table, mounted_at, wait_until};
 pub use scratch::Scratch;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,6 +52,19 @@ pub fn in_private_namespace(name: &str, body: impl FnOnce()) {
     }
 }
 
+/// [`in_private_namespace`] for a test that calls it with a closure of its own: the closure's type
+/// tells the name of the function it stands in. (A name that is not the test's is noticed.)
+///
+/// # Panics
+/// As [`in_private_namespace`].
+#[track_caller]
+pub fn privately<F: FnOnce()>(body: F) {
+    let whole = std::any::type_name::<F>();
+    let path = whole.strip_suffix("::{{closure}}").unwrap_or(whole);
+    let name = path.split_once("::").map_or(path, |(_, name)| name);
+    in_private_namespace(name, body);
+}
+
 fn start(name: &str, output: &File) -> Child {
     let writer = || Stdio::from(output.try_clone().expect("the output file once more"));
     Command::new("unshare")
@@ -76,11 +90,11 @@ fn wait(child: &mut Child, limit: Duration) -> Option<bool> {
     let until = Instant::now() + limit;
     let ours = namespace(Path::new("/proc/self"));
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
-    let mut theirs = None;
+    let mut theirs: Option<Pinned> = None;
     let ended = loop {
-        theirs = namespace(&proc)
-            .filter(|found| Some(found) != ours.as_ref())
-            .or(theirs);
+        if theirs.is_none() {
+            theirs = Pinned::of(&proc).filter(|found| Some(&found.name) != ours.as_ref());
+        }
         if let Some(status) = child.try_wait().expect("waiting for the test") {
             break Some(status.success());
         }
@@ -97,11 +111,26 @@ fn wait(child: &mut Child, limit: Duration) -> Option<bool> {
     ended
 }
 
+/// A mount namespace that is held open: its number would go to the next test's as soon as it is
+/// gone.
+struct Pinned {
+    name: PathBuf,
+    _open: File,
+}
+
+impl Pinned {
+    fn of(proc: &Path) -> Option<Self> {
+        let open = File::open(proc.join("ns/mnt")).ok()?;
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).ok()?;
+        Some(Self { name, _open: open })
+    }
+}
+
 fn namespace(proc: &Path) -> Option<PathBuf> {
     std::fs::read_link(proc.join("ns/mnt")).ok()
 }
 
-fn kill_all_in(theirs: &Path) {
+fn kill_all_in(theirs: &Pinned) {
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry
             .file_name()
@@ -110,7 +139,7 @@ fn kill_all_in(theirs: &Path) {
         let Some(pid) = pid.and_then(Pid::from_raw) else {
             continue;
         };
-        if namespace(&entry.path()).is_some_and(|found| found == theirs) {
+        if namespace(&entry.path()).is_some_and(|found| found == theirs.name) {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
