@@ -7,13 +7,16 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, StatxFlags, mkdirat, readlinkat, statx, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount as unmount_now};
 
 use crate::dependent;
 use crate::error::Error;
 use crate::helper;
+use crate::limits;
 use crate::native::{self, By};
 use crate::perform::{Hands, MountJob, Settings};
 use crate::place::Place;
+use crate::table::{self, Table};
 use crate::unmount;
 
 /// The machine we run on.
@@ -59,26 +62,27 @@ impl Hands for System<'_> {
         };
         reach(job.attempt.source.as_bstr())?;
         let before = mount_id(&place, job.target)?;
-        run.finish(until)?;
+        run.finish(until)
+            .inspect_err(|_| sweep(job.target, before))?;
         if before.is_some() && mount_id(&place, job.target)? == before {
             let program = run.program.display();
             let why = format!("{program} reported success, but nothing is mounted there");
             return Err(Error::refused(job.target, Errno::IO, why));
         }
-        native::propagate_at(&place, job.propagation)
-            .map(|()| true)
-            .or_else(|errno| {
-                // A kernel without mount_setattr(2) has no way to do this by descriptor.
-                if errno == Errno::NOSYS {
-                    return Ok(true);
-                }
-                let _ = self.unmount(job.target, true);
+        match native::propagate_at(&place, job.propagation) {
+            // A kernel without mount_setattr(2) has no way to do this by descriptor.
+            Ok(()) | Err(Errno::NOSYS) => Ok(true),
+            Err(errno) => {
+                sweep(job.target, before);
                 Err(Error::call("setting the propagation of", job.target, errno))
-            })
+            }
+        }
     }
 
     fn unmount(&self, target: &BStr, helper: bool) -> Result<(), Error> {
-        unmount::unmount(target, self.root, helper, self.settings, self.until)
+        // Taking back must be possible when the time for doing has run out.
+        let until = self.until.max(Instant::now() + limits::UNMOUNT_TIME);
+        unmount::unmount(target, self.root, helper, self.settings, until)
     }
 
     fn symlink(&self, path: &BStr, to: &BStr) -> Result<bool, Error> {
@@ -122,6 +126,20 @@ impl System<'_> {
         let now = Instant::now();
         let left = self.until.saturating_duration_since(now);
         now + left / attempts.max(1)
+    }
+}
+
+/// Detaches what a failed helper has mounted all the same: one that was killed a moment too late,
+/// or that failed at something after the mount. Whatever a server does, this does not wait.
+fn sweep(target: &BStr, before: Option<u64>) {
+    let Ok(text) = table::read() else { return };
+    let table = Table::parse(&text);
+    let top = table.at(target).filter(|top| *top.fstype != "autofs");
+    if top.is_some_and(|top| before.is_some() && Some(top.id) != before) {
+        let _ = unmount_now(
+            target.as_bytes(),
+            UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
+        );
     }
 }
 

@@ -314,6 +314,11 @@ pub(crate) fn mount_command(
         What::Type(fstype) if fstype.is_empty() => {}
         What::Type(fstype) => {
             check_type(fstype.as_bstr())?;
+            check_not_negated(fstype.as_bstr())?;
+            if matches!(fstype.as_slice(), b"nfs" | b"nfs4") {
+                // Maps that other systems share have options that this one lacks.
+                run.argument("-s");
+            }
             run.argument("-t");
             run.argument(fstype);
         }
@@ -364,6 +369,16 @@ fn check_type(fstype: &BStr) -> Result<(), Error> {
             Errno::INVAL,
             "not the name of a file system type",
         ));
+    }
+    Ok(())
+}
+
+/// mount(8) reads `nofoo` as "any type but foo", looks for itself and mounts what it finds.
+fn check_not_negated(fstype: &BStr) -> Result<(), Error> {
+    if fstype.starts_with(b"no") && fstype != "none" {
+        let why =
+            "not a file system type: mount(8) would take it for \"any but\" what follows `no`";
+        return Err(Error::refused(fstype, Errno::NODEV, why));
     }
     Ok(())
 }
@@ -419,26 +434,27 @@ fn put_away(mut child: Child) {
         let _ = poll(&mut fds, Timespec::try_from(pause).ok().as_ref());
     }
     let mut abandoned = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
-    if abandoned.len() >= limits::ABANDONED {
-        abandoned.remove(0);
+    if abandoned.len() < limits::ABANDONED {
+        abandoned.push(child);
     }
-    abandoned.push(child);
 }
 
-/// Stops each process before its children are listed, so that none is born unseen, and kills all
-/// of them then. What a helper has cut loose from itself (a FUSE server gone to the background) is
-/// no descendant any more and is left.
+/// Stops each process before its children are listed, looks again until no more appear (one may
+/// have been about to be born), and kills all of them then. What a helper has cut loose from itself
+/// (a FUSE server gone to the background) is no descendant any more and is left.
 fn kill_family(first: Pid) {
-    let mut family = vec![first];
-    let mut next = 0;
-    while let Some(pid) = family.get(next).copied() {
-        next += 1;
-        let _ = kill_process(pid, Signal::STOP);
-        family.extend(children(pid));
-        family.truncate(limits::FAMILY);
+    let mut family = Vec::new();
+    let mut found = vec![first];
+    while !found.is_empty() && family.len() < limits::FAMILY {
+        for pid in &found {
+            let _ = kill_process(*pid, Signal::STOP);
+        }
+        family.append(&mut found);
+        found = family.iter().flat_map(|pid| children(*pid)).collect();
+        found.retain(|pid| !family.contains(pid));
     }
-    for pid in family {
-        let _ = kill_process(pid, Signal::KILL);
+    for pid in family.iter().chain(&found) {
+        let _ = kill_process(*pid, Signal::KILL);
     }
 }
 
@@ -572,8 +588,10 @@ mod tests {
         let run = mount_command(&settings, &attempt_of("nfs4"), "/mnt".into()).unwrap();
         assert_eq!(
             arguments(&run),
-            ["-t", "nfs4", "-o", "a=b", "--", "h:/x", "/mnt"]
+            ["-s", "-t", "nfs4", "-o", "a=b", "--", "h:/x", "/mnt"]
         );
+        let run = mount_command(&settings, &attempt_of("cifs"), "/mnt".into()).unwrap();
+        assert_eq!(arguments(&run)[..2], ["-t", "cifs"]);
         let run = mount_command(&settings, &attempt_of(""), "/mnt".into()).unwrap();
         assert_eq!(arguments(&run), ["-o", "a=b", "--", "h:/x", "/mnt"]);
     }
@@ -592,6 +610,17 @@ mod tests {
             let error = mount_command(&settings, &attempt, "/mnt".into()).unwrap_err();
             assert_eq!(error.errno(), Errno::INVAL, "{fstype} {source}");
         }
+    }
+
+    #[test]
+    fn a_type_that_mount_8_would_take_for_its_opposite_is_refused() {
+        let settings = Settings::default();
+        let command = |fstype: &str| {
+            let attempt = attempt(What::Type(fstype.into()), "a", &[]);
+            mount_command(&settings, &attempt, "/mnt".into()).map_err(|error| error.errno())
+        };
+        assert_eq!(command("noext4").unwrap_err(), Errno::NODEV);
+        assert!(command("none").is_ok() && command("nfs").is_ok());
     }
 
     #[test]

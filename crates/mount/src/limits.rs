@@ -6,6 +6,10 @@ use std::time::Duration;
 /// access's own deadline.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Time that an unmount has in any case, when the deadline of its steps is near or over: what was
+/// done must be taken back even then.
+pub const UNMOUNT_TIME: Duration = Duration::from_secs(3);
+
 /// How long a killed helper may take to die before it is given up: a process in an uninterruptible
 /// wait for a server does not die at all, and the worker is needed.
 pub const KILL_GRACE: Duration = Duration::from_millis(500);
@@ -18,8 +22,8 @@ pub const OUTPUT_KEPT: usize = 4096;
 /// helper, and an end for one that forks without end.
 pub const FAMILY: usize = 4096;
 
-/// Helpers that were given up and are still to be reaped; above it the oldest is forgotten (it
-/// stays a zombie until the daemon ends).
+/// Helpers that were given up and are still to be reaped; one more is forgotten (and stays a
+/// zombie, if it dies, until the daemon ends).
 pub const ABANDONED: usize = 256;
 
 /// Messages read from the log of a file system context: the kernel keeps eight.

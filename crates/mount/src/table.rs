@@ -132,6 +132,18 @@ pub fn read() -> Result<Vec<u8>, Errno> {
     read_from(Path::new("/proc/self/mountinfo"))
 }
 
+/// Whether something other than an autofs trigger is mounted at `path`, without touching it: of
+/// what a dead server has mounted one can read, but not look at it.
+///
+/// # Errors
+/// As [`read`].
+pub fn covered(path: &BStr) -> Result<bool, Errno> {
+    let text = read()?;
+    Ok(Table::parse(&text)
+        .at(path)
+        .is_some_and(|mount| *mount.fstype != "autofs"))
+}
+
 /// The text of another process's mount table: `/proc/PID/mountinfo`.
 pub(crate) fn read_from(path: &Path) -> Result<Vec<u8>, Errno> {
     use std::io::Read;

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::helper::Run;
 use crate::perform::Settings;
 use crate::place::Place;
-use crate::table::{self, Table};
+use crate::table;
 
 /// Unmounts what is on `target`. That nothing is mounted there is no failure: somebody else was
 /// faster. A trigger is never unmounted here.
@@ -66,19 +66,13 @@ fn by_program(program: &std::path::Path, target: &BStr, until: Instant) -> Resul
     }
 }
 
-/// Whether something other than a trigger is mounted at `target`, without touching it: what a dead
-/// server has mounted can be read about, but not looked at.
 fn covered(target: &BStr) -> Result<bool, Error> {
-    let text =
-        table::read().map_err(|errno| Error::call("reading the mount table for", target, errno))?;
-    let table = Table::parse(&text);
-    Ok(table
-        .at(target)
-        .is_some_and(|mount| *mount.fstype != "autofs"))
+    table::covered(target)
+        .map_err(|errno| Error::call("reading the mount table for", target, errno))
 }
 
-/// The same for a local file system, which may be looked at: one call, however many mounts there
-/// are.
+/// [`table::covered`] for a local file system, which may be looked at: it costs the same however
+/// many mounts there are.
 fn local_cover(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = match openat(place.dir(), place.name(), flags, Mode::empty()) {

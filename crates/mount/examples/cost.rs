@@ -1,0 +1,137 @@
+//! What mounting through `perform` costs beside the bare system calls: medians over many rounds,
+//! taken in turns, in a private mount namespace. Run as root:
+//! `unshare --mount cargo run --release -p piton-mount --example cost`
+
+use std::time::Instant;
+
+use autofs::{MountAttributes, set_mount_attributes};
+use piton_map::options::Propagation;
+use piton_mount::{Failure, Settings, Triggers, perform};
+use piton_plan::step::{Attempt, Planned, Step, TriggerSpec, What};
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
+    mount_change, move_mount, open_tree, unmount,
+};
+
+const ROUNDS: usize = 4000;
+
+struct NoTriggers;
+
+impl Triggers for NoTriggers {
+    fn install(&self, _: &TriggerSpec) -> Result<(), Failure> {
+        Ok(())
+    }
+    fn remove(&self, _: &TriggerSpec) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+fn main() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let base = directory.path();
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).expect("run as root, under unshare --mount");
+    mount("x", base, "tmpfs", MountFlags::empty(), None).expect("a tmpfs");
+    std::fs::create_dir_all(base.join("src")).expect("a directory");
+    std::fs::create_dir_all(base.join("at")).expect("a directory");
+    let source = base.join("src").display().to_string();
+    let target = base.join("at").display().to_string();
+    let bind = step(What::Bind { recursive: false }, &source, &target);
+    let tmpfs = step(What::Type("tmpfs".into()), "none", &target);
+    let settings = Settings::default();
+
+    let rows: [(&str, &dyn Fn()); 8] = [
+        ("bind   mount(2)", &|| {
+            mount(&*source, &*target, "", MountFlags::BIND, None).expect("bind");
+        }),
+        ("bind   new calls", &|| bare_bind(&source, &target, false)),
+        ("bind   new calls, made slave", &|| {
+            bare_bind(&source, &target, true)
+        }),
+        ("bind   perform", &|| done(&bind, &settings)),
+        ("tmpfs  mount(2)", &|| {
+            mount("none", &*target, "tmpfs", MountFlags::empty(), None).expect("tmpfs");
+        }),
+        ("tmpfs  new calls", &|| bare_tmpfs(&target, false)),
+        ("tmpfs  new calls, made slave", &|| {
+            bare_tmpfs(&target, true)
+        }),
+        ("tmpfs  perform", &|| done(&tmpfs, &settings)),
+    ];
+    let mut times = vec![Vec::with_capacity(ROUNDS); rows.len()];
+    for _ in 0..ROUNDS {
+        for (row, times) in rows.iter().zip(&mut times) {
+            let begun = Instant::now();
+            row.1();
+            times.push(begun.elapsed());
+            unmount(&*target, UnmountFlags::empty()).expect("unmount");
+        }
+    }
+    for (row, times) in rows.iter().zip(&mut times) {
+        times.sort_unstable();
+        let at = |part: f64| times[(ROUNDS as f64 * part) as usize].as_nanos() as f64 / 1000.0;
+        println!(
+            "{:30} p50 {:6.1} us   p90 {:6.1} us",
+            row.0,
+            at(0.5),
+            at(0.9)
+        );
+    }
+    unmount(base, UnmountFlags::DETACH).expect("unmount");
+}
+
+fn step(what: What, source: &str, target: &str) -> [Planned; 1] {
+    let attempt = Attempt {
+        what,
+        source: source.into(),
+        options: Vec::new(),
+        host: None,
+    };
+    let propagation = Propagation::Slave;
+    let step = Step::Mount {
+        target: target.into(),
+        attempts: vec![attempt],
+        propagation,
+    };
+    [Planned {
+        step,
+        required: true,
+    }]
+}
+
+fn done(steps: &[Planned], settings: &Settings) {
+    let outcome = perform(steps, &NoTriggers, settings);
+    assert_eq!(outcome.failed, None);
+}
+
+fn slave() -> MountAttributes {
+    MountAttributes {
+        propagation: Some(autofs::Propagation::Slave),
+        ..MountAttributes::default()
+    }
+}
+
+fn bare_bind(source: &str, target: &str, slaved: bool) {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, source, flags).expect("open_tree");
+    if slaved {
+        set_mount_attributes(&tree, &slave(), false).expect("mount_setattr");
+    }
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&tree, "", CWD, target, flags).expect("move_mount");
+}
+
+fn bare_tmpfs(target: &str, slaved: bool) {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).expect("fsopen");
+    fsconfig_set_string(&context, "source", "none").expect("source");
+    fsconfig_create(&context).expect("create");
+    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+    let tree = fsmount(&context, flags, MountAttrFlags::empty()).expect("fsmount");
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    move_mount(&tree, "", CWD, target, flags).expect("move_mount");
+    if slaved {
+        set_mount_attributes(&tree, &slave(), false).expect("mount_setattr");
+    }
+}
