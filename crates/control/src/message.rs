@@ -298,3 +298,160 @@ fn is_within(path: &str, root: &str) -> bool {
         .strip_prefix(trim(root))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::varlink::DESCRIPTION;
+
+    /// The names in the parentheses after `head`, in order.
+    fn described(head: &str) -> Vec<String> {
+        let start = DESCRIPTION.find(head).unwrap_or_else(|| panic!("{head}")) + head.len();
+        let body = DESCRIPTION[start..]
+            .split(')')
+            .next()
+            .expect("split gives at least one");
+        body.split(',')
+            .filter_map(|field| field.split(':').next())
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty())
+            .collect()
+    }
+
+    fn serialised<T: Serialize>(value: &T) -> Vec<String> {
+        let value = serde_json::to_value(value).expect("JSON");
+        value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    #[test]
+    fn the_description_has_the_fields_of_every_type_in_order() {
+        assert_eq!(described("type Keeper ("), serialised(&Keeper::default()));
+        assert_eq!(described("type Daemon ("), serialised(&Daemon::default()));
+        assert_eq!(
+            described("type MountPoint ("),
+            serialised(&MountPoint::default())
+        );
+        assert_eq!(
+            described("type Requester ("),
+            serialised(&Requester::default())
+        );
+        assert_eq!(described("type Holder ("), serialised(&Holder::default()));
+        assert_eq!(described("type Mount ("), serialised(&Mount::default()));
+        assert_eq!(
+            described("type ServerState ("),
+            serialised(&ServerState::default())
+        );
+        assert_eq!(described("type Job ("), serialised(&Job::default()));
+        assert_eq!(
+            described("type Negative ("),
+            serialised(&Negative::default())
+        );
+        assert_eq!(
+            described("type LastError ("),
+            serialised(&LastError::default())
+        );
+        assert_eq!(described("type Listed ("), serialised(&Listed::default()));
+        assert_eq!(described("type Change ("), serialised(&Change::default()));
+        assert_eq!(described("type Left ("), serialised(&Left::default()));
+        assert_eq!(
+            described("method Status(path: ?string) -> ("),
+            serialised(&Status::default())
+        );
+        assert_eq!(
+            described("method Plan() -> ("),
+            serialised(&ReloadPlan::default())
+        );
+        assert_eq!(
+            described("method Reload() -> ("),
+            serialised(&ReloadPlan::default())
+        );
+    }
+
+    #[test]
+    fn status_begins_as_promised() {
+        let text = serde_json::to_string(&Status::default()).expect("JSON");
+        let promised = r#"{"version":"","keeper":{"pid":0},"daemon":{"pid":0,"since":""},"#
+            .to_owned()
+            + r#""mount_points":[],"mounts":[],"servers":[]"#;
+        assert!(text.starts_with(&promised), "{text}");
+    }
+
+    fn sample() -> Status {
+        let point = |path: &str| MountPoint {
+            path: path.to_owned(),
+            ..MountPoint::default()
+        };
+        let mount = |path: &str, host: &str| Mount {
+            path: path.to_owned(),
+            host: Some(host.to_owned()),
+            ..Mount::default()
+        };
+        Status {
+            mount_points: vec![point("/home"), point("/homes"), point("/src/x")],
+            mounts: vec![
+                mount("/home/ann", "b"),
+                mount("/home/ann/deep", "a"),
+                mount("/src/x", "b"),
+            ],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn servers_are_counted_by_name() {
+        let mut status = sample();
+        status.count_servers();
+        let counts: Vec<_> = status
+            .servers
+            .iter()
+            .map(|server| (server.host.as_str(), server.mounts))
+            .collect();
+        assert_eq!(counts, [("a", 1), ("b", 2)]);
+    }
+
+    #[test]
+    fn narrowing_keeps_what_is_at_below_and_above() {
+        let paths = |path: &str| {
+            let mut status = sample();
+            let found = status.narrow(path);
+            let points = status.mount_points.iter().map(|point| point.path.clone());
+            let mounts = status.mounts.iter().map(|mount| mount.path.clone());
+            (found, points.chain(mounts).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(
+            paths("/home/"),
+            (true, "/home /home/ann /home/ann/deep".to_owned())
+        );
+        assert_eq!(
+            paths("/home/ann/file"),
+            (true, "/home /home/ann".to_owned())
+        );
+        assert_eq!(paths("/src"), (true, "/src/x /src/x".to_owned()));
+        assert_eq!(paths("/hom"), (false, String::new()));
+        assert!(paths("/").1.contains("/homes"));
+    }
+
+    #[test]
+    fn others_do_not_see_whose_file_is_open() {
+        let holder = |uid, pid| Holder {
+            uid,
+            pid,
+            path: Some("/home/ann/secret".to_owned()),
+            ..Holder::default()
+        };
+        let mut status = sample();
+        status.mounts[0].holders = vec![holder(1000, 5), holder(1001, 6), holder(0, 0)];
+        status.redact_for(1001);
+        let seen: Vec<_> = status.mounts[0]
+            .holders
+            .iter()
+            .map(|holder| holder.path.is_some())
+            .collect();
+        assert_eq!(seen, [false, true, true]);
+    }
+}

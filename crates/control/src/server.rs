@@ -344,3 +344,85 @@ fn turn_away(stream: &UnixStream) {
         let _ = rustix::io::write(stream, &bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Left, ReloadPlan, Status};
+    use crate::service::ServiceError;
+
+    struct Mute;
+
+    impl Service for Mute {
+        fn status(&self, _: Option<&str>) -> Result<Status, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn plan(&self) -> Result<ReloadPlan, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn reload(&self) -> Result<ReloadPlan, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn expire(&self, _: Option<&str>) -> Result<Vec<Left>, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn unmount(&self, _: &str) -> Result<Vec<Left>, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn stop(&self, _: bool) -> Result<Vec<Left>, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+    }
+
+    /// As a daemon of user 500 would have it.
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared {
+            service: Arc::new(Mute),
+            owner: 500,
+            stopping: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            places: Mutex::default(),
+            freed: Condvar::new(),
+            socket: None,
+        })
+    }
+
+    /// As many places as a user gets.
+    fn places(shared: &Arc<Shared>, uid: u32) -> Vec<Place> {
+        let (stream, _peer) = UnixStream::pair().expect("a pair");
+        let seat = || {
+            shared
+                .seat(Peer { uid, pid: 1 }, &stream)
+                .expect("a descriptor")
+        };
+        std::iter::from_fn(seat).collect()
+    }
+
+    #[test]
+    fn root_and_the_owner_are_privileged() {
+        let shared = shared();
+        let privileged = |uid| shared.is_privileged(Peer { uid, pid: 1 });
+        assert_eq!(
+            [0, 500, 501, 65_534].map(privileged),
+            [true, true, false, false]
+        );
+    }
+
+    #[test]
+    fn no_user_takes_all_places_and_no_crowd_shuts_root_out() {
+        let shared = shared();
+        let mut taken = places(&shared, 1000);
+        assert_eq!(taken.len(), limits::CONNECTIONS_PER_USER);
+        for uid in 1001..1020 {
+            taken.extend(places(&shared, uid));
+        }
+        assert_eq!(taken.len(), limits::CONNECTIONS_OF_OTHERS);
+        let kept = limits::CONNECTIONS - limits::CONNECTIONS_OF_OTHERS;
+        let of_root = places(&shared, 0);
+        assert_eq!(of_root.len(), kept);
+        drop(of_root);
+        assert_eq!(places(&shared, 500).len(), kept);
+        taken.clear();
+        assert_eq!(places(&shared, 1000).len(), limits::CONNECTIONS_PER_USER);
+    }
+}

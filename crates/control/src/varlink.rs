@@ -227,3 +227,120 @@ impl Framer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(framer: &mut Framer) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| framer.next_message().expect("within the limit")).collect()
+    }
+
+    #[test]
+    fn a_message_may_come_in_pieces() {
+        let mut framer = Framer::new(100);
+        for byte in b"hello" {
+            framer.push(&[*byte]);
+            assert_eq!(framer.next_message(), Ok(None));
+        }
+        framer.push(b"\0");
+        assert_eq!(messages(&mut framer), [b"hello"]);
+        assert!(framer.is_empty());
+    }
+
+    #[test]
+    fn one_read_may_hold_several_messages_and_the_start_of_another() {
+        let mut framer = Framer::new(100);
+        framer.push(b"one\0two\0\0thr");
+        assert_eq!(messages(&mut framer), [&b"one"[..], b"two", b""]);
+        framer.push(b"ee\0");
+        assert_eq!(messages(&mut framer), [b"three"]);
+    }
+
+    #[test]
+    fn the_limit_holds_to_the_byte() {
+        let mut framer = Framer::new(5);
+        framer.push(b"12345\0");
+        assert_eq!(framer.next_message(), Ok(Some(b"12345".to_vec())));
+        framer.push(b"12345");
+        assert_eq!(framer.next_message(), Ok(None));
+        framer.push(b"6");
+        assert_eq!(framer.next_message(), Err(TooLong(5)));
+        let mut framer = Framer::new(5);
+        framer.push(b"123456\0");
+        assert_eq!(framer.next_message(), Err(TooLong(5)));
+    }
+
+    #[test]
+    fn however_a_stream_is_cut_the_same_messages_come_out() {
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).expect("31 bits") % below
+        };
+        for _ in 0..200 {
+            let stream: Vec<u8> = (0..next(300))
+                .map(|_| u8::try_from(next(6)).expect("small"))
+                .collect();
+            let mut whole: Vec<&[u8]> = stream.split(|byte| *byte == 0).collect();
+            let rest = whole.pop().expect("split gives at least one");
+            let mut framer = Framer::new(300);
+            let mut found = Vec::new();
+            let mut left = &stream[..];
+            while !left.is_empty() {
+                let (piece, after) = left.split_at(1 + next(left.len()));
+                framer.push(piece);
+                found.extend(messages(&mut framer));
+                left = after;
+            }
+            assert_eq!(found, whole);
+            assert_eq!(framer.is_empty(), rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn absent_parameters_have_three_forms() {
+        for text in [
+            r#"{"method":"a.B"}"#,
+            r#"{"method":"a.B","parameters":null}"#,
+            r#"{"method":"a.B","parameters":{},"upgrade":false}"#,
+        ] {
+            let call: Call = serde_json::from_str(text).expect("a call");
+            assert_eq!((call.method.as_str(), call.parameters.len()), ("a.B", 0));
+        }
+        assert!(serde_json::from_str::<Call>(r#"{"method":"a.B","parameters":[]}"#).is_err());
+        assert!(serde_json::from_str::<Call>(r#"{"parameters":{}}"#).is_err());
+    }
+
+    #[test]
+    fn every_error_is_in_the_descriptions() {
+        let text = || "x".to_owned();
+        for error in [
+            CallError::DeadlineExceeded,
+            CallError::Failed { reason: text() },
+            CallError::InterfaceNotFound { interface: text() },
+            CallError::InvalidParameter { parameter: text() },
+            CallError::MethodNotFound { method: text() },
+            CallError::MethodNotImplemented { method: text() },
+            CallError::NoSuchPlace { path: text() },
+            CallError::PermissionDenied,
+            CallError::TooManyConnections,
+        ] {
+            let reply = error.reply();
+            let name = reply.error.expect("an error has a name");
+            let (interface, name) = name.rsplit_once('.').expect("a full name");
+            let detail = reply.parameters.keys().next();
+            let line = format!(
+                "error {name}({})",
+                detail.map_or_else(String::new, |detail| format!("{detail}: string"))
+            );
+            let description = match interface {
+                INTERFACE => DESCRIPTION,
+                _ => SERVICE_DESCRIPTION,
+            };
+            assert!(description.contains(&line), "{line}");
+        }
+    }
+}

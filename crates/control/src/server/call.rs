@@ -269,3 +269,52 @@ impl From<ServiceError> for CallError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(name: &str, privileged: bool) -> Option<CallError> {
+        let call = Call {
+            method: format!("{}.{name}", varlink::INTERFACE),
+            parameters: match name {
+                "Unmount" => Map::from_iter([("path".to_owned(), Value::from("/home/ann"))]),
+                _ => Map::new(),
+            },
+            ..Call::default()
+        };
+        prepare(call, privileged).err()
+    }
+
+    /// The methods that the description names.
+    fn described() -> Vec<&'static str> {
+        varlink::DESCRIPTION
+            .lines()
+            .filter_map(|line| line.strip_prefix("method ")?.split('(').next())
+            .collect()
+    }
+
+    #[test]
+    fn every_described_method_is_there_for_root() {
+        assert_eq!(described().len(), 7);
+        for name in described() {
+            assert_eq!(refusal(name, true), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn others_may_read_and_nothing_else() {
+        let allowed: Vec<_> = described()
+            .into_iter()
+            .filter(|name| refusal(name, false).is_none())
+            .collect();
+        assert_eq!(allowed, ["Status", "List", "Plan"]);
+        for name in ["Reload", "Expire", "Unmount", "Stop"] {
+            assert_eq!(
+                refusal(name, false),
+                Some(CallError::PermissionDenied),
+                "{name}"
+            );
+        }
+    }
+}
