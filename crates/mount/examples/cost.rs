@@ -2,9 +2,11 @@
 //! taken in turns, in a private mount namespace. Run as root:
 //! `unshare --mount cargo run --release -p piton-mount --example cost`
 
+use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::Instant;
 
-use autofs::{MountAttributes, set_mount_attributes};
+use autofs::{LoopDevice, LoopOptions, MountAttributes, set_mount_attributes};
 use piton_map::options::Propagation;
 use piton_mount::{Failure, Settings, Triggers, perform};
 use piton_plan::step::{Attempt, Planned, Step, TriggerSpec, What};
@@ -15,7 +17,7 @@ use rustix::mount::{
     mount_change, move_mount, open_tree, unmount,
 };
 
-const ROUNDS: usize = 4000;
+const ROUNDS: usize = 1500;
 
 struct NoTriggers;
 
@@ -42,7 +44,13 @@ fn main() {
     let tmpfs = step(What::Type("tmpfs".into()), "none", &target);
     let settings = Settings::default();
 
-    let rows: [(&str, &dyn Fn()); 8] = [
+    let image = base.join("image").display().to_string();
+    let mut made = Command::new("mksquashfs");
+    made.args([&*source, &*image, "-quiet", "-no-progress"]);
+    assert!(made.status().expect("mksquashfs").success());
+    let squashfs = step(What::Type("squashfs".into()), &image, &target);
+
+    let rows: [(&str, &dyn Fn()); 10] = [
         ("bind   mount(2)", &|| {
             mount(&*source, &*target, "", MountFlags::BIND, None).expect("bind");
         }),
@@ -59,6 +67,10 @@ fn main() {
             bare_tmpfs(&target, true)
         }),
         ("tmpfs  perform", &|| done(&tmpfs, &settings)),
+        ("image  loop device, mount(2)", &|| {
+            bare_image(&image, &target)
+        }),
+        ("image  perform", &|| done(&squashfs, &settings)),
     ];
     let mut times = vec![Vec::with_capacity(ROUNDS); rows.len()];
     for _ in 0..ROUNDS {
@@ -134,4 +146,14 @@ fn bare_tmpfs(target: &str, slaved: bool) {
     if slaved {
         set_mount_attributes(&tree, &slave(), false).expect("mount_setattr");
     }
+}
+
+fn bare_image(image: &str, target: &str) {
+    let file = std::fs::File::open(image).expect("the image");
+    let options = LoopOptions {
+        read_only: true,
+        ..LoopOptions::default()
+    };
+    let device = LoopDevice::attach(file.as_fd(), &options).expect("a loop device");
+    mount(device.path(), target, "squashfs", MountFlags::RDONLY, None).expect("squashfs");
 }

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::helper;
 use crate::limits;
 use crate::native::{self, By};
+use crate::options;
 use crate::perform::{Hands, MountJob, Settings};
 use crate::place::Place;
 use crate::table::{self, Table};
@@ -69,7 +70,8 @@ impl Hands for System<'_> {
             let why = format!("{program} reported success, but nothing is mounted there");
             return Err(Error::refused(job.target, Errno::IO, why));
         }
-        match native::propagate_at(&place, job.propagation) {
+        let asked = options::asked_propagation(&job.attempt.options);
+        match native::propagate_at(&place, asked.unwrap_or(job.propagation)) {
             // A kernel without mount_setattr(2) has no way to do this by descriptor.
             Ok(()) | Err(Errno::NOSYS) => Ok(true),
             Err(errno) => {

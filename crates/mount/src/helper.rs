@@ -161,8 +161,11 @@ fn watch(
     let ended = pidfd_open(pid, PidfdFlags::empty()).ok();
     let mut open = true;
     loop {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
+        match child.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => return Some(status),
+            // Somebody else has reaped it (or SIGCHLD is ignored): how it ended is not known.
+            Err(_) => return Some(ExitStatus::from_raw(0xff00)),
         }
         let left = until.checked_duration_since(Instant::now())?;
         // Without pidfds (before Linux 5.3) look again now and then.

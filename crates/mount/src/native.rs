@@ -46,12 +46,11 @@ pub(crate) fn mount(job: &MountJob<'_>, place: &Place<'_>, reach: Reach<'_>) -> 
     match &job.attempt.what {
         What::Bind { recursive } => {
             let options = split(&job.attempt.options, false)?;
-            if let Some(option) = options
+            if options
                 .needs_helper
-                .filter(|o| *o != b"bind" && *o != b"rbind")
+                .is_some_and(|option| !matches!(option, b"bind" | b"rbind"))
             {
-                let why = "an option that cannot be used with a bind mount";
-                return Err(Error::refused(option, Errno::INVAL, why));
+                return Ok(By::Helper);
             }
             bind(job, &options, *recursive, place, reach).map(|()| By::Kernel)
         }

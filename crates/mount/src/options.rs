@@ -159,6 +159,11 @@ fn for_programs(option: &[u8]) -> bool {
         || option.starts_with(b"x-")
 }
 
+/// The propagation that options ask for, which goes before the plan's.
+pub(crate) fn asked_propagation(options: &[BString]) -> Option<Propagation> {
+    options.iter().rev().find_map(|option| propagation(option))
+}
+
 fn propagation(option: &[u8]) -> Option<Propagation> {
     match option {
         b"slave" | b"rslave" => Some(Propagation::Slave),

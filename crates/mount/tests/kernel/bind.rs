@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use piton_map::options::Propagation;
+use piton_plan::step::Step;
 use piton_testkit::{Scratch, mounted_at, privately};
 
 use crate::common::*;
@@ -98,6 +99,23 @@ fn a_bind_keeps_the_flags_of_its_source() {
             line.has("nosuid") && line.has("nodev") && line.has("noexec"),
             "{line:?}"
         );
+    });
+}
+
+#[test]
+fn a_bind_with_an_option_for_mount_8_goes_through_it() {
+    privately(|| {
+        let s = Scratch::new();
+        let (source, target) = (s.directory("src"), s.at("new"));
+        let outcome = run(&[
+            Step::MakeDirectory {
+                path: target.as_str().into(),
+            },
+            bind(&source, &target, &["X-mount.mkdir", "shared"]),
+        ]);
+        assert_eq!(outcome.failed, None);
+        assert!(outcome.done[1].helper);
+        assert!(mounted_at(&target).unwrap().propagation.contains("shared"));
     });
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use piton_testkit::{Scratch, mounted_at, privately, wait_until};
+use piton_testkit::{Scratch, mount_table, mounted_at, privately, wait_until};
 
 use crate::common::*;
 
@@ -219,4 +219,44 @@ fn a_file_without_a_file_system_and_a_missing_device_have_their_errno() {
         }
         assert_eq!(mounted_at(&target), None);
     });
+}
+
+#[test]
+fn many_mounts_at_once_do_not_get_in_each_others_way() {
+    privately(|| {
+        let s = Scratch::new();
+        let image = make_image(&s, SQUASHFS);
+        s.file("src/name", "text");
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (s, image) = (&s, &image);
+                scope.spawn(move || {
+                    (0..5).for_each(|n| three_mounts(s, image, &format!("{thread}-{n}")))
+                });
+            }
+        });
+        let below = format!("{}/", s.path().display());
+        assert!(
+            !mount_table()
+                .iter()
+                .any(|line| line.point.starts_with(&below))
+        );
+    });
+}
+
+fn three_mounts(s: &Scratch, image: &str, name: &str) {
+    let at = |kind: &str| s.directory(&format!("{kind}-{name}"));
+    let (a, b, c) = (at("bind"), at("image"), at("tmpfs"));
+    mounted(&bind(&s.at("src"), &a, &[]));
+    mounted(&fs_step::<&str>("squashfs", image, &b, &[]));
+    mounted(&tmpfs(&c, &[]));
+    for target in [&a, &b] {
+        assert_eq!(
+            fs::read_to_string(format!("{target}/name")).unwrap(),
+            "text"
+        );
+    }
+    for target in [&a, &b, &c] {
+        unmounted(target, false);
+    }
 }
