@@ -1,10 +1,8 @@
 //! Who touches the path: `--user`, or whoever runs `explain`.
 
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use piton_map::requester::{Requester, RequesterNames};
-use uzers::os::unix::UserExt;
+use piton_map::requester::Requester;
 
 /// The user called `user`, or with that number.
 ///
@@ -50,16 +48,8 @@ pub(crate) fn caller() -> Requester {
 
 /// Fills in the names that go with the numbers. May block: asks the user database.
 pub(crate) fn look_up_names(requester: &mut Requester) {
-    if requester.names.is_some() {
-        return;
+    if requester.names.is_none() {
+        let names = piton_source::users::names(requester.uid, requester.gid);
+        requester.names = Some(Arc::new(names));
     }
-    let Some(user) = uzers::get_user_by_uid(requester.uid) else {
-        return;
-    };
-    let group = uzers::get_group_by_gid(requester.gid);
-    requester.names = Some(Arc::new(RequesterNames {
-        user: user.name().as_bytes().into(),
-        group: group.map_or_else(Default::default, |group| group.name().as_bytes().into()),
-        home: user.home_dir().as_os_str().as_bytes().into(),
-    }));
 }

@@ -64,7 +64,7 @@ pub(crate) fn render(explanation: &Explanation) -> String {
             Status::Error => "error",
         },
         mount_point: last.map(|link| link.mount_point.to_string()),
-        map: last.map(|link| map(link)),
+        map: last.map(map),
         key: last
             .and_then(|link| link.key.as_ref())
             .map(BString::to_string),

@@ -11,6 +11,7 @@ pub(crate) mod json;
 pub(crate) mod near;
 pub(crate) mod site;
 pub(crate) mod text;
+mod walk;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -18,22 +19,14 @@ use std::path::Path;
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_engine::cause::Cause;
-use piton_map::diagnostic::{Diagnostic, Severity};
+use piton_map::diagnostic::Diagnostic;
 use piton_map::key::{self, MapKind};
-use piton_map::lookup::{Found, MapType, Matched, Miss};
-use piton_map::requester::Requester;
-use piton_plan::step::{TriggerKind, What};
-use piton_plan::{Action, Plan, PlanRequest, TraceLine};
+use piton_map::lookup::{Found, MapSpec, MapType};
+use piton_map::text::Fragment;
+use piton_plan::TraceLine;
+use piton_plan::step::TriggerKind;
 use piton_source::cache::Listing;
 use piton_source::master::SitePoint;
-use piton_source::source::LookupContext;
-
-use self::near::Near;
-use self::site::Opened;
-
-/// Most maps nested in one another that a path is followed through; the same number that limits
-/// includes.
-const DEPTH: usize = piton_source::limits::INCLUDE_DEPTH;
 
 /// What is asked.
 pub(crate) struct Request<'a> {
@@ -83,7 +76,7 @@ pub(crate) struct Explanation {
 pub(crate) struct Link {
     pub(crate) point: SitePoint,
     /// The line that names the map, if its file can be read.
-    pub(crate) line: Option<piton_map::text::Fragment>,
+    pub(crate) line: Option<Fragment>,
     /// Absolute path of the trigger: the mount point, or a direct map's key.
     pub(crate) mount_point: BString,
     /// The key; `None` when the path is the mount point itself.
@@ -132,30 +125,7 @@ pub(crate) fn explain(request: &Request<'_>) -> Result<Explanation, String> {
     };
     let path = absolute(request.path)?;
     let opened = site::open(request.master, request.site, request.run_programs)?;
-    let mut walk = Walk {
-        near: Near::new(&opened.facts),
-        opened: &opened,
-        requester,
-        path: path.clone(),
-        chain: Vec::new(),
-        diagnostics: Vec::new(),
-    };
-    let (status, reason, cause) = match walk.go() {
-        Ok(reason) => (Status::Found, reason, None),
-        Err(Stop::NotFound(reason, cause)) => (Status::NotFound, reason, Some(cause)),
-        Err(Stop::Error(cause)) => (Status::Error, cause.to_string(), Some(cause)),
-    };
-    walk.collect_diagnostics();
-    Ok(Explanation {
-        path,
-        status,
-        reason,
-        cause,
-        dialect: opened.site.dialect.name,
-        master: opened.site.master.clone(),
-        chain: walk.chain,
-        diagnostics: walk.diagnostics,
-    })
+    Ok(walk::walk(&opened, requester, path))
 }
 
 /// The path as the kernel would see it, without looking at the disk.
@@ -185,327 +155,9 @@ pub(crate) fn below<'p>(path: &'p BStr, base: &BStr) -> Option<&'p BStr> {
     }
 }
 
-/// Why a walk ended early.
-enum Stop {
-    NotFound(String, Cause),
-    Error(Cause),
-}
-
-/// Where a path leads first.
-struct Start {
-    point: SitePoint,
-    /// The trigger's own path.
-    mount_point: BString,
-    /// What the path has below it.
-    rest: BString,
-}
-
-/// A path on its way through the site.
-struct Walk<'w> {
-    opened: &'w Opened,
-    near: Near,
-    requester: Requester,
-    path: BString,
-    chain: Vec<Link>,
-    diagnostics: Vec<Diagnostic>,
-}
-
-impl Walk<'_> {
-    /// Follows the path to its end and says in a sentence how it went.
-    fn go(&mut self) -> Result<String, Stop> {
-        let mut start = self.start()?;
-        loop {
-            if self.chain.len() == DEPTH {
-                let why =
-                    format!("maps are nested more than {DEPTH} deep: a map that names itself?");
-                return Err(Stop::Error(Cause::BadEntry(why.into())));
-            }
-            let kind = start.point.kind;
-            let (name, rest) = match kind {
-                MapKind::Direct => (start.mount_point.clone(), start.rest.clone()),
-                MapKind::Indirect => first_part(start.rest.as_ref()),
-            };
-            let names = map_names(&start.point);
-            self.chain.push(Link {
-                line: self.opened.line(&start.point.origin),
-                mount_point: start.mount_point,
-                key: (!name.is_empty()).then(|| name.clone()),
-                rest,
-                found: None,
-                trace: Vec::new(),
-                timeout: None,
-                mounts: Vec::new(),
-                listing: None,
-                point: start.point,
-            });
-            if name.is_empty() {
-                return Ok(self.whole_map(&names));
-            }
-            let (sentence, plan) = self.entry(name.as_ref())?;
-            match self.nested(&plan) {
-                Some(inner) => start = inner,
-                None => return Ok(sentence),
-            }
-        }
-    }
-
-    /// The mount point nearest to the path.
-    fn start(&self) -> Result<Start, Stop> {
-        let mut best: Option<Start> = None;
-        for point in &self.opened.site.points {
-            let Some(mount_point) = self.trigger_of(point) else {
-                continue;
-            };
-            // The first of equal ones counts.
-            if best
-                .as_ref()
-                .is_none_or(|best| mount_point.len() > best.mount_point.len())
-            {
-                let rest = below(self.path.as_ref(), mount_point.as_ref())
-                    .unwrap_or_default()
-                    .into();
-                best = Some(Start {
-                    point: point.clone(),
-                    mount_point,
-                    rest,
-                });
-            }
-        }
-        best.ok_or_else(|| Stop::NotFound(self.ungoverned(), Cause::Lookup(Miss::NoSuchKey)))
-    }
-
-    /// The path of the trigger of `point` that the path leads through.
-    fn trigger_of(&self, point: &SitePoint) -> Option<BString> {
-        if point.kind == MapKind::Indirect {
-            let clean = key::normalize_path(&point.path).into_owned();
-            return below(self.path.as_ref(), clean.as_ref()).map(|_| clean);
-        }
-        self.direct_keys(point)
-            .keys
-            .into_iter()
-            .map(|listed| listed.key)
-            .filter(|key| below(self.path.as_ref(), key.as_ref()).is_some())
-            .max_by_key(|key| key.len())
-    }
-
-    fn direct_keys(&self, point: &SitePoint) -> Listing {
-        self.opened
-            .with_context(point, BStr::new(b"/"), &self.requester, |context| {
-                self.opened.maps.keys(&point.maps, context)
-            })
-    }
-
-    /// That no map governs the path, and what stands nearest to it.
-    fn ungoverned(&self) -> String {
-        let mut inside: Vec<BString> = Vec::new();
-        for point in &self.opened.site.points {
-            let candidates = match point.kind {
-                MapKind::Indirect => vec![point.path.clone()],
-                MapKind::Direct => self
-                    .direct_keys(point)
-                    .keys
-                    .into_iter()
-                    .map(|one| one.key)
-                    .collect(),
-            };
-            inside.extend(
-                candidates
-                    .into_iter()
-                    .filter(|one| below(one.as_ref(), self.path.as_ref()).is_some()),
-            );
-        }
-        let path = &self.path;
-        if inside.is_empty() {
-            let nearest = self
-                .opened
-                .site
-                .points
-                .iter()
-                .filter(|point| point.kind == MapKind::Indirect);
-            let nearest = nearest.max_by_key(|point| common_parts(&point.path, path));
-            return match nearest {
-                Some(point) => format!(
-                    "no map governs {path}; the nearest mount point is {}",
-                    point.path
-                ),
-                None => format!("no map governs {path}"),
-            };
-        }
-        let shown: Vec<String> = inside.iter().take(3).map(ToString::to_string).collect();
-        let more = match inside.len().saturating_sub(3) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        format!(
-            "no map governs {path} itself; mount points below it: {}{more}",
-            shown.join(", ")
-        )
-    }
-
-    /// The path is a mount point: lists its keys.
-    fn whole_map(&mut self, names: &str) -> String {
-        let Some(link) = self.chain.last_mut() else {
-            return String::new();
-        };
-        let listing = self.opened.with_context(
-            &link.point,
-            link.mount_point.as_ref(),
-            &self.requester,
-            |context| self.opened.maps.keys(&link.point.maps, context),
-        );
-        let sentence = format!("{} is the mount point of the map {names}", link.mount_point);
-        link.mounts.push(Mount {
-            target: link.mount_point.clone(),
-            fstype: "autofs".into(),
-            options: Vec::new(),
-            source: names.into(),
-            servers: Vec::new(),
-            on_the_way: true,
-        });
-        link.listing = Some(listing);
-        sentence
-    }
-
-    /// Looks the key of the last link up and plans it.
-    fn entry(&mut self, key: &BStr) -> Result<(String, Plan), Stop> {
-        let opened = self.opened;
-        let Some(link) = self.chain.last_mut() else {
-            return Err(Stop::Error(Cause::NoTrigger));
-        };
-        let (point, mount_point) = (&link.point, link.mount_point.as_bstr());
-        let looked = key::check(point.kind, key).and_then(|()| {
-            opened.with_context(
-                point,
-                mount_point,
-                &self.requester,
-                |context: &LookupContext<'_>| opened.maps.lookup(&point.maps, key, context),
-            )
-        });
-        let found = looked.map_err(|miss| stop(miss, key, point))?;
-        if piton_map::expand::needs_requester(&found) {
-            asker::look_up_names(&mut self.requester);
-        }
-        let planning = piton_plan::plan(&PlanRequest {
-            found: &found,
-            key,
-            mount_point,
-            kind: trigger_kind(point.kind),
-            options: &point.options,
-            global_options: &[],
-            append_options: true,
-            dialect: &opened.site.dialect,
-            requester: &self.requester,
-            facts: &opened.facts,
-        });
-        let sentence = match found.matched {
-            Matched::Exact => format!("the key `{key}` is found by its own name in {}", found.map),
-            Matched::Wildcard => format!("the key `{key}` is found by `*` in {}", found.map),
-        };
-        link.found = Some(found);
-        link.trace = planning.trace;
-        let worst = planning
-            .diagnostics
-            .iter()
-            .find(|one| one.severity == Severity::Error);
-        let why = worst.map_or_else(
-            || "the planner gives no reason".to_owned(),
-            |one| one.message.clone(),
-        );
-        self.diagnostics.extend(planning.diagnostics);
-        let Some(plan) = planning.plan else {
-            return Err(Stop::Error(Cause::BadEntry(why.into())));
-        };
-        link.timeout = plan.timeout;
-        link.mounts = mounts(&plan, opened, &mut self.near, self.path.as_ref());
-        Ok((sentence, plan))
-    }
-
-    /// The map of its own that the path leads into, if `plan` has one there.
-    fn nested(&self, plan: &Plan) -> Option<Start> {
-        let deepest = plan
-            .nodes
-            .iter()
-            .filter(|node| below(self.path.as_ref(), node.target.as_ref()).is_some())
-            .max_by_key(|node| node.target.len())?;
-        let Action::Submount(submount) = &deepest.action else {
-            return None;
-        };
-        let rest = below(self.path.as_ref(), deepest.target.as_ref())?;
-        let point = SitePoint {
-            path: deepest.target.clone(),
-            kind: MapKind::Indirect,
-            maps: vec![submount.map.clone()],
-            options: submount.options.clone(),
-            origin: deepest.origin.clone(),
-        };
-        Some(Start {
-            point,
-            mount_point: deepest.target.clone(),
-            rest: rest.into(),
-        })
-    }
-
-    /// Adds what there is to say about the master map and the maps, where it concerns the lines
-    /// gone through, or may be the reason that nothing was found.
-    fn collect_diagnostics(&mut self) {
-        let mut about = Vec::new();
-        for link in &self.chain {
-            let origin = &link.point.origin;
-            let of_master = self.opened.site.diagnostics.iter();
-            about.extend(
-                of_master
-                    .filter(|one| covers(one, &origin.file, origin.position.line))
-                    .cloned(),
-            );
-            let of_maps = self.opened.with_context(
-                &link.point,
-                link.mount_point.as_ref(),
-                &self.requester,
-                |context| self.opened.maps.diagnostics(&link.point.maps, context),
-            );
-            about.extend(
-                of_maps
-                    .into_iter()
-                    .filter(|one| match (&link.found, &link.key) {
-                        (Some(found), _) => {
-                            covers(one, &found.fragment.name, found.fragment.first_line)
-                        }
-                        (None, Some(key)) => starts_with_key(one, key.as_ref()),
-                        (None, None) => true,
-                    }),
-            );
-        }
-        if self.chain.is_empty() {
-            about = self.opened.site.diagnostics.clone();
-        }
-        about.append(&mut self.diagnostics);
-        for one in about {
-            if !self.diagnostics.contains(&one) {
-                self.diagnostics.push(one);
-            }
-        }
-    }
-}
-
-/// The number of leading path components that two paths share.
-fn common_parts(one: &[u8], other: &[u8]) -> usize {
-    one.split_str("/")
-        .zip(other.split_str("/"))
-        .take_while(|(one, other)| one == other)
-        .count()
-}
-
-/// The first component of a relative path, and what follows it.
-fn first_part(rest: &BStr) -> (BString, BString) {
-    match rest.split_once_str("/") {
-        Some((first, rest)) => (first.into(), rest.into()),
-        None => (rest.into(), BString::default()),
-    }
-}
-
 /// The names of a mount point's maps as they are written.
 pub(crate) fn map_names(point: &SitePoint) -> String {
-    let name = |map: &piton_map::lookup::MapSpec| match &map.kind {
+    let name = |map: &MapSpec| match &map.kind {
         Some(MapType::Hosts | MapType::Null | MapType::Passwd) | None => map.name.to_string(),
         Some(MapType::File) => format!("file:{}", map.name),
         Some(MapType::Program) => format!("program:{}", map.name),
@@ -520,68 +172,4 @@ pub(crate) fn trigger_kind(kind: MapKind) -> TriggerKind {
         MapKind::Indirect => TriggerKind::Indirect,
         MapKind::Direct => TriggerKind::Direct,
     }
-}
-
-/// What a failed look-up means for the walk.
-fn stop(miss: Miss, key: &BStr, point: &SitePoint) -> Stop {
-    match miss {
-        Miss::NoSuchKey => {
-            let reason = format!("the map {} has no key `{key}` and no `*`", map_names(point));
-            Stop::NotFound(reason, Cause::Lookup(miss))
-        }
-        Miss::BadKey(why) => Stop::NotFound(
-            format!("`{key}` can be a key in no map: {why}"),
-            Cause::Lookup(miss),
-        ),
-        other => Stop::Error(Cause::Lookup(other)),
-    }
-}
-
-/// Returns true if and only if the finding is about a line of `file` that begins on `line`.
-fn covers(one: &Diagnostic, file: &str, line: u32) -> bool {
-    *one.fragment.name == *file
-        && (one.fragment.first_line == line || one.origin().position.line == line)
-}
-
-/// Returns true if and only if the finding is about a line that seems meant for `key`.
-fn starts_with_key(one: &Diagnostic, key: &BStr) -> bool {
-    let text = one.fragment.text.trim_ascii_start();
-    let text = text.strip_prefix(b"\"").unwrap_or(text);
-    text.starts_with(key.as_bytes())
-}
-
-/// What a plan mounts, parents first.
-fn mounts(plan: &Plan, opened: &Opened, near: &mut Near, path: &BStr) -> Vec<Mount> {
-    let mut all = Vec::new();
-    for (number, node) in plan.nodes.iter().enumerate() {
-        let on_the_way = node.parent.is_none() || below(path, node.target.as_ref()).is_some();
-        let mut mount = Mount {
-            target: node.target.clone(),
-            fstype: "autofs".into(),
-            options: Vec::new(),
-            source: BString::default(),
-            servers: Vec::new(),
-            on_the_way,
-        };
-        match &node.action {
-            Action::Nothing => continue,
-            Action::Submount(submount) => mount.source = submount.map.name.clone(),
-            Action::Mount(what) => {
-                near.learn(plan.hosts(number, &opened.facts));
-                let attempts = plan.attempts(number, &opened.facts, near.answers(), 0);
-                let Some(first) = attempts.first() else {
-                    continue;
-                };
-                mount.fstype = match &first.what {
-                    What::Bind { .. } => "bind".into(),
-                    What::Type(name) => name.clone(),
-                };
-                mount.options = first.options.clone();
-                mount.source = first.source.clone();
-                mount.servers = near.servers(&what.replicas, &attempts);
-            }
-        }
-        all.push(mount);
-    }
-    all
 }

@@ -4,9 +4,8 @@
 use std::net::IpAddr;
 
 use bstr::{BString, ByteSlice};
-use piton_plan::Replica;
-use piton_plan::facts::{HostAnswer, HostAnswers, HostFacts, Interface};
-use piton_plan::step::Attempt;
+use piton_plan::facts::{HostAnswer, HostAnswers, HostFacts};
+use piton_plan::{MountPlan, select};
 
 use super::Server;
 
@@ -15,19 +14,15 @@ const HOSTS_BYTES: u64 = 1 << 20;
 
 /// What is known of servers so far.
 pub(crate) struct Near {
-    hostname: BString,
-    interfaces: Vec<Interface>,
     answers: HostAnswers,
     /// The hosts file, read when a name is first asked for.
     hosts: Option<Vec<(IpAddr, Vec<BString>)>>,
 }
 
 impl Near {
-    /// Nothing known but this host.
-    pub(crate) fn new(facts: &HostFacts) -> Self {
+    /// Nothing known yet.
+    pub(crate) fn new() -> Self {
         Self {
-            hostname: facts.hostname.clone(),
-            interfaces: facts.interfaces.clone(),
             answers: HostAnswers::new(),
             hosts: None,
         }
@@ -51,107 +46,44 @@ impl Near {
         &self.answers
     }
 
-    /// The servers of a mount, in the order of `attempts`, then those that are not tried.
-    pub(crate) fn servers(&mut self, replicas: &[Replica], attempts: &[Attempt]) -> Vec<Server> {
-        let mut rest: Vec<&Replica> = replicas.iter().filter(|one| one.host.is_some()).collect();
-        let mut ordered = Vec::new();
-        for attempt in attempts {
-            let same = |one: &&Replica| {
-                one.host == attempt.host
-                    && (one.source() == attempt.source || one.path == attempt.source)
+    /// The servers of a mount, the one tried first in front.
+    pub(crate) fn servers(&self, mount: &MountPlan, facts: &HostFacts) -> Vec<Server> {
+        let mut servers: Vec<Server> = Vec::new();
+        let mut seen = Vec::new();
+        for candidate in select::candidates(mount, facts, &self.answers, 0) {
+            let replica = &mount.replicas[candidate.replica];
+            // A name with several addresses is several candidates, and one server to a reader.
+            if seen.contains(&candidate.replica) {
+                continue;
+            }
+            seen.push(candidate.replica);
+            let Some(host) = &replica.host else {
+                continue;
             };
-            if let Some(at) = rest.iter().position(same) {
-                ordered.push(rest.remove(at));
-            }
+            let known =
+                self.answers.contains_key(host) || !select::needs_address(host.as_ref(), facts);
+            servers.push(Server {
+                host: host.clone(),
+                path: replica.path.clone(),
+                weight: candidate.weight,
+                proximity: if known {
+                    candidate.proximity.name()
+                } else {
+                    "unknown"
+                },
+            });
         }
-        ordered.append(&mut rest);
-        let server = |one: &Replica| {
-            let host = one.host.clone().unwrap_or_default();
-            let proximity = self.proximity(&host);
-            Server {
-                host,
-                path: one.path.clone(),
-                weight: one.weight,
-                proximity,
-            }
-        };
-        ordered.into_iter().map(server).collect()
-    }
-
-    /// How near `host` is, in a word.
-    fn proximity(&mut self, host: &BString) -> &'static str {
-        let addresses = match self.answers.get(host) {
-            Some(answer) => answer.addresses.clone(),
-            None => self.addresses(host),
-        };
-        let words = addresses
-            .iter()
-            .map(|address| distance(*address, &self.interfaces));
-        words
-            .min()
-            .map_or("unknown", |rank| ["self", "subnet", "net", "other"][rank])
+        servers
     }
 
     /// The addresses of `host`; empty when they are not known here.
     fn addresses(&mut self, host: &BString) -> Vec<IpAddr> {
-        let name = host.to_str().unwrap_or_default();
-        if let Ok(address) = name.parse() {
-            return vec![address];
-        }
-        if *host == self.hostname || name == "localhost" {
-            return vec![IpAddr::from([127, 0, 0, 1])];
-        }
         let hosts = self.hosts.get_or_insert_with(read_hosts);
         let named = hosts
             .iter()
             .filter(|(_, names)| names.iter().any(|one| one.eq_ignore_ascii_case(host)));
         named.map(|(address, _)| *address).collect()
     }
-}
-
-/// 0 for this host, 1 for a network of its own interfaces, 2 for the classful network around one,
-/// 3 for anywhere else.
-fn distance(address: IpAddr, interfaces: &[Interface]) -> usize {
-    if address.is_loopback() || interfaces.iter().any(|one| one.address == address) {
-        return 0;
-    }
-    let shares = |one: &&Interface, bits: u8| share_prefix(one.address, address, bits);
-    if interfaces.iter().any(|one| shares(&one, one.prefix)) {
-        return 1;
-    }
-    if interfaces
-        .iter()
-        .any(|one| shares(&one, classful(one.address)))
-    {
-        return 2;
-    }
-    3
-}
-
-/// Bits of the network that an address belonged to before there were prefixes; for IPv6 the
-/// usual site.
-fn classful(address: IpAddr) -> u8 {
-    match address {
-        IpAddr::V4(four) => match four.octets()[0] {
-            0..128 => 8,
-            128..192 => 16,
-            _ => 24,
-        },
-        IpAddr::V6(_) => 48,
-    }
-}
-
-/// Returns true if and only if the first `bits` bits of two addresses of one family are equal.
-fn share_prefix(one: IpAddr, other: IpAddr, bits: u8) -> bool {
-    let (one, other, width): (u128, u128, u8) = match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => {
-            (u32::from(one).into(), u32::from(other).into(), 32)
-        }
-        (IpAddr::V6(one), IpAddr::V6(other)) => (one.into(), other.into(), 128),
-        _ => return false,
-    };
-    let shift = u32::from(width - bits.min(width));
-    bits > 0 && one.checked_shr(shift) == other.checked_shr(shift)
 }
 
 /// The lines of /etc/hosts; nothing when it cannot be read.
@@ -181,39 +113,21 @@ fn parse_hosts(text: &[u8]) -> Vec<(IpAddr, Vec<BString>)> {
 mod tests {
     use super::*;
 
-    fn near() -> Near {
-        let interface = |address: &str, prefix| Interface {
-            address: address.parse().unwrap(),
-            prefix,
+    #[test]
+    fn the_hosts_file_is_read_without_its_comments() {
+        let mut near = Near {
+            answers: HostAnswers::new(),
+            hosts: None,
         };
-        let facts = HostFacts {
-            hostname: "here".into(),
-            interfaces: vec![interface("10.1.2.3", 24), interface("fd00::5", 64)],
-            ..HostFacts::default()
-        };
-        let mut near = Near::new(&facts);
         near.hosts = Some(parse_hosts(
             b"10.1.2.9 alpha a # beta\n10.9.9.9\tbravo\nrubbish x\n",
         ));
-        near
-    }
-
-    #[test]
-    fn proximity_is_told_without_asking_anybody() {
-        for (host, word) in [
-            ("here", "self"),
-            ("localhost", "self"),
-            ("10.1.2.3", "self"),
-            ("alpha", "subnet"),
-            ("A", "subnet"),
-            ("bravo", "net"),
-            ("192.0.2.1", "other"),
-            ("fd00::9", "subnet"),
-            ("fd00:0:0:7::1", "net"),
-            ("2001:db8::1", "other"),
-            ("beta", "unknown"),
-        ] {
-            assert_eq!(near().proximity(&host.into()), word, "{host}");
-        }
+        near.learn(vec!["A".into(), "bravo".into(), "beta".into(), "x".into()]);
+        let known: Vec<_> = near
+            .answers()
+            .iter()
+            .map(|(host, answer)| format!("{host} {:?}", answer.addresses))
+            .collect();
+        assert_eq!(known, ["A [10.1.2.9]", "bravo [10.9.9.9]"]);
     }
 }

@@ -1,9 +1,12 @@
 //! Opening a site for looking at it: master map, maps, facts about the host. `check` uses it too.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_engine::cause::Cause;
@@ -11,7 +14,7 @@ use piton_map::dialect::Dialect;
 use piton_map::lines::Lines;
 use piton_map::lookup::{MapSpec, MapType};
 use piton_map::requester::Requester;
-use piton_map::text::{Fragment, Origin};
+use piton_map::text::{Fragment, Origin, Span};
 use piton_plan::facts::HostFacts;
 use piton_source::cache::{Maps, Settings};
 use piton_source::master::{self, MasterRequest, Site, SitePoint};
@@ -42,6 +45,8 @@ pub(crate) struct Opened {
     pub(crate) site: Site,
     pub(crate) facts: HostFacts,
     root: Option<PathBuf>,
+    /// Files of which lines are shown, read once.
+    shown: RefCell<HashMap<Arc<str>, Option<Shown>>>,
 }
 
 impl Args {
@@ -101,6 +106,7 @@ pub(crate) fn open(
         site,
         facts: facts::of_this_host(args.defines.clone()),
         root: args.root.clone(),
+        shown: RefCell::default(),
     })
 }
 
@@ -158,19 +164,49 @@ impl Opened {
 
     /// The logical line in which `origin` stands, if it is in a file that can be read.
     pub(crate) fn line(&self, origin: &Origin) -> Option<Fragment> {
-        let file = std::fs::File::open(self.locate(origin.file.as_bytes().as_bstr())).ok()?;
+        let mut shown = self.shown.borrow_mut();
+        let text = shown.entry(origin.file.clone()).or_insert_with(|| {
+            Shown::read(&self.locate(origin.file.as_bytes().as_bstr()), &origin.file)
+        });
+        text.as_ref()?.line(origin.position.line)
+    }
+
+    /// The whole text of a file that is shown in findings.
+    pub(crate) fn text(&self, file: &Arc<str>) -> Option<Fragment> {
+        Shown::read(&self.locate(file.as_bytes().as_bstr()), file).map(|shown| shown.whole)
+    }
+}
+
+/// A file of which lines are shown.
+struct Shown {
+    whole: Fragment,
+    /// The logical lines: number of the first physical line, and the text.
+    lines: Vec<(u32, Span)>,
+}
+
+impl Shown {
+    fn read(path: &Path, name: &Arc<str>) -> Option<Self> {
+        let file = std::fs::File::open(path).ok()?;
         let mut text = Vec::new();
         file.take(SHOWN_BYTES).read_to_end(&mut text).ok()?;
-        let whole = Fragment::whole(origin.file.clone(), text);
-        let mut first_line = 1;
+        let whole = Fragment::whole(name.clone(), text);
+        let mut number = 1;
+        let mut lines = Vec::new();
         for line in Lines::new(&whole.text) {
-            let fragment = line.fragment(&whole, first_line);
-            let next = first_line + fragment.text.find_iter(b"\n").count() as u32;
-            if (first_line..next.max(first_line + 1)).contains(&origin.position.line) {
-                return Some(fragment);
-            }
-            first_line = next;
+            lines.push((number, line.whole));
+            number += whole.slice(line.whole).find_iter(b"\n").count() as u32;
         }
-        None
+        Some(Self { whole, lines })
+    }
+
+    /// The logical line that the physical line `number` is part of.
+    fn line(&self, number: u32) -> Option<Fragment> {
+        let next = self.lines.partition_point(|(first, _)| *first <= number);
+        let (first_line, span) = *self.lines.get(next.checked_sub(1)?)?;
+        Some(Fragment {
+            name: self.whole.name.clone(),
+            first_line,
+            text: self.whole.slice(span).into(),
+        })
     }
 }

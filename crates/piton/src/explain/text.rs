@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use bstr::{BString, ByteSlice};
 use piton_engine::cause::{Cause, Errno};
 use piton_map::key::MapKind;
-use piton_map::lookup::Matched;
 use piton_map::text::{Fragment, Span};
 
 use super::{Explanation, Link, Mount, Status, map_names};
@@ -146,24 +145,13 @@ fn entry(steps: &mut Steps, link: &Link) {
         ));
         return;
     };
-    for via in &found.via {
-        steps.step(format_args!(
-            "the search goes into the map included at {via}"
-        ));
-    }
-    let how = match found.matched {
-        Matched::Exact => "by its own name",
-        Matched::Wildcard => "by `*`: no entry has this name",
-    };
-    steps.step(format_args!(
-        "the entry is found {how}, in {}",
-        show(found.map.as_bytes())
-    ));
-    steps.excerpt(&found.fragment, found.key, "");
+    let place = found.fragment.origin(found.key);
     for decision in &link.trace {
         steps.step(format_args!("{}", show(decision.text.as_bytes())));
-        if let Some(origin) = &decision.origin {
-            steps.more(format_args!("--> {origin}"));
+        match &decision.origin {
+            Some(origin) if *origin == place => steps.excerpt(&found.fragment, found.key, ""),
+            Some(origin) => steps.more(format_args!("--> {origin}")),
+            None => {}
         }
     }
 }

@@ -1,0 +1,268 @@
+//! Lints about one entry: what it becomes is sound, but probably not what was meant.
+
+use bstr::{BString, ByteSlice};
+use piton_map::diagnostic::{Diagnostic, Severity};
+use piton_map::dialect::OptionsRule;
+use piton_map::key::MapKind;
+use piton_map::text::Span;
+use piton_plan::step::What;
+use piton_plan::{Action, MountPlan};
+
+use super::{Findings, Subject};
+
+/// Types that come from outside, on a medium or in a file that somebody made elsewhere.
+const FOREIGN: [&str; 8] = [
+    "iso9660", "udf", "vfat", "msdos", "exfat", "ntfs", "ntfs3", "hfsplus",
+];
+
+/// Variables that say who asks.
+const REQUESTER: [&str; 6] = ["USER", "UID", "GROUP", "GID", "HOME", "SHOST"];
+
+/// Looks at one entry.
+pub(crate) fn check(subject: &Subject<'_>, findings: &mut Findings) {
+    findings.extend(writable_replicas(subject));
+    findings.extend(soft_and_writable(subject));
+    findings.extend(foreign_without_nosuid(subject));
+    findings.extend(options_replaced(subject));
+    findings.extend(requester_in_direct_map(subject));
+    findings.extend(root_offset_omitted(subject));
+}
+
+/// `writable-replicas`: several servers, and the choice between them can be written to.
+fn writable_replicas(subject: &Subject<'_>) -> Option<Diagnostic> {
+    let mount = mounts(subject).find(|mount| servers(mount) > 1 && !has(mount, "ro"))?;
+    let message = format!(
+        "{} servers are given, and not read-only: what one is told the others do not know",
+        servers(mount)
+    );
+    Some(
+        finding(
+            subject,
+            Severity::Warning,
+            "writable-replicas",
+            message,
+            location(subject),
+        )
+        .help("add -ro, or name one server"),
+    )
+}
+
+/// `soft-and-writable`: a soft NFS mount loses data when the server is slow.
+fn soft_and_writable(subject: &Subject<'_>) -> Option<Diagnostic> {
+    mounts(subject).find(|mount| mount.network && has(mount, "soft") && !has(mount, "ro"))?;
+    let message = "a soft mount that is written to loses data when the server is slow";
+    Some(
+        finding(
+            subject,
+            Severity::Note,
+            "soft-and-writable",
+            message,
+            word(subject, "soft"),
+        )
+        .help("use hard, or softerr with programs that look at errors, or ro"),
+    )
+}
+
+/// `foreign-without-nosuid`: a medium may bring set-uid programs and devices.
+fn foreign_without_nosuid(subject: &Subject<'_>) -> Option<Diagnostic> {
+    let foreign = |mount: &&MountPlan| match &mount.what {
+        What::Type(name) => {
+            FOREIGN.iter().any(|one| name == one) && !(has(mount, "nosuid") && has(mount, "nodev"))
+        }
+        What::Bind { .. } => false,
+    };
+    mounts(subject).find(foreign)?;
+    let message = "whoever makes the medium can bring set-uid programs and devices";
+    Some(
+        finding(
+            subject,
+            Severity::Note,
+            "foreign-without-nosuid",
+            message,
+            location(subject),
+        )
+        .help("add nosuid,nodev to the options"),
+    )
+}
+
+/// `options-replaced`: options of the mount point's line that the entry's own put out of force
+///
+fn options_replaced(subject: &Subject<'_>) -> Option<Diagnostic> {
+    let outer = &subject.point.options.mount;
+    if subject.dialect.options != OptionsRule::Replace || outer.is_empty() {
+        return None;
+    }
+    let span = own_options(subject)?;
+    let own = subject.found.fragment.slice(span);
+    let own: Vec<&[u8]> = own.trim_start_with(|c| c == '-').split_str(",").collect();
+    let lost: Vec<&BString> = outer
+        .iter()
+        .filter(|option| !own.contains(&option.as_bytes()))
+        .collect();
+    if lost.is_empty() {
+        return None;
+    }
+    let lost = bstr::join(",", &lost);
+    let lost = lost.as_bstr();
+    let message = format!(
+        "the entry's options replace those of {}: {lost} does not apply",
+        subject.point.path
+    );
+    let mut one = finding(
+        subject,
+        Severity::Warning,
+        "options-replaced",
+        message,
+        span,
+    )
+    .help("repeat the options that shall stay, or use the dialect linux, where they are added");
+    one.elsewhere.push((
+        subject.point.origin.clone(),
+        "the options of the mount point".into(),
+    ));
+    Some(one)
+}
+
+/// `requester-in-direct-map`: one mount for all, made for whoever came first.
+fn requester_in_direct_map(subject: &Subject<'_>) -> Option<Diagnostic> {
+    if subject.point.kind != MapKind::Direct {
+        return None;
+    }
+    let (name, span) = REQUESTER
+        .iter()
+        .find_map(|name| Some((name, variable(subject, name)?)))?;
+    let message = format!(
+        "${name} is that of whoever touches the path first; everybody after gets the same mount"
+    );
+    Some(
+        finding(
+            subject,
+            Severity::Note,
+            "requester-in-direct-map",
+            message,
+            span,
+        )
+        .help("use an indirect map whose keys are the users"),
+    )
+}
+
+/// `root-offset-omitted`: the older automounter wants the first `/` written.
+fn root_offset_omitted(subject: &Subject<'_>) -> Option<Diagnostic> {
+    let plan = subject.planning.plan.as_ref()?;
+    if subject.dialect.options != OptionsRule::Replace
+        || plan.nodes.len() < 2
+        || plan.nodes[0].action == Action::Nothing
+    {
+        return None;
+    }
+    let first =
+        words(subject).find(|span| !subject.found.fragment.slice(*span).starts_with(b"-"))?;
+    if subject.found.fragment.slice(first).starts_with(b"/") {
+        return None;
+    }
+    let message = "the first offset, `/`, is left out; the older automounter does not accept that";
+    Some(
+        finding(
+            subject,
+            Severity::Note,
+            "root-offset-omitted",
+            message,
+            first,
+        )
+        .help("write `/` before this location"),
+    )
+}
+
+/// The mounts of an entry.
+fn mounts<'s>(subject: &'s Subject<'_>) -> impl Iterator<Item = &'s MountPlan> {
+    let nodes = subject.planning.plan.iter().flat_map(|plan| &plan.nodes);
+    nodes.filter_map(|node| match &node.action {
+        Action::Mount(mount) => Some(mount),
+        Action::Nothing | Action::Submount(_) => None,
+    })
+}
+
+/// The number of servers that are named.
+fn servers(mount: &MountPlan) -> usize {
+    mount
+        .replicas
+        .iter()
+        .filter(|replica| replica.host.is_some())
+        .count()
+}
+
+fn has(mount: &MountPlan, option: &str) -> bool {
+    mount.options.iter().any(|one| one == option)
+}
+
+fn finding(
+    subject: &Subject<'_>,
+    severity: Severity,
+    code: &'static str,
+    message: impl Into<String>,
+    span: Span,
+) -> Diagnostic {
+    Diagnostic::new(severity, code, message, &subject.found.fragment, span)
+}
+
+/// The words after the key.
+fn words<'s>(subject: &'s Subject<'_>) -> impl Iterator<Item = Span> + 's {
+    let value = subject.found.value;
+    let text = subject.found.fragment.slice(value);
+    let base = text.as_ptr() as usize;
+    let blank = |byte: &u8| byte.is_ascii_whitespace();
+    text.split(blank)
+        .filter(|word| !word.is_empty() && *word != b"\\")
+        .map(move |word| {
+            let start = value.start as usize + (word.as_ptr() as usize - base);
+            Span::new(start, start + word.len())
+        })
+}
+
+/// The first word that is neither options nor an offset.
+fn location(subject: &Subject<'_>) -> Span {
+    let fragment = &subject.found.fragment;
+    let first = words(subject).find(|span| {
+        !fragment.slice(*span).starts_with(b"-") && !fragment.slice(*span).starts_with(b"/")
+    });
+    first.unwrap_or(subject.found.value)
+}
+
+/// The word of options that stands first.
+fn own_options(subject: &Subject<'_>) -> Option<Span> {
+    words(subject).find(|span| subject.found.fragment.slice(*span).starts_with(b"-"))
+}
+
+/// Where an option is written; the whole entry when it comes from elsewhere.
+fn word(subject: &Subject<'_>, option: &str) -> Span {
+    let fragment = &subject.found.fragment;
+    let lists = words(subject).filter(|span| fragment.slice(*span).starts_with(b"-"));
+    for list in lists {
+        let mut start = list.start as usize + 1;
+        for one in fragment.slice(list)[1..].split_str(",") {
+            if one == option.as_bytes() {
+                return Span::new(start, start + one.len());
+            }
+            start += one.len() + 1;
+        }
+    }
+    location(subject)
+}
+
+/// Where `$name` or `${name}` is written.
+fn variable(subject: &Subject<'_>, name: &str) -> Option<Span> {
+    let value = subject.found.value;
+    let text = subject.found.fragment.slice(value);
+    let is_name =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    let plain = format!("${name}");
+    let mut places = text
+        .find_iter(&plain)
+        .filter(|at| !is_name(text.get(at + plain.len())));
+    let (at, length) = match places.next() {
+        Some(at) => (at, plain.len()),
+        None => (text.find(format!("${{{name}}}"))?, plain.len() + 2),
+    };
+    let start = value.start as usize + at;
+    Some(Span::new(start, start + length))
+}

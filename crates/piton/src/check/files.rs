@@ -1,0 +1,165 @@
+//! Lints about the files that maps are kept in.
+
+use std::collections::BTreeSet;
+use std::fs::{File, Metadata};
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bstr::{BStr, ByteSlice};
+use piton_map::diagnostic::{Diagnostic, Severity};
+use piton_map::lookup::{MapSpec, MapType};
+use piton_map::text::{Fragment, Span};
+
+use super::{Findings, at};
+use crate::explain::site::Opened;
+
+/// Write permission for all.
+const WORLD: u32 = 0o002;
+/// Write permission for group or all.
+const OTHERS: u32 = 0o022;
+/// The owner may execute it: such a file is a program map.
+const EXECUTE: u32 = 0o100;
+
+/// Looks at the files of the master map and of every map that was named.
+pub(crate) fn check(opened: &Opened, findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for point in &opened.site.points {
+        for map in &point.maps {
+            let Some(path) = path_of(opened, map) else {
+                continue;
+            };
+            let named = at(
+                opened,
+                map.origin.as_ref().unwrap_or(&point.origin),
+                Severity::Error,
+                "",
+                "",
+            );
+            if seen.insert(path.clone()) {
+                findings.extend(writable(&path, &named));
+                findings.extend(program(&path, map, &named));
+            }
+        }
+    }
+    let watch = opened.maps.watch();
+    for file in watch.files.iter().chain(&opened.site.files_read) {
+        if seen.insert(file.clone()) {
+            let nowhere = Fragment {
+                name: file.to_string_lossy().into(),
+                first_line: 1,
+                text: Default::default(),
+            };
+            let named = Diagnostic::new(Severity::Error, "", "", &nowhere, Span::new(0, 0));
+            findings.extend(writable(file, &named));
+        }
+    }
+}
+
+/// The file a map is kept in, if it is one.
+fn path_of(opened: &Opened, map: &MapSpec) -> Option<PathBuf> {
+    if !matches!(map.kind, None | Some(MapType::File | MapType::Program)) {
+        return None;
+    }
+    let name = BStr::new(&map.name);
+    if name.starts_with(b"/") {
+        return Some(opened.locate(name));
+    }
+    let directory = opened
+        .maps
+        .settings()
+        .map_directory
+        .join(std::ffi::OsStr::from_bytes(name));
+    Some(opened.locate(directory.as_os_str().as_bytes().into()))
+}
+
+/// What is said at the place where the map is named.
+fn finding(
+    named: &Diagnostic,
+    severity: Severity,
+    code: &'static str,
+    message: String,
+) -> Diagnostic {
+    Diagnostic::new(severity, code, message, &named.fragment, named.primary.0)
+}
+
+/// `writable-map`: whoever writes a map decides what root mounts where.
+fn writable(path: &Path, named: &Diagnostic) -> Option<Diagnostic> {
+    let about = std::fs::metadata(path)
+        .ok()
+        .filter(|about| about.is_file())?;
+    if about.mode() & WORLD == 0 {
+        return None;
+    }
+    let message = format!(
+        "everybody may write {}: whoever does decides what is mounted where",
+        path.display()
+    );
+    Some(
+        finding(named, Severity::Warning, "writable-map", message)
+            .help(format!("chmod o-w {}", path.display())),
+    )
+}
+
+/// Lints about a map that is run.
+fn program(path: &Path, map: &MapSpec, named: &Diagnostic) -> Option<Diagnostic> {
+    let about = std::fs::metadata(path)
+        .ok()
+        .filter(|about| about.is_file())?;
+    let runs = match &map.kind {
+        Some(MapType::Program) => true,
+        None => map.name.starts_with(b"/") && about.mode() & EXECUTE != 0,
+        Some(_) => false,
+    };
+    if !runs {
+        return None;
+    }
+    executable_text(path, map, named).or_else(|| writable_program(path, &about, named))
+}
+
+/// `writable-program`: a program that root runs and somebody else may change.
+fn writable_program(path: &Path, about: &Metadata, named: &Diagnostic) -> Option<Diagnostic> {
+    let me = rustix::process::geteuid().as_raw();
+    let by_mode = about.mode() & OTHERS != 0;
+    let by_owner = about.uid() != 0 && about.uid() != me;
+    if !by_mode && !by_owner {
+        return None;
+    }
+    let message = format!(
+        "the program {} runs as root, and others than root may write it",
+        path.display()
+    );
+    Some(
+        finding(named, Severity::Error, "writable-program", message)
+            .help(format!("chown root {0}; chmod go-w {0}", path.display())),
+    )
+}
+
+/// `executable-text`: a map in a file that has the execute bit by accident.
+fn executable_text(path: &Path, map: &MapSpec, named: &Diagnostic) -> Option<Diagnostic> {
+    if map.kind.is_some() {
+        return None;
+    }
+    let mut head = Vec::new();
+    File::open(path)
+        .ok()?
+        .take(256)
+        .read_to_end(&mut head)
+        .ok()?;
+    let program = head.starts_with(b"#!") || head.starts_with(b"\x7fELF");
+    if program || head.contains(&0) || head.is_empty() {
+        return None;
+    }
+    let first = head.lines().next().unwrap_or_default().as_bstr();
+    let message = format!(
+        "{} can be executed, so it is run as a program; it begins like a text: `{first}`",
+        path.display()
+    );
+    Some(
+        finding(named, Severity::Warning, "executable-text", message).help(format!(
+            "chmod a-x {0} if it is a map, or begin it with #! if it is a program",
+            path.display()
+        )),
+    )
+}

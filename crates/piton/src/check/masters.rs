@@ -1,0 +1,95 @@
+//! Lints about the master map's own lines.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bstr::ByteSlice;
+use piton_map::diagnostic::{Diagnostic, Severity};
+use piton_map::lookup::MapType;
+use piton_map::master::{self, MasterEntry, MasterItem, MountPoint};
+
+use super::Findings;
+use crate::explain::site::Opened;
+
+/// Looks at every file that is part of the master map.
+pub(crate) fn check(opened: &Opened, findings: &mut Findings) {
+    let mut files: BTreeSet<Arc<str>> = opened
+        .site
+        .points
+        .iter()
+        .map(|point| point.origin.file.clone())
+        .collect();
+    files.insert(opened.site.master.as_str().into());
+    for file in files {
+        let Some(text) = opened.text(&file) else {
+            continue;
+        };
+        let (parsed, _) = master::parse(&text);
+        for item in &parsed.items {
+            if let MasterItem::Entry(entry) = item {
+                findings.extend(late_null(opened, entry));
+                findings.extend(untidy_mount_point(entry));
+                findings.extend(hosts_without_nosuid(entry));
+            }
+        }
+    }
+}
+
+/// `late-null`: a `-null` that stands below what it is to cancel.
+fn late_null(opened: &Opened, entry: &MasterEntry) -> Option<Diagnostic> {
+    let MountPoint::Path(path) = &entry.mount_point else {
+        return None;
+    };
+    if !entry.is_null() {
+        return None;
+    }
+    let survivor = opened
+        .site
+        .points
+        .iter()
+        .find(|point| point.path == *path)?;
+    let message = format!("`-null` comes too late: {path} has a map already");
+    let mut one = Diagnostic::new(
+        Severity::Warning,
+        "late-null",
+        message,
+        &entry.fragment,
+        entry.span,
+    )
+    .help("move the line above the entry or include that it is to cancel");
+    one.elsewhere
+        .push((survivor.origin.clone(), "the map comes from here".into()));
+    Some(one)
+}
+
+/// `untidy-mount-point`: slashes that autofs takes literally.
+fn untidy_mount_point(entry: &MasterEntry) -> Option<Diagnostic> {
+    let written = entry.fragment.slice(entry.span);
+    let untidy =
+        written.contains_str("//") || written.contains_str("/./") || written.ends_with(b"/.");
+    untidy.then(|| {
+        let message = "the mount point has doubled slashes or `.` in it; autofs takes them literally and cannot expire it";
+        Diagnostic::new(Severity::Warning, "untidy-mount-point", message, &entry.fragment, entry.span)
+            .help("write each slash once")
+    })
+}
+
+/// `hosts-without-nosuid`: `-hosts` mounts whatever any server offers.
+fn hosts_without_nosuid(entry: &MasterEntry) -> Option<Diagnostic> {
+    let hosts = entry
+        .maps
+        .iter()
+        .any(|map| map.kind == Some(MapType::Hosts));
+    let has = |name: &str| entry.options.mount.iter().any(|option| option == name);
+    (hosts && !(has("nosuid") && has("nodev"))).then(|| {
+        let message = "any server that somebody names may bring set-uid programs and devices";
+        Diagnostic::new(
+            Severity::Note,
+            "hosts-without-nosuid",
+            message,
+            &entry.fragment,
+            entry.span,
+        )
+        .help("add -nosuid,nodev at the end of the line")
+    })
+}
