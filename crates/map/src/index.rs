@@ -183,6 +183,12 @@ impl MapIndex {
         self.find(key).map(|offset| self.origin_at(offset))
     }
 
+    /// The line of an include, and the include in it.
+    pub fn include_line(&self, include: &Include) -> (Fragment, Span) {
+        let (line, fragment) = self.line_at(include.offset);
+        (fragment, line.relative(line.content))
+    }
+
     /// The offset at which `key` is written first.
     fn find(&self, key: &BStr) -> Option<u32> {
         self.keys.find(key, |offset| {
@@ -190,8 +196,8 @@ impl MapIndex {
         })
     }
 
-    /// File, line and column of the byte at `offset`.
-    fn origin_at(&self, offset: u32) -> Origin {
+    /// File, line and column of the byte at `offset`, the start of a key.
+    pub fn origin_at(&self, offset: u32) -> Origin {
         let (line, fragment) = self.line_at(offset);
         let at = (offset - line.whole.start) as usize;
         fragment.origin(Span::new(at, at))
@@ -238,7 +244,12 @@ impl<'m> Iterator for Search<'m> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listed<'m> {
     /// A key of this map.
-    Key(BString),
+    Key {
+        /// The key, quotes and escapes resolved.
+        key: BString,
+        /// Where it is written, for [`MapIndex::origin_at`].
+        at: u32,
+    },
     /// The keys of another map belong here.
     Include(&'m Include),
 }
@@ -272,7 +283,10 @@ impl<'m> Iterator for Keys<'m> {
             };
             let key = key_of(self.index.kind, text.slice(key));
             if self.index.find(&key) == Some(start) {
-                return Some(Listed::Key(key.into_owned()));
+                return Some(Listed::Key {
+                    key: key.into_owned(),
+                    at: start,
+                });
             }
         }
     }

@@ -49,7 +49,7 @@ proptest! {
         }
         let mut keys = 0;
         for listed in index.keys() {
-            let Listed::Key(key) = listed else { continue };
+            let Listed::Key { key, .. } = listed else { continue };
             keys += 1;
             prop_assert_eq!(key::check(kind, key.as_ref()), Ok(()));
             let Some(Step::Found(found)) = index.search(key.as_ref()).last() else {

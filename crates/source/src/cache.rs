@@ -1,13 +1,32 @@
 //! Look-ups across maps, and the one place where map texts are remembered.
+//!
+//! A text is kept with its index and the state of the file it came from (device, inode, size,
+//! times of content and inode). Each access compares that with one `stat` per file on its way,
+//! so that a changed map is used at the next access without anybody being told.
+//! The time of the content alone would not do: a map put in place by `mv` or `cp -p` may be
+//! older than the one before.
+//!
+//! What programs print is not kept at all.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod text;
+mod walk;
 
-use bstr::{BStr, BString};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bstr::{BStr, BString, ByteSlice};
 use piton_map::diagnostic::Diagnostic;
+use piton_map::dialect::WildcardRule;
+use piton_map::key::{self, MapKind};
 use piton_map::lookup::{Found, MapSpec, Miss};
 use piton_map::text::Origin;
 
+use self::text::{Loaded, LoadedSwitch};
+use self::walk::{List, Search, Stop};
+use crate::memory::Overlay;
 use crate::source::LookupContext;
 
 /// Where this crate finds things; tests and `explain` may move them.
@@ -38,6 +57,15 @@ impl Default for Settings {
 #[derive(Debug, Default)]
 pub struct Maps {
     settings: Settings,
+    overlay: Overlay,
+    /// Texts by path, for each way of reading them: see [`slot`].
+    texts: [RwLock<HashMap<BString, Arc<Loaded>>>; 4],
+    /// One lock for each text that is being read, so that it is read once. Only those who want
+    /// the same text wait for one another.
+    reading: Mutex<HashMap<(BString, usize), Arc<Mutex<()>>>>,
+    switch: RwLock<Option<Arc<LoadedSwitch>>>,
+    /// Files that were looked for and are not there.
+    missing: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// One key of a listing.
@@ -81,10 +109,29 @@ pub struct MapStatus {
     pub stale: Option<Miss>,
 }
 
+/// Which of the four tables of texts holds those that are read in this way.
+fn slot(context: &LookupContext<'_>) -> usize {
+    let direct = usize::from(context.kind == MapKind::Direct);
+    let sun = usize::from(context.dialect.wildcard == WildcardRule::EndsScan);
+    direct * 2 + sun
+}
+
 impl Maps {
     /// No map read yet.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
+    /// The same with texts that stand in for files.
+    pub fn with_overlay(settings: Settings, overlay: Overlay) -> Self {
+        Self {
+            settings,
+            overlay,
+            ..Self::default()
+        }
     }
 
     /// The settings.
@@ -104,8 +151,11 @@ impl Maps {
         key: &BStr,
         context: &LookupContext<'_>,
     ) -> Result<Found, Miss> {
-        let (_, _, _) = (maps, key, context);
-        Err(Miss::NotAvailable("maps cannot be read yet".into()))
+        match self.search(maps, key, context, true) {
+            Ok(found) => Ok(found),
+            Err(Stop::Miss(miss)) => Err(miss),
+            Err(Stop::WouldBlock) => Err(Miss::TimedOut("the map is being read".into())),
+        }
     }
 
     /// The same from memory, without blocking: `None` when that cannot be done because a map is
@@ -116,30 +166,115 @@ impl Maps {
         key: &BStr,
         context: &LookupContext<'_>,
     ) -> Option<Result<Found, Miss>> {
-        let (_, _, _) = (maps, key, context);
-        None
+        match self.search(maps, key, context, false) {
+            Ok(found) => Some(Ok(found)),
+            Err(Stop::Miss(miss)) => Some(Err(miss)),
+            Err(Stop::WouldBlock) => None,
+        }
+    }
+
+    /// Searches `maps` for `key`, blocking or not.
+    fn search(
+        &self,
+        maps: &[MapSpec],
+        key: &BStr,
+        context: &LookupContext<'_>,
+        may_block: bool,
+    ) -> Result<Found, Stop> {
+        let key = match context.kind {
+            MapKind::Indirect => std::borrow::Cow::Borrowed(key),
+            MapKind::Direct => key::normalize_path(key),
+        };
+        key::check(context.kind, &key).map_err(Stop::Miss)?;
+        Search::new(self, context, may_block).maps(maps, &key)
     }
 
     /// The keys of `maps` in reading order, for browsing and for direct maps. May block.
     /// Programs have none.
     pub fn keys(&self, maps: &[MapSpec], context: &LookupContext<'_>) -> Listing {
-        let (_, _) = (maps, context);
-        Listing::default()
+        let mut list = List::new(self, context, true);
+        list.maps(maps);
+        list.listing
     }
 
     /// What there is to say about the texts of `maps`, includes followed. May block.
     pub fn diagnostics(&self, maps: &[MapSpec], context: &LookupContext<'_>) -> Vec<Diagnostic> {
-        let (_, _) = (maps, context);
-        Vec::new()
+        let mut list = List::new(self, context, false);
+        list.maps(maps);
+        list.diagnostics
     }
 
     /// The files and directories to watch.
     pub fn watch(&self) -> Watch {
-        Watch::default()
+        let mut files: BTreeSet<PathBuf> = lock(&self.missing).clone();
+        files.insert(self.real(self.settings.nsswitch.as_os_str().as_bytes().as_bstr()));
+        for texts in &self.texts {
+            files.extend(
+                read(texts)
+                    .values()
+                    .filter_map(|loaded| loaded.path.clone()),
+            );
+        }
+        let parents: HashSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+        let mut directories: Vec<PathBuf> = parents.into_iter().map(Path::to_path_buf).collect();
+        directories.sort();
+        Watch {
+            files: files.into_iter().collect(),
+            directories,
+        }
     }
 
     /// What is remembered, for `status`.
     pub fn status(&self) -> Vec<MapStatus> {
-        Vec::new()
+        let mut all: Vec<MapStatus> = Vec::new();
+        for texts in &self.texts {
+            all.extend(read(texts).values().map(|loaded| loaded.status()));
+        }
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    /// Forgets every text; the next access reads again. For maps that the master map no longer
+    /// names.
+    pub fn forget(&self) {
+        for texts in &self.texts {
+            texts
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
+        }
+        lock(&self.missing).clear();
+    }
+
+    /// Where the file is that maps call `path`.
+    pub(crate) fn real(&self, path: &BStr) -> PathBuf {
+        let path = Path::new(OsStr::from_bytes(path));
+        match &self.settings.root {
+            Some(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.into(),
+        }
+    }
+
+    /// What the service `files` calls the map `name`.
+    pub(crate) fn in_map_directory(&self, name: &BStr) -> BString {
+        let directory = self.settings.map_directory.as_os_str().as_bytes();
+        let mut path = Vec::with_capacity(directory.len() + 1 + name.len());
+        path.extend_from_slice(directory);
+        path.push(b'/');
+        path.extend_from_slice(name);
+        path.into()
     }
 }
+
+/// Locks; another thread's panic does not spoil what is only a memory.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks for reading.
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

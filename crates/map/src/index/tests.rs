@@ -186,7 +186,7 @@ fn keys_are_listed_in_reading_order_each_once() {
     let listed: Vec<String> = index
         .keys()
         .map(|listed| match listed {
-            Listed::Key(key) => key.to_string(),
+            Listed::Key { key, .. } => key.to_string(),
             Listed::Include(include) => alloc::format!("+{}", include.map.name),
         })
         .collect();

@@ -1,0 +1,497 @@
+//! Following maps in reading order: merged maps, the name service switch, includes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bstr::{BStr, BString, ByteSlice};
+use piton_map::diagnostic::{Diagnostic, Severity};
+use piton_map::index::{Include, Listed, Step};
+use piton_map::lookup::{Found, MapSpec, MapType, Miss};
+use piton_map::text::Origin;
+
+use super::text::{Identity, Loaded};
+use super::{ListedKey, Listing, Maps};
+use crate::file;
+use crate::limits::{INCLUDE_DEPTH, INCLUDES_IN_ALL};
+use crate::program::ProgramSource;
+use crate::source::{LookupContext, MapSource};
+use crate::switch::{Action, Status, Switch};
+
+/// Why a search ended without an entry.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// There is none, and why.
+    Miss(Miss),
+    /// That cannot be told without blocking.
+    WouldBlock,
+}
+
+impl From<Miss> for Stop {
+    fn from(miss: Miss) -> Self {
+        Self::Miss(miss)
+    }
+}
+
+/// Where the map is that a name means.
+enum Place {
+    /// In this file.
+    File(BString),
+    /// In this file, or it is a program when its owner may execute it.
+    FileOrProgram(BString),
+    /// It is this program.
+    Program(BString),
+    /// Ask the name service switch.
+    Named,
+    /// In no place of this build.
+    Nowhere(Miss),
+}
+
+/// The place of the map that `spec` means. In an include line a path is always a file, as
+/// autofs has it; a program needs its type there.
+fn place(maps: &Maps, spec: &MapSpec, included: bool) -> Place {
+    let name = spec.name.as_bstr();
+    let not_here = |what: String| Place::Nowhere(Miss::NotAvailable(what.into()));
+    if let Some(format @ ("amd" | "hesiod")) = spec.format.as_deref() {
+        return not_here(format!(
+            "map {name}: the {format} format is not in this build"
+        ));
+    }
+    let absolute = name.starts_with(b"/");
+    let path = || {
+        if absolute {
+            name.to_owned()
+        } else {
+            maps.in_map_directory(name)
+        }
+    };
+    match &spec.kind {
+        Some(MapType::File) => Place::File(path()),
+        Some(MapType::Program) => Place::Program(path()),
+        Some(MapType::Null) => Place::Nowhere(Miss::NoSuchKey),
+        Some(MapType::Hosts) => {
+            not_here("-hosts comes with NFS support and is not in this build".into())
+        }
+        Some(MapType::Passwd) => not_here("-passwd is not in this build".into()),
+        Some(MapType::Other(other)) => not_here(format!(
+            "map {other}:{name}: the source {other} is not in this build"
+        )),
+        None if absolute && included => Place::File(path()),
+        None if absolute => Place::FileOrProgram(path()),
+        None if name.contains(&b'/') => Place::Nowhere(Miss::NoSuchMap(name.to_str_lossy().into())),
+        None => Place::Named,
+    }
+}
+
+/// Which of two misses is the more telling one.
+fn graver(one: Option<Miss>, other: Miss) -> Miss {
+    fn weight(miss: &Miss) -> u8 {
+        match miss {
+            Miss::NoSuchMap(_) => 0,
+            Miss::NoSuchKey => 1,
+            Miss::NotAvailable(_) => 2,
+            Miss::BadKey(_) => 3,
+            Miss::ProgramFailed(_) => 4,
+            Miss::Unreadable(_) => 5,
+            Miss::Refused(_) => 6,
+            Miss::TimedOut(_) => 7,
+        }
+    }
+    match one {
+        Some(one) if weight(&one) >= weight(&other) => one,
+        _ => other,
+    }
+}
+
+/// A search for one key.
+pub(super) struct Search<'s> {
+    maps: &'s Maps,
+    context: &'s LookupContext<'s>,
+    may_block: bool,
+    /// The maps that are being searched, each included by the one before.
+    chain: Vec<Identity>,
+    /// The include lines gone through to get here.
+    via: Vec<Origin>,
+    /// How many maps were searched in all.
+    searched: usize,
+}
+
+impl<'s> Search<'s> {
+    /// Nothing searched yet.
+    pub(super) fn new(maps: &'s Maps, context: &'s LookupContext<'s>, may_block: bool) -> Self {
+        Self {
+            maps,
+            context,
+            may_block,
+            chain: Vec::new(),
+            via: Vec::new(),
+            searched: 0,
+        }
+    }
+
+    /// Searches several maps in order.
+    pub(super) fn maps(&mut self, maps: &[MapSpec], key: &BStr) -> Result<Found, Stop> {
+        let mut worst = None;
+        for spec in maps {
+            match self.map(spec, key, false) {
+                Err(Stop::Miss(miss)) => worst = Some(graver(worst, miss)),
+                other => return other,
+            }
+        }
+        Err(worst.unwrap_or(Miss::NoSuchKey).into())
+    }
+
+    /// Searches the map that `spec` means.
+    fn map(&mut self, spec: &MapSpec, key: &BStr, included: bool) -> Result<Found, Stop> {
+        match place(self.maps, spec, included) {
+            Place::File(path) => self.file(path.as_ref(), key),
+            Place::FileOrProgram(path) => self.file_or_program(path.as_ref(), key),
+            Place::Program(path) => self.program(path.as_ref(), key),
+            Place::Named => self.named(spec.name.as_ref(), key),
+            Place::Nowhere(miss) => Err(miss.into()),
+        }
+    }
+
+    /// Searches the services of the name service switch.
+    fn named(&mut self, name: &BStr, key: &BStr) -> Result<Found, Stop> {
+        let switch = match self.may_block {
+            true => self.maps.switch(),
+            false => self.maps.switch_cached().ok_or(Stop::WouldBlock)?,
+        };
+        let path = self.maps.in_map_directory(name);
+        through_services(&switch.switch, name, || {
+            self.file_or_program(path.as_ref(), key)
+        })
+    }
+
+    /// Searches a file, or asks it when it is a program.
+    fn file_or_program(&mut self, path: &BStr, key: &BStr) -> Result<Found, Stop> {
+        // What was read as a text and has not changed is still no program: a change of mode
+        // changes the inode's time.
+        if let Some(loaded) = self.maps.cached(path, self.context) {
+            return self.text(&loaded, key);
+        }
+        if !self.may_block {
+            return Err(Stop::WouldBlock);
+        }
+        match self.maps.is_program(path) {
+            true => self.program(path, key),
+            false => self.file(path, key),
+        }
+    }
+
+    /// Searches a file.
+    fn file(&mut self, path: &BStr, key: &BStr) -> Result<Found, Stop> {
+        let loaded = match self.may_block {
+            true => self.maps.fresh(path, self.context)?,
+            false => self
+                .maps
+                .cached(path, self.context)
+                .ok_or(Stop::WouldBlock)?,
+        };
+        self.text(&loaded, key)
+    }
+
+    /// Asks a program.
+    fn program(&mut self, path: &BStr, key: &BStr) -> Result<Found, Stop> {
+        if !self.may_block {
+            return Err(Stop::WouldBlock);
+        }
+        let mut found = self.maps.program(path)?.lookup(key, self.context)?;
+        found.via = self.via.clone();
+        Ok(found)
+    }
+
+    /// Searches a text and the maps that it includes.
+    fn text(&mut self, loaded: &Arc<Loaded>, key: &BStr) -> Result<Found, Stop> {
+        let identity = loaded.identity();
+        self.searched += 1;
+        let too_deep = self.chain.len() > INCLUDE_DEPTH || self.searched > INCLUDES_IN_ALL;
+        if too_deep || self.chain.contains(&identity) {
+            tracing::debug!(map = %loaded.index.text().name, too_deep, "include not followed");
+            return Err(Miss::NoSuchKey.into());
+        }
+        self.chain.push(identity);
+        let result = self.steps(loaded, key);
+        self.chain.pop();
+        result
+    }
+
+    /// Goes through the steps of a search in one text.
+    fn steps(&mut self, loaded: &Arc<Loaded>, key: &BStr) -> Result<Found, Stop> {
+        let mut worst = Miss::NoSuchKey;
+        for step in loaded.index.search(key) {
+            match step {
+                Step::Found(mut found) => {
+                    found.via = self.via.clone();
+                    return Ok(found);
+                }
+                Step::Include(include) => {
+                    let outer = self.via.len();
+                    self.via.extend(include.map.origin.clone());
+                    let result = self.map(&include.map, key, true);
+                    self.via.truncate(outer);
+                    match result {
+                        Err(Stop::Miss(miss)) => worst = graver(Some(worst), miss),
+                        other => return other,
+                    }
+                }
+            }
+        }
+        Err(worst.into())
+    }
+}
+
+/// Asks the services of the switch in turn; `files` searches the file in the map directory.
+fn through_services(
+    switch: &Switch,
+    name: &BStr,
+    mut files: impl FnMut() -> Result<Found, Stop>,
+) -> Result<Found, Stop> {
+    let mut worst = None;
+    // Whether some service has the map, though not the key.
+    let mut answered = false;
+    for service in &switch.services {
+        let miss = match &*service.name {
+            "files" => match files() {
+                Err(Stop::Miss(miss)) => miss,
+                other => return other,
+            },
+            other => Miss::NotAvailable(
+                format!("map {name}: the service {other} of nsswitch.conf is not in this build")
+                    .into(),
+            ),
+        };
+        answered |= miss == Miss::NoSuchKey;
+        let action = service.action(Status::of(&miss));
+        worst = Some(graver(worst, miss));
+        if action == Action::Return {
+            break;
+        }
+    }
+    Err(match worst {
+        Some(Miss::NotAvailable(_)) if answered => Miss::NoSuchKey,
+        Some(miss) => miss,
+        None => Miss::NoSuchKey,
+    }
+    .into())
+}
+
+impl Maps {
+    /// Whether the file called `path` is to be run. What cannot be told is read, and says why
+    /// it cannot be.
+    fn is_program(&self, path: &BStr) -> bool {
+        file::is_program(&self.real(path)).unwrap_or(false)
+    }
+
+    /// The program called `path`.
+    fn program(&self, path: &BStr) -> Result<ProgramSource, Miss> {
+        if !self.settings.run_programs {
+            return Err(Miss::NotAvailable(
+                format!("program {path}: programs are not run here").into(),
+            ));
+        }
+        Ok(ProgramSource::new(
+            self.real(path),
+            path.to_str_lossy().into(),
+        ))
+    }
+}
+
+/// A listing of maps: their keys, and what there is to say about them.
+pub(super) struct List<'l> {
+    maps: &'l Maps,
+    context: &'l LookupContext<'l>,
+    want_keys: bool,
+    chain: Vec<Identity>,
+    /// Maps whose texts were listed: a map may be included twice, and adds nothing then.
+    listed: Vec<Identity>,
+    seen: HashSet<BString>,
+    pub(super) listing: Listing,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+impl<'l> List<'l> {
+    /// Nothing listed yet.
+    pub(super) fn new(maps: &'l Maps, context: &'l LookupContext<'l>, want_keys: bool) -> Self {
+        Self {
+            maps,
+            context,
+            want_keys,
+            chain: Vec::new(),
+            listed: Vec::new(),
+            seen: HashSet::new(),
+            listing: Listing::default(),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// Lists several maps in order.
+    pub(super) fn maps(&mut self, maps: &[MapSpec]) {
+        for spec in maps {
+            if let Err(miss) = self.map(spec, false) {
+                self.listing
+                    .incomplete
+                    .push((spec.name.to_str_lossy().into(), miss));
+            }
+        }
+    }
+
+    /// Lists the map that `spec` means.
+    fn map(&mut self, spec: &MapSpec, included: bool) -> Result<(), Miss> {
+        match place(self.maps, spec, included) {
+            Place::File(path) => self.file(path.as_ref()),
+            Place::FileOrProgram(path) => self.file_or_program(path.as_ref()),
+            Place::Program(path) => self.maps.program(path.as_ref())?.read().map(drop),
+            Place::Named => self.named(spec.name.as_ref()),
+            Place::Nowhere(Miss::NoSuchKey) => Ok(()),
+            Place::Nowhere(miss) => Err(miss),
+        }
+    }
+
+    /// Lists the map called `name` of every service until one says to stop.
+    fn named(&mut self, name: &BStr) -> Result<(), Miss> {
+        let switch = self.maps.switch();
+        for one in &switch.diagnostics {
+            if !self.diagnostics.contains(one) {
+                self.diagnostics.push(one.clone());
+            }
+        }
+        let path = self.maps.in_map_directory(name);
+        let mut listed = Ok(());
+        let stop = through_services(&switch.switch, name, || {
+            listed = self.file_or_program(path.as_ref());
+            Err(listed.clone().err().unwrap_or(Miss::NoSuchKey).into())
+        });
+        match (listed, stop) {
+            (Ok(()), Err(Stop::Miss(Miss::NoSuchKey))) => Ok(()),
+            (Err(miss), _) | (_, Err(Stop::Miss(miss))) => Err(miss),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lists a file, unless it is a program.
+    fn file_or_program(&mut self, path: &BStr) -> Result<(), Miss> {
+        match self.maps.is_program(path) {
+            true => self.maps.program(path)?.read().map(drop),
+            false => self.file(path),
+        }
+    }
+
+    /// Lists a file and the maps that it includes.
+    fn file(&mut self, path: &BStr) -> Result<(), Miss> {
+        let loaded = self.maps.fresh(path, self.context)?;
+        let identity = loaded.identity();
+        if self.listed.contains(&identity) {
+            return Ok(());
+        }
+        self.listed.push(identity.clone());
+        self.diagnostics.extend(loaded.diagnostics.iter().cloned());
+        self.chain.push(identity);
+        if self.want_keys {
+            self.keys(&loaded);
+        } else {
+            loaded
+                .index
+                .includes()
+                .iter()
+                .for_each(|include| self.include(&loaded, include));
+        }
+        self.chain.pop();
+        Ok(())
+    }
+
+    /// Lists the keys of a text in reading order.
+    fn keys(&mut self, loaded: &Loaded) {
+        for listed in loaded.index.keys() {
+            match listed {
+                Listed::Include(include) => self.include(loaded, include),
+                Listed::Key { key, at } => {
+                    if self.seen.insert(key.clone()) {
+                        let origin = loaded.index.origin_at(at);
+                        self.listing.keys.push(ListedKey { key, origin });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows an include, or says why not.
+    fn include(&mut self, loaded: &Loaded, include: &Include) {
+        let name = &include.map.name;
+        let (code, message, help) = match self.follow(include) {
+            Ok(()) => return,
+            Err(Unfollowed::Cycle) => (
+                "include-cycle",
+                format!("`{name}` includes this map itself; the include is not followed"),
+                "remove one of the includes",
+            ),
+            Err(Unfollowed::Depth) => (
+                "include-depth",
+                format!("more than {INCLUDE_DEPTH} maps include one another; `{name}` is not read"),
+                "include the maps from one place",
+            ),
+            Err(Unfollowed::Miss(miss)) => {
+                self.listing
+                    .incomplete
+                    .push((name.to_str_lossy().into(), miss.clone()));
+                (
+                    "include-missing",
+                    said(&miss),
+                    "correct the name, or remove the line",
+                )
+            }
+        };
+        let (fragment, span) = loaded.index.include_line(include);
+        let one = Diagnostic::new(Severity::Warning, code, message, &fragment, span);
+        self.diagnostics.push(one.help(help));
+    }
+
+    /// Follows an include.
+    fn follow(&mut self, include: &Include) -> Result<(), Unfollowed> {
+        if self.chain.len() > INCLUDE_DEPTH || self.listed.len() > INCLUDES_IN_ALL {
+            return Err(Unfollowed::Depth);
+        }
+        let target = self.target(&include.map);
+        if target.is_some_and(|target| self.chain.contains(&target)) {
+            return Err(Unfollowed::Cycle);
+        }
+        self.map(&include.map, true).map_err(Unfollowed::Miss)
+    }
+
+    /// What the map of an include is, if it is a file that can be read.
+    fn target(&self, spec: &MapSpec) -> Option<Identity> {
+        let path = match place(self.maps, spec, true) {
+            Place::File(path) => path,
+            Place::Named => self.maps.in_map_directory(spec.name.as_ref()),
+            _ => return None,
+        };
+        let path = path.as_bstr();
+        (!self.maps.is_program(path))
+            .then(|| self.maps.fresh(path, self.context).ok())?
+            .map(|loaded| loaded.identity())
+    }
+}
+
+/// Why an include was not followed.
+enum Unfollowed {
+    /// It leads back to a map that is being read.
+    Cycle,
+    /// Too many maps include one another.
+    Depth,
+    /// It cannot be read.
+    Miss(Miss),
+}
+
+/// What a miss says, for people.
+pub(crate) fn said(miss: &Miss) -> String {
+    match miss {
+        Miss::NoSuchKey => "there is no such key".into(),
+        Miss::BadKey(why) => (*why).into(),
+        Miss::NoSuchMap(name) => format!("there is no map {name}"),
+        Miss::Unreadable(why)
+        | Miss::NotAvailable(why)
+        | Miss::ProgramFailed(why)
+        | Miss::TimedOut(why)
+        | Miss::Refused(why) => why.to_string(),
+    }
+}
