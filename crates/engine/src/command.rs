@@ -57,7 +57,9 @@ pub enum Command<T> {
         /// Milliseconds it may take.
         deadline_ms: u64,
     },
-    /// See whether something is mounted at a path; answered by `Event::Inspected`.
+    /// See whether anything of ours is in place at a path: a mount on it (other than a direct
+    /// or offset trigger, which waits there for one), a symbolic link, or, for the bare
+    /// directory of an entry without a root, a mount below it. Answered by `Event::Inspected`.
     Inspect {
         /// Comes back with the answer.
         job: JobId,
@@ -112,7 +114,8 @@ pub enum Command<T> {
     },
     /// Something worth a log line.
     Note(Note),
-    /// The engine has ended: no command follows. What is named stays mounted.
+    /// The engine has ended: no command follows but answers to what still comes in. What is
+    /// named stays mounted, with what is below it.
     Finished {
         /// Paths that stay, with the reason.
         left: Vec<(BString, Arc<str>)>,

@@ -47,7 +47,8 @@ pub struct Configuration {
     /// The mount points, in the order of the master map.
     pub points: Vec<Point>,
     /// Triggers that exist already, from an earlier life of the daemon, and what is mounted in
-    /// them. Only at the first configuration.
+    /// them. Only at the first configuration. What is no longer wanted, or is of another kind,
+    /// is taken over too and goes as soon as nothing in it is used.
     pub existing: Vec<Existing>,
 }
 

@@ -9,7 +9,7 @@ use bstr::BString;
 use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::cause::Cause;
-use crate::command::{Answer, Command, Note};
+use crate::command::{Answer, Command, Note, Response};
 use crate::config::Settings;
 use crate::event::{Event, JobId, Request, RequestId};
 use crate::expire::ExpireRequest;
@@ -70,11 +70,19 @@ impl<T> Engine<T> {
     }
 
     /// Takes one event and appends what is to be done to `out`.
+    ///
+    /// After `Command::Finished` only tickets and requests that still come in are answered.
     pub fn handle(&mut self, now: Millis, event: Event<T>, out: &mut Vec<Command<T>>) {
         self.now = self.now.max(now);
         mem::swap(&mut self.out, out);
-        self.dispatch(event);
-        self.advance_stop();
+        if self.finished() {
+            self.refuse(event);
+        } else {
+            self.note_progress(&event);
+            self.dispatch(event);
+            self.advance_expire_requests();
+            self.advance_stop();
+        }
         mem::swap(&mut self.out, out);
     }
 
@@ -82,10 +90,10 @@ impl<T> Engine<T> {
     pub fn next_wake(&self) -> Option<Millis> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let round = self.rounds.first().map(|(at, _)| *at);
-        match (deadline, round) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        [deadline, round, self.stop_patience()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The settings it was given.
@@ -106,14 +114,14 @@ impl<T> Engine<T> {
                 requester,
                 ticket,
             } => {
-                self.access(Place { trigger, key }, requester, ticket);
+                self.access(self.place(trigger, key), requester, ticket);
             }
             Event::ExpireAsked {
                 trigger,
                 key,
                 ticket,
             } => {
-                self.expire_asked(Place { trigger, key }, ticket);
+                self.expire_asked(self.place(trigger, key), ticket);
             }
             Event::Fetched {
                 job,
@@ -132,6 +140,38 @@ impl<T> Engine<T> {
             Event::Configure(configuration) => self.configure(configuration),
             Event::Request { id, request } => self.request(id, request),
             Event::Tick => self.tick(),
+        }
+    }
+
+    /// What is answered after the end: whoever still waits must not wait for ever.
+    fn refuse(&mut self, event: Event<T>) {
+        match event {
+            Event::Access { ticket, .. } | Event::ExpireAsked { ticket, .. } => {
+                self.reply(ticket, Answer::Failed(Cause::Stopping));
+            }
+            Event::Request { id, .. } => {
+                let response = Response::Done { left: Vec::new() };
+                self.out.push(Command::Respond { id, response });
+            }
+            Event::Fetched { .. }
+            | Event::Resolved { .. }
+            | Event::Performed { .. }
+            | Event::Inspected { .. }
+            | Event::Installed { .. }
+            | Event::Removed { .. }
+            | Event::ExpireDone { .. }
+            | Event::Configure(_)
+            | Event::Tick => {}
+        }
+    }
+
+    /// The place that a front end means: direct and offset triggers have no keys, whatever
+    /// the kernel wrote into the packet.
+    fn place(&self, trigger: TriggerId, key: BString) -> Place {
+        let kind = self.triggers.get(&trigger).map(|it| it.spec.kind);
+        match kind {
+            Some(TriggerKind::Direct | TriggerKind::Offset) => Place::of(trigger),
+            Some(TriggerKind::Indirect) | None => Place { trigger, key },
         }
     }
 
@@ -241,9 +281,11 @@ impl<T> Engine<T> {
         path
     }
 
-    /// Milliseconds that a job's next command may take.
-    pub(crate) fn remaining(&self, job: &Job<T>) -> u64 {
-        (job.started + self.settings.deadline_ms).since(self.now)
+    /// Milliseconds that a job's next command may take: as long as anybody waits for it.
+    pub(crate) fn remaining(&self, job: JobId) -> u64 {
+        let waiters = self.jobs.get(&job).map(|job| job.waiters.iter());
+        let last = waiters.and_then(|waiters| waiters.map(|waiter| waiter.deadline).max());
+        last.map_or(0, |deadline| deadline.since(self.now))
     }
 
     /// The trees of one trigger.
@@ -255,12 +297,15 @@ impl<T> Engine<T> {
 
     /// Whether nothing is mounted in a trigger and no job works in it.
     pub(crate) fn is_empty(&self, trigger: TriggerId) -> bool {
-        self.trees_of(trigger).next().is_none()
-            && self
-                .working
-                .range(Place::of(trigger)..)
-                .next()
-                .is_none_or(|(place, _)| place.trigger != trigger)
+        self.trees_of(trigger).next().is_none() && self.jobs_in(trigger).next().is_none()
+    }
+
+    /// The jobs that work in a trigger.
+    pub(crate) fn jobs_in(&self, trigger: TriggerId) -> impl Iterator<Item = JobId> {
+        self.working
+            .range(Place::of(trigger)..)
+            .take_while(move |(place, _)| place.trigger == trigger)
+            .map(|(_, id)| *id)
     }
 
     /// The job that unmounts something this place lies below, if there is one.

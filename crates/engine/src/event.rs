@@ -179,7 +179,8 @@ pub struct ExistingMount {
     pub covered: bool,
     /// Source text in the mount table.
     pub source: BString,
-    /// Offset triggers below, each with what is mounted on it.
+    /// Offset triggers below, each with what is mounted on it. One of kind `Indirect` at the
+    /// mount's own path is a map named by `fstype=autofs`, with its keys.
     pub offsets: Vec<Existing>,
     /// Who asked for it first, if the kernel remembers.
     pub requester: Requester,

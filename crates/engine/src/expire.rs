@@ -3,41 +3,53 @@
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
 
 use bstr::{BString, ByteSlice};
 use piton_plan::step::TriggerId;
 
 use crate::command::{Command, Response};
 use crate::engine::Engine;
-use crate::event::RequestId;
-use crate::limits::{EXPIRE_PAUSE_LEAST_MS, EXPIRE_PAUSE_MOST_MS};
+use crate::event::{JobId, RequestId};
+use crate::limits::{EXPIRE_PAUSE_LEAST_MS, EXPIRE_PAUSE_MOST_MS, OPERATOR_REQUESTS};
 use crate::place::Place;
-use crate::tree::How;
+use crate::tree::{How, Tree};
 use crate::trigger::Round;
+use crate::unmounting::Wish;
 
 /// An operator's request to expire now, until the kernel was asked everywhere.
 #[derive(Debug)]
 pub(crate) struct ExpireRequest {
     id: RequestId,
     path: Option<BString>,
+    /// Triggers in which the kernel still looks.
     waiting: BTreeSet<TriggerId>,
+    /// What we ourselves take down for it.
+    jobs: Vec<JobId>,
+    /// Whether the directories of submounts were looked at after what was in them went.
+    second_look: bool,
 }
 
 impl<T> Engine<T> {
-    /// Plans the next expiry round of a trigger in which something is mounted.
+    /// Plans the next expiry round of a trigger in which something is mounted, or which is on
+    /// its way out.
     pub(crate) fn plan_round(&mut self, id: TriggerId) {
+        let broken = |tree: &Tree| tree.broken.is_some();
         let now = self.now;
-        let Some(trigger) = self.triggers.get_mut(&id) else {
+        let Some(trigger) = self.triggers.get(&id) else {
             return;
         };
-        if trigger.round != Round::None || (trigger.least_timeout == 0 && !trigger.leaving()) {
+        let never = trigger.least_timeout == 0 && !trigger.leaving();
+        if trigger.round != Round::None || (never && !self.trees_of(id).any(|it| broken(it.1))) {
             return;
         }
         let pause = (u64::from(trigger.least_timeout) * 1_000 / 4)
             .clamp(EXPIRE_PAUSE_LEAST_MS, EXPIRE_PAUSE_MOST_MS);
         let at = now + pause;
-        trigger.round = Round::Due(at);
-        self.rounds.insert((at, id));
+        if let Some(trigger) = self.triggers.get_mut(&id) {
+            trigger.round = Round::Due(at);
+            self.rounds.insert((at, id));
+        }
     }
 
     /// It is time to look at a trigger.
@@ -54,18 +66,36 @@ impl<T> Engine<T> {
         if self.trees_of(id).next().is_none() {
             return;
         }
+        self.renew_least_timeout(id);
+        self.take_down_broken(id);
         self.expire_submounts(id, false);
         self.ask_kernel(id, false);
+    }
+
+    fn take_down_broken(&mut self, id: TriggerId) {
+        let broken: Vec<Place> = self
+            .trees_of(id)
+            .filter(|(_, tree)| tree.broken.is_some())
+            .map(|(place, _)| place.clone())
+            .collect();
+        for place in broken {
+            self.take_down(&place, Wish::default());
+        }
     }
 
     fn ask_kernel(&mut self, id: TriggerId, immediate: bool) {
         let Some(trigger) = self.triggers.get_mut(&id) else {
             return;
         };
-        if let Round::Due(at) = trigger.round {
-            self.rounds.remove(&(at, id));
-        }
-        trigger.round = Round::Asked;
+        let asked = match trigger.round {
+            Round::Asked(asked) => asked,
+            Round::Due(at) => {
+                self.rounds.remove(&(at, id));
+                0
+            }
+            Round::None => 0,
+        };
+        trigger.round = Round::Asked(asked.saturating_add(1));
         self.out.push(Command::Expire {
             trigger: id,
             immediate,
@@ -74,7 +104,7 @@ impl<T> Engine<T> {
 
     /// The kernel does not expire an indirect map's directory that stands inside another
     /// (`fstype=autofs`): that is ours to do, when nothing in it was touched for its time.
-    fn expire_submounts(&mut self, id: TriggerId, immediate: bool) {
+    fn expire_submounts(&mut self, id: TriggerId, immediate: bool) -> Vec<JobId> {
         let now = self.now;
         let idle: Vec<Place> = self
             .trees_of(id)
@@ -88,66 +118,109 @@ impl<T> Engine<T> {
                     let due = immediate || (timeout > 0 && now.since(used) >= timeout);
                     due && self.is_empty(below)
                 }
-                _ => false,
+                How::Mount { .. } | How::Symlink { .. } | How::Directory => false,
             })
             .map(|(place, _)| place.clone())
             .collect();
-        for place in idle {
-            let deadline = now + self.settings.unmount_deadline_ms;
-            self.take_down(&place, None, deadline, None);
-        }
+        idle.iter()
+            .filter_map(|place| self.take_down(place, Wish::default()))
+            .collect()
     }
 
     /// The kernel has nothing more to expire in a trigger.
     pub(crate) fn expire_done(&mut self, id: TriggerId) {
+        let mut over = true;
         if let Some(trigger) = self.triggers.get_mut(&id)
-            && trigger.round == Round::Asked
+            && let Round::Asked(asked) = trigger.round
         {
-            trigger.round = Round::None;
-            if self.trees_of(id).next().is_some() {
+            over = asked <= 1;
+            trigger.round = match over {
+                true => Round::None,
+                false => Round::Asked(asked - 1),
+            };
+            let leaving = trigger.leaving();
+            if over && (leaving || self.trees_of(id).next().is_some()) {
                 self.plan_round(id);
             }
         }
-        let mut ended = Vec::new();
-        for request in &mut self.expire_requests {
-            request.waiting.remove(&id);
-        }
-        self.expire_requests.retain(|request| {
-            let over = request.waiting.is_empty();
-            if over {
-                ended.push((request.id, request.path.clone()));
+        if over {
+            for request in &mut self.expire_requests {
+                request.waiting.remove(&id);
             }
-            !over
-        });
-        for (id, path) in ended {
-            self.respond_expired(id, path.as_ref());
         }
     }
 
     /// An operator wants idle mounts gone now.
     pub(crate) fn expire_request(&mut self, id: RequestId, path: Option<BString>) {
         self.negative.clear();
-        let mut triggers: Vec<(BString, TriggerId)> = self
-            .trees
-            .iter()
-            .filter(|(_, tree)| covers(path.as_ref(), &tree.target))
-            .filter_map(|(place, _)| {
-                let trigger = self.triggers.get(&place.trigger)?;
-                Some((trigger.spec.path.clone(), place.trigger))
-            })
-            .collect();
-        if triggers.is_empty() {
+        let triggers = self.triggers_under(path.as_ref());
+        if triggers.is_empty() || self.expire_requests.len() >= OPERATOR_REQUESTS {
             return self.respond_expired(id, path.as_ref());
         }
+        let waiting = triggers.iter().copied().collect();
+        let mut jobs = Vec::new();
+        for trigger in triggers {
+            jobs.extend(self.expire_submounts(trigger, true));
+            self.ask_kernel(trigger, true);
+        }
+        self.expire_requests.push(ExpireRequest {
+            id,
+            path,
+            waiting,
+            jobs,
+            second_look: false,
+        });
+    }
+
+    /// The triggers in which something is mounted at or below `path`, deepest first: what is
+    /// below must go before what it stands on.
+    fn triggers_under(&self, path: Option<&BString>) -> Vec<TriggerId> {
+        let under = |(place, tree): (&Place, &Tree)| {
+            let trigger = self.triggers.get(&place.trigger)?;
+            covers(path, &tree.target).then(|| (trigger.spec.path.clone(), place.trigger))
+        };
+        let mut triggers: Vec<(BString, TriggerId)> =
+            self.trees.iter().filter_map(under).collect();
         triggers.sort();
         triggers.dedup();
-        let waiting = triggers.iter().map(|(_, trigger)| *trigger).collect();
-        self.expire_requests
-            .push(ExpireRequest { id, path, waiting });
-        // Deepest first: what is below must go before what it stands on.
-        for (_, trigger) in triggers.into_iter().rev() {
-            self.expire_submounts(trigger, true);
-            self.ask_kernel(trigger, true);
+        triggers.into_iter().rev().map(|(_, id)| id).collect()
+    }
+
+    /// Answers operators once all that they asked for was tried.
+    pub(crate) fn advance_expire_requests(&mut self) {
+        if self.expire_requests.is_empty() {
+            return;
+        }
+        let jobs = &self.jobs;
+        let over = |request: &ExpireRequest| {
+            request.waiting.is_empty() && !request.jobs.iter().any(|id| jobs.contains_key(id))
+        };
+        let (ended, waiting) = mem::take(&mut self.expire_requests)
+            .into_iter()
+            .partition(over);
+        self.expire_requests = waiting;
+        let ended: Vec<ExpireRequest> = ended;
+        for mut request in ended {
+            if !request.second_look && self.running() {
+                request.second_look = true;
+                let triggers = self.triggers_under(request.path.as_ref());
+                request.jobs = triggers
+                    .into_iter()
+                    .flat_map(|trigger| self.expire_submounts(trigger, true))
+                    .collect();
+                if !request.jobs.is_empty() {
+                    self.expire_requests.push(request);
+                    continue;
+                }
+            }
+            self.respond_expired(request.id, request.path.as_ref());
+        }
+    }
+
+    /// Answers all operators who still wait: the end has come.
+    pub(crate) fn end_expire_requests(&mut self) {
+        for request in mem::take(&mut self.expire_requests) {
+            self.respond_expired(request.id, request.path.as_ref());
         }
     }
 
@@ -169,21 +242,38 @@ impl<T> Engine<T> {
 
     /// Gives one key (or a direct trigger) its own idle time.
     pub(crate) fn set_key_timeout(&mut self, id: TriggerId, key: Option<BString>, seconds: u32) {
-        let Some(trigger) = self.triggers.get_mut(&id) else {
-            return;
-        };
-        if seconds > 0 && (trigger.least_timeout == 0 || seconds < trigger.least_timeout) {
-            trigger.least_timeout = seconds;
-            if let Round::Due(at) = trigger.round {
-                self.rounds.remove(&(at, id));
-                trigger.round = Round::None;
-            }
+        let least = self.triggers.get(&id).map_or(0, |it| it.least_timeout);
+        if seconds > 0 && (least == 0 || seconds < least) {
+            self.look_every(id, seconds);
         }
         self.out.push(Command::SetTimeout {
             trigger: id,
             key,
             seconds,
         });
+    }
+
+    /// Works out how often a trigger must be looked at: by the smallest idle time in it.
+    pub(crate) fn renew_least_timeout(&mut self, id: TriggerId) {
+        let own = self.triggers.get(&id).map(|trigger| trigger.spec.timeout);
+        let of_keys = self.trees_of(id).filter_map(|(_, tree)| tree.timeout);
+        let least = own.into_iter().chain(of_keys).filter(|it| *it > 0).min();
+        self.look_every(id, least.unwrap_or(0));
+    }
+
+    fn look_every(&mut self, id: TriggerId, least: u32) {
+        let Some(trigger) = self.triggers.get_mut(&id) else {
+            return;
+        };
+        if trigger.least_timeout == least {
+            return;
+        }
+        trigger.least_timeout = least;
+        if let Round::Due(at) = trigger.round {
+            self.rounds.remove(&(at, id));
+            trigger.round = Round::None;
+            self.plan_round(id);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use piton_map::requester::Requester;
 use piton_plan::plan::Plan;
 use piton_plan::step::{Planned, TriggerId};
 
-use crate::event::RequestId;
+use crate::event::{RequestId, StepFailure};
 use crate::place::Place;
 use crate::time::Millis;
 
@@ -52,6 +52,8 @@ pub(crate) enum Work<T> {
     Mounting(Target, Vec<Planned>, Vec<(usize, TriggerId)>),
     /// Taking down, deepest first.
     Unmounting(Unmounting<T>),
+    /// Taking back what was mounted for a trigger that is gone.
+    Clearing,
 }
 
 /// What a job mounts.
@@ -68,6 +70,10 @@ pub(crate) struct Target {
 pub(crate) struct Unmounting<T> {
     /// Places still to go; the last is next.
     pub(crate) queue: Vec<Place>,
+    /// The steps under way for that one.
+    pub(crate) steps: Vec<Planned>,
+    /// Why they failed, while it is looked whether there was anything to unmount.
+    pub(crate) failure: Option<StepFailure>,
     /// The kernel's expiry request, to be answered by the deadline.
     pub(crate) expire: Option<(T, Millis)>,
     /// An operator's request.
@@ -75,6 +81,14 @@ pub(crate) struct Unmounting<T> {
 }
 
 impl<T> Job<T> {
+    /// Whether nothing was changed for it yet, so that it may simply be dropped.
+    pub(crate) fn only_asks(&self) -> bool {
+        match self.work {
+            Work::Inspecting | Work::Fetching | Work::Resolving(_) => true,
+            Work::Mounting(..) | Work::Unmounting(_) | Work::Clearing => false,
+        }
+    }
+
     /// What is being done, in a word for `status`.
     pub(crate) fn stage(&self) -> &'static str {
         match self.work {
@@ -83,6 +97,7 @@ impl<T> Job<T> {
             Work::Resolving(_) => "resolving",
             Work::Mounting(..) => "mounting",
             Work::Unmounting(_) => "unmounting",
+            Work::Clearing => "clearing",
         }
     }
 }

@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+pub mod audit;
 pub mod cause;
 pub mod command;
 pub mod config;
@@ -21,7 +22,8 @@ pub mod limits;
 mod mounting;
 mod negative;
 pub mod place;
-mod reload;
+pub mod reload;
+mod settle;
 pub mod status;
 mod stop;
 pub mod time;

@@ -25,3 +25,11 @@ pub const FAILURE_MEMORY_MS: u64 = 1_000;
 
 /// Failures kept for `status`: enough to see a pattern, little enough to read.
 pub const LAST_ERRORS: usize = 64;
+
+/// Requests of operators that may wait for their answer at the same time; further ones are
+/// refused at once. Each is a person or a script waiting.
+pub const OPERATOR_REQUESTS: usize = 1_024;
+
+/// What a stop waits beyond the deadlines of mounting and unmounting before it gives up what
+/// is stuck, in milliseconds: room for the answer to come through.
+pub const STOP_PATIENCE_MS: u64 = 2_000;

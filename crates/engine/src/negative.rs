@@ -2,6 +2,10 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
+use alloc::vec::Vec;
+
+use piton_plan::step::TriggerId;
+
 use crate::cause::Cause;
 use crate::limits::NEGATIVE_ENTRIES;
 use crate::place::Place;
@@ -44,6 +48,20 @@ impl Negative {
         }
     }
 
+    /// Forgets what failed in a trigger that is gone.
+    pub(crate) fn forget_trigger(&mut self, trigger: TriggerId) {
+        let of_trigger = |place: &&Place| place.trigger == trigger;
+        let range = self.entries.range(Place::of(trigger)..);
+        let places: Vec<Place> = range
+            .map(|(place, _)| place)
+            .take_while(of_trigger)
+            .cloned()
+            .collect();
+        for place in places {
+            self.forget(&place);
+        }
+    }
+
     /// Forgets everything: maps have changed.
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
@@ -61,8 +79,6 @@ impl Negative {
 #[cfg(test)]
 mod tests {
     use alloc::format;
-
-    use piton_plan::step::TriggerId;
 
     use super::*;
 

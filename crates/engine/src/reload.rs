@@ -4,8 +4,12 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
 
 use bstr::BString;
+use piton_map::dialect::Dialect;
+use piton_map::options::PointOptions;
+use piton_map::text::{Origin, Position};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
 use crate::command::{Command, Note};
@@ -16,6 +20,7 @@ use crate::mounting::new_trigger;
 use crate::place::Place;
 use crate::tree::{How, Tree};
 use crate::trigger::{PointRole, Role, State, Trigger};
+use crate::unmounting::{Wish, not_there};
 
 /// What a new configuration would change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,28 +83,24 @@ impl<T> Engine<T> {
             .filter(|(path, _)| !wanted.contains_key(*path))
             .map(|(_, id)| *id)
             .collect();
-        let mut existing: BTreeMap<BString, Existing> = configuration
-            .existing
-            .into_iter()
+        let existing = configuration.existing.into_iter();
+        let mut existing: BTreeMap<BString, Existing> = existing
+            .filter(|found| !self.points.contains_key(&found.path))
             .map(|found| (found.path.clone(), found))
             .collect();
         let (mut install, mut adopt) = (Vec::new(), Vec::new());
         for (path, point) in wanted {
-            match self.points.get(&path).copied() {
-                Some(id) => self.update(id, point),
-                None => {
-                    let found = existing
-                        .remove(&path)
-                        .filter(|found| found.kind == point.kind);
-                    let spec = self.enter_point(&point);
-                    match found {
-                        Some(found) => {
-                            self.adopt_mounts(spec.id, found.mounted, &mut adopt, spec);
-                        }
-                        None => install.push(spec),
-                    }
-                }
+            match (self.points.get(&path).copied(), existing.remove(&path)) {
+                (Some(id), _) => self.update(id, point),
+                (None, Some(found)) => self.take_over(found, Some(point), &mut adopt),
+                (None, None) => install.push(self.enter_point(&point)),
             }
+        }
+        for found in existing.into_values() {
+            self.take_over(found, None, &mut adopt);
+        }
+        for id in &gone {
+            self.forget_next(*id);
         }
         self.leave(&gone);
         if !adopt.is_empty() {
@@ -140,41 +141,55 @@ impl<T> Engine<T> {
         let Some(trigger) = self.triggers.get_mut(&id) else {
             return;
         };
+        let replaced = replaced(&trigger.spec, &point);
         let Role::Point(role) = &mut trigger.role else {
             return;
         };
-        let replaced = trigger.spec.kind != point.kind
-            || trigger.spec.strict_expire != point.binding.options.strict_expire;
         if trigger.state == State::Removing || replaced {
-            role.leaving = true;
             role.next = Some(Box::new(point));
             return self.leave(&[id]);
         }
         role.leaving = false;
         role.next = None;
-        if role.listing != point.listing {
-            role.listing = point.listing.clone();
-            let keys = point.listing.clone();
+        let list = role.listing != point.listing;
+        role.listing = point.listing.clone();
+        trigger.binding = point.binding;
+        let changed = trigger.spec.timeout != timeout;
+        trigger.spec.timeout = timeout;
+        let moving = trigger.moving();
+        trigger.timeout_changed |= changed && moving;
+        // What is still being put in place gets both when it is there.
+        if list && !moving {
+            let keys = point.listing;
             self.out.push(Command::List { trigger: id, keys });
         }
-        trigger.binding = point.binding;
-        if trigger.spec.timeout != timeout {
-            trigger.spec.timeout = timeout;
-            self.set_timeout(id, timeout);
+        if changed && !moving {
+            self.set_timeout(id);
         }
     }
 
-    fn set_timeout(&mut self, id: TriggerId, seconds: u32) {
-        if let Some(trigger) = self.triggers.get_mut(&id) {
-            trigger.least_timeout = seconds;
-        }
+    /// Tells the front end a trigger's idle time.
+    fn set_timeout(&mut self, id: TriggerId) {
+        self.renew_least_timeout(id);
+        let Some(trigger) = self.triggers.get_mut(&id) else {
+            return;
+        };
+        trigger.timeout_changed = false;
+        let seconds = trigger.spec.timeout;
         self.out.push(Command::SetTimeout {
             trigger: id,
             key: None,
             seconds,
         });
-        if self.trees_of(id).next().is_some() {
-            self.plan_round(id);
+        self.plan_round_if_used(id);
+    }
+
+    /// What was to stand in place of a mount point is no longer wanted either.
+    fn forget_next(&mut self, id: TriggerId) {
+        if let Some(trigger) = self.triggers.get_mut(&id)
+            && let Role::Point(role) = &mut trigger.role
+        {
+            role.next = None;
         }
     }
 
@@ -202,18 +217,22 @@ impl<T> Engine<T> {
     pub(crate) fn empty_out(&mut self, id: TriggerId) {
         let places: Vec<Place> = self.trees_of(id).map(|(place, _)| place.clone()).collect();
         for place in places {
-            if !self.working.contains_key(&place) {
-                let deadline = self.now + self.settings.unmount_deadline_ms;
-                self.take_down(&place, None, deadline, None);
-            }
+            self.take_down(&place, Wish::default());
         }
     }
 
     /// A trigger on its way out may go when nothing is mounted in it any more.
     pub(crate) fn advance_leaving(&mut self, id: TriggerId) {
-        if let Some(spec) = self.removable(id) {
-            self.remove(alloc::vec![spec]);
-        }
+        self.remove_leaving(&[id]);
+    }
+
+    /// Takes away those of the triggers that are on their way out and empty; returns whether
+    /// there was any.
+    pub(crate) fn remove_leaving(&mut self, ids: &[TriggerId]) -> bool {
+        let ready: Vec<TriggerSpec> = ids.iter().filter_map(|id| self.removable(*id)).collect();
+        let any = !ready.is_empty();
+        self.remove(ready);
+        any
     }
 
     fn removable(&mut self, id: TriggerId) -> Option<TriggerSpec> {
@@ -236,28 +255,79 @@ impl<T> Engine<T> {
         self.out.push(Command::Remove { triggers });
     }
 
-    /// Triggers were put in place, or could not be.
+    /// Triggers were put in place or taken over, or could not be.
     pub(crate) fn installed(&mut self, results: Vec<(TriggerId, Result<(), StepFailure>)>) {
         for (id, result) in results {
-            let Some(trigger) = self.triggers.get_mut(&id) else {
+            let Some(trigger) = self.triggers.get(&id) else {
                 continue;
             };
-            let path = trigger.spec.path.clone();
-            match result {
-                Ok(()) => {
-                    trigger.state = State::Ready;
-                    self.note(Note::Installed { path });
-                    self.show_listing(id);
-                    self.plan_round_if_used(id);
-                    self.advance_leaving(id);
-                }
-                Err(failure) => {
-                    let next = self.forget_point(id);
-                    self.note(Note::NotInstalled { path, failure });
-                    self.install_next(next);
-                }
+            let (adopted, is_point) = match trigger.state {
+                State::Adopting => (true, matches!(trigger.role, Role::Point(_))),
+                State::Installing if matches!(trigger.role, Role::Point(_)) => (false, true),
+                // Offsets and submounts are put in place by their entry's steps.
+                State::Installing | State::Ready | State::Removing => continue,
+            };
+            match (result, adopted && is_point) {
+                (Ok(()), _) => self.in_place(id, is_point),
+                (Err(failure), true) => self.install_anew(id, failure),
+                (Err(failure), false) => self.not_in_place(id, failure),
             }
         }
+    }
+
+    fn in_place(&mut self, id: TriggerId, is_point: bool) {
+        let Some(trigger) = self.triggers.get_mut(&id) else {
+            return;
+        };
+        trigger.state = State::Ready;
+        let (timeout_changed, leaving) = (trigger.timeout_changed, trigger.leaving());
+        if is_point {
+            let path = trigger.spec.path.clone();
+            self.note(Note::Installed { path });
+            self.show_listing(id);
+        }
+        if timeout_changed {
+            self.set_timeout(id);
+        }
+        self.plan_round_if_used(id);
+        if leaving {
+            self.empty_out(id);
+            self.advance_leaving(id);
+            self.plan_round(id);
+        }
+    }
+
+    /// A mount point of an earlier life could not be taken over: a new one is put there, unless
+    /// it is not wanted any more.
+    fn install_anew(&mut self, id: TriggerId, failure: StepFailure) {
+        self.fell_all(id);
+        let Some(trigger) = self.triggers.get_mut(&id) else {
+            return;
+        };
+        if trigger.leaving() {
+            return self.not_in_place(id, failure);
+        }
+        trigger.state = State::Installing;
+        let spec = trigger.spec.clone();
+        let path = spec.path.clone();
+        self.note(Note::NotInstalled { path, failure });
+        self.out.push(Command::Install {
+            triggers: alloc::vec![spec],
+        });
+    }
+
+    fn not_in_place(&mut self, id: TriggerId, failure: StepFailure) {
+        let Some(trigger) = self.triggers.get(&id) else {
+            return;
+        };
+        let path = trigger.spec.path.clone();
+        if let Some(owner) = trigger.owner().cloned() {
+            self.lose_offset(&owner, id, &failure);
+        } else {
+            let next = self.forget_point(id);
+            self.install_next(next);
+        }
+        self.note(Note::NotInstalled { path, failure });
     }
 
     fn show_listing(&mut self, id: TriggerId) {
@@ -286,20 +356,40 @@ impl<T> Engine<T> {
             let Some(trigger) = self.triggers.get_mut(&id) else {
                 continue;
             };
-            let path = trigger.spec.path.clone();
+            if trigger.state != State::Removing {
+                continue;
+            }
             match result {
-                Ok(()) => {
+                Err(failure) if !not_there(failure.errno) => self.not_removed(id, &failure),
+                // Gone, by us or by hand.
+                _ => {
+                    let path = trigger.spec.path.clone();
                     let next = self.forget_point(id);
                     self.note(Note::Removed { path });
                     self.install_next(next);
                 }
-                Err(failure) => {
-                    trigger.state = State::Ready;
-                    self.stays(id, &path, &failure.text);
-                    self.plan_round(id);
-                }
             }
         }
+    }
+
+    /// A mount point could not be taken away. If it is wanted again by now, it just stays.
+    fn not_removed(&mut self, id: TriggerId, failure: &StepFailure) {
+        let running = self.running();
+        let Some(trigger) = self.triggers.get_mut(&id) else {
+            return;
+        };
+        trigger.state = State::Ready;
+        let path = trigger.spec.path.clone();
+        if let Role::Point(role) = &mut trigger.role
+            && let Some(next) = role.next.take()
+        {
+            if running && !replaced(&trigger.spec, &next) {
+                return self.update(id, *next);
+            }
+            role.next = Some(next);
+        }
+        self.stays(id, &path, &failure.text);
+        self.plan_round(id);
     }
 
     /// Forgets a mount point; returns what is to stand in its place.
@@ -309,10 +399,7 @@ impl<T> Engine<T> {
             Role::Point(role) => role.next.take(),
             Role::Offset { .. } | Role::Submount { .. } => None,
         };
-        let places: Vec<Place> = self.trees_of(id).map(|(place, _)| place.clone()).collect();
-        for place in places {
-            self.fell(&place);
-        }
+        self.fell_all(id);
         self.drop_trigger(id);
         if self.points.get(&path) == Some(&id) {
             self.points.remove(&path);
@@ -333,69 +420,122 @@ impl<T> Engine<T> {
 
     // -- taking over from an earlier life --------------------------------------------------
 
-    /// Enters what is mounted in a trigger that exists already, and the offsets below it.
+    /// Takes over a trigger that exists already. `wanted` is what shall stand there: if that is
+    /// nothing, or something else, the trigger goes as soon as nothing in it is used.
+    fn take_over(
+        &mut self,
+        found: Existing,
+        wanted: Option<Point>,
+        adopt: &mut Vec<TriggerSpec>,
+    ) {
+        let stays = wanted.as_ref().is_some_and(|it| it.kind == found.kind);
+        let point = match &wanted {
+            Some(wanted) => Point {
+                kind: found.kind,
+                ..wanted.clone()
+            },
+            None => unwanted(&found),
+        };
+        let spec = self.enter_point(&point);
+        let id = spec.id;
+        if !stays
+            && let Some(trigger) = self.triggers.get_mut(&id)
+            && let Role::Point(role) = &mut trigger.role
+        {
+            role.leaving = true;
+            role.next = wanted.map(Box::new);
+        }
+        self.adopt_mounts(spec, found.mounted, adopt);
+    }
+
+    /// Enters what is mounted in a trigger that exists already, and the triggers below it.
     fn adopt_mounts(
         &mut self,
-        id: TriggerId,
+        spec: TriggerSpec,
         mounted: Vec<ExistingMount>,
         adopt: &mut Vec<TriggerSpec>,
-        spec: TriggerSpec,
     ) {
-        let own_directory = spec.kind == TriggerKind::Indirect;
+        let (id, kind) = (spec.id, spec.kind);
         adopt.push(spec);
-        for found in mounted {
-            let place = Place {
-                trigger: id,
-                key: found.key,
+        let Some(trigger) = self.triggers.get_mut(&id) else {
+            return;
+        };
+        trigger.state = State::Adopting;
+        let binding = trigger.binding.clone();
+        for mut found in mounted {
+            let key = match kind {
+                TriggerKind::Indirect => mem::take(&mut found.key),
+                TriggerKind::Direct | TriggerKind::Offset => BString::default(),
             };
-            let how = if found.covered {
+            let place = Place { trigger: id, key };
+            let mut how = match found.covered {
                 // Unmounting by program is right for all: umount(8) falls back to the call.
-                How::Mount {
-                    source: found.source,
+                true => How::Mount {
+                    source: mem::take(&mut found.source),
                     host: None,
                     helper: true,
-                }
-            } else {
-                How::Directory
+                },
+                false => How::Directory,
             };
             let mut offsets = Vec::new();
-            for below in found.offsets {
-                let Some(binding) = self.triggers.get(&id).map(|it| it.binding.clone()) else {
-                    continue;
-                };
-                let number = self.enter_offset(&place, &below, &binding);
-                offsets.push(number);
-                let Some(trigger) = self.triggers.get(&number) else {
-                    continue;
-                };
-                let spec = trigger.spec.clone();
-                self.adopt_mounts(number, below.mounted, adopt, spec);
+            for below in mem::take(&mut found.offsets) {
+                let spec = self.enter_below(&place, &below, &binding);
+                if spec.kind == TriggerKind::Indirect {
+                    how = How::Submount(spec.id);
+                } else {
+                    offsets.push(spec.id);
+                }
+                self.adopt_mounts(spec, below.mounted, adopt);
             }
-            let tree = Tree {
-                target: found.target,
-                how,
-                own_directory,
-                offsets,
-                since: self.now,
-                first: found.requester.clone(),
-                last: found.requester,
-                uses: 0,
-                busy: None,
-            };
-            self.trees.insert(place, tree);
+            self.adopt_tree(place, how, offsets, found, kind);
         }
     }
 
-    fn enter_offset(
+    fn adopt_tree(
+        &mut self,
+        place: Place,
+        how: How,
+        offsets: Vec<TriggerId>,
+        found: ExistingMount,
+        kind: TriggerKind,
+    ) {
+        let tree = Tree {
+            target: found.target,
+            how,
+            own_directory: kind == TriggerKind::Indirect,
+            offsets,
+            since: self.now,
+            first: found.requester.clone(),
+            last: found.requester,
+            uses: 0,
+            busy: None,
+            timeout: None,
+            broken: None,
+        };
+        self.trees.insert(place, tree);
+    }
+
+    /// Enters an offset or a submount of an earlier life.
+    fn enter_below(
         &mut self,
         owner: &Place,
         found: &Existing,
         binding: &Arc<Binding>,
-    ) -> TriggerId {
+    ) -> TriggerSpec {
         let id = self.new_trigger_id();
+        let owner = owner.clone();
+        let (kind, role) = match found.kind {
+            TriggerKind::Indirect => {
+                let map_known = false;
+                (TriggerKind::Indirect, Role::Submount { owner, map_known })
+            }
+            TriggerKind::Direct | TriggerKind::Offset => {
+                (TriggerKind::Offset, Role::Offset { owner, node: None })
+            }
+        };
         let spec = TriggerSpec {
             id,
-            kind: TriggerKind::Offset,
+            kind,
             path: found.path.clone(),
             source: binding.source.clone(),
             timeout: self.timeout_of(binding),
@@ -403,14 +543,41 @@ impl<T> Engine<T> {
             mode: None,
             propagation: binding.options.propagation,
         };
-        let role = Role::Offset {
-            owner: owner.clone(),
-            node: None,
-        };
-        self.triggers
-            .insert(id, new_trigger(spec, role, binding.clone()));
-        id
+        let trigger = new_trigger(spec.clone(), role, binding.clone());
+        self.triggers.insert(id, trigger);
+        spec
     }
+}
+
+/// A mount point of an earlier life that nobody wants any more, as if it stood in a master map.
+fn unwanted(found: &Existing) -> Point {
+    let origin = Origin {
+        file: "an earlier configuration".into(),
+        position: Position { line: 1, column: 1 },
+    };
+    let binding = Binding {
+        maps: [].into(),
+        options: PointOptions::default(),
+        dialect: Dialect::LINUX,
+        source: BString::default(),
+        origin,
+    };
+    Point {
+        path: found.path.clone(),
+        kind: found.kind,
+        binding: Arc::new(binding),
+        listing: [].into(),
+    }
+}
+
+/// Whether a mount point must be taken away and put back to become `point`: the front end
+/// cannot change these in place.
+fn replaced(spec: &TriggerSpec, point: &Point) -> bool {
+    let options = &point.binding.options;
+    spec.kind != point.kind
+        || spec.strict_expire != options.strict_expire
+        || spec.mode != options.mode
+        || spec.propagation != options.propagation
 }
 
 fn same(one: &Binding, other: &Binding, spec: &TriggerSpec, point: &Point) -> bool {

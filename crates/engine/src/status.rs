@@ -76,7 +76,7 @@ pub struct MountStatus {
 pub struct JobStatus {
     /// Absolute path.
     pub path: BString,
-    /// `looking up`, `resolving`, `mounting`, `unmounting` or `inspecting`.
+    /// `looking up`, `resolving`, `mounting`, `unmounting`, `inspecting` or `clearing`.
     pub stage: &'static str,
     /// Accesses that wait for it.
     pub waiters: usize,
@@ -126,7 +126,7 @@ impl<T> Engine<T> {
             kind: trigger.spec.kind,
             map: trigger.binding.source.clone(),
             state: match trigger.state {
-                State::Installing => "installing",
+                State::Installing | State::Adopting => "installing",
                 State::Removing => "removing",
                 State::Ready if trigger.leaving() => "pending removal",
                 State::Ready => "ready",
@@ -165,7 +165,7 @@ impl<T> Engine<T> {
                     first: tree.first.clone(),
                     last: tree.last.clone(),
                     uses: tree.uses,
-                    timeout: trigger.spec.timeout,
+                    timeout: tree.timeout.unwrap_or(trigger.spec.timeout),
                     busy: tree.busy.clone(),
                 })
             })
@@ -182,7 +182,7 @@ impl<T> Engine<T> {
             };
             match &trigger.role {
                 Role::Point(_) => return trigger.spec.path.clone(),
-                Role::Offset { owner, .. } | Role::Submount { owner } => id = owner.trigger,
+                Role::Offset { owner, .. } | Role::Submount { owner, .. } => id = owner.trigger,
             }
         }
     }

@@ -1,17 +1,22 @@
 //! The end: unmount what is idle, say what stays; or leave all as it is.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
 
 use bstr::BString;
 use piton_plan::step::TriggerId;
 
-use crate::command::{Command, Note, Response};
+use crate::cause::Cause;
+use crate::command::{Answer, Command, Note, Response};
 use crate::engine::Engine;
-use crate::event::RequestId;
-use crate::job::Work;
+use crate::event::{Event, JobId, RequestId};
+use crate::limits::{OPERATOR_REQUESTS, STOP_PATIENCE_MS};
+use crate::place::Place;
+use crate::time::Millis;
 use crate::trigger::State;
+use crate::unmounting::Wish;
 
 /// Which part of its life the daemon is in.
 #[derive(Debug)]
@@ -19,16 +24,24 @@ pub(crate) enum Phase {
     /// Serving.
     Running,
     /// Ending: no access is served any more.
-    Stopping {
-        /// Who asked.
-        request: RequestId,
-        /// Leave everything mounted.
-        detach: bool,
-        /// Mount points that could not be taken away, with the reason.
-        stuck: BTreeMap<TriggerId, Arc<str>>,
-    },
+    Stopping(Stopping),
     /// Over.
     Finished,
+}
+
+/// What is known while the daemon ends.
+#[derive(Debug)]
+pub(crate) struct Stopping {
+    /// Who asked.
+    requests: Vec<RequestId>,
+    /// Leave everything mounted.
+    detach: bool,
+    /// Mount points that could not be taken away, with the reason.
+    stuck: BTreeMap<TriggerId, Arc<str>>,
+    /// What was tried to be unmounted since; what is still there stays.
+    tried: BTreeSet<Place>,
+    /// When the world last answered anything.
+    progress: Millis,
 }
 
 impl<T> Engine<T> {
@@ -39,21 +52,40 @@ impl<T> Engine<T> {
 
     /// Begins the end.
     pub(crate) fn stop(&mut self, request: RequestId, detach: bool) {
-        if !self.running() {
-            let response = Response::Done { left: Vec::new() };
-            return self.out.push(Command::Respond {
-                id: request,
-                response,
-            });
+        if let Phase::Stopping(stopping) = &mut self.phase {
+            if stopping.requests.len() < OPERATOR_REQUESTS {
+                stopping.requests.push(request);
+            } else {
+                let response = Response::Done { left: Vec::new() };
+                let id = request;
+                self.out.push(Command::Respond { id, response });
+            }
+            return;
         }
-        self.phase = Phase::Stopping {
-            request,
+        self.phase = Phase::Stopping(Stopping {
+            requests: alloc::vec![request],
             detach,
             stuck: BTreeMap::new(),
-        };
+            tried: BTreeSet::new(),
+            progress: self.now,
+        });
         if !detach {
+            self.send_away();
             let points: Vec<TriggerId> = self.points.values().copied().collect();
             self.leave(&points);
+        }
+    }
+
+    /// Drops jobs that have changed nothing yet: what they would mount goes at once anyway.
+    fn send_away(&mut self) {
+        let only_asking: Vec<JobId> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.only_asks())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in only_asking {
+            self.fail(id, Cause::Stopping, false);
         }
     }
 
@@ -63,71 +95,183 @@ impl<T> Engine<T> {
             path: path.clone(),
             why: why.clone(),
         });
-        if let Phase::Stopping { stuck, .. } = &mut self.phase {
-            stuck.insert(id, why.clone());
+        if let Phase::Stopping(stopping) = &mut self.phase {
+            stopping.stuck.insert(id, why.clone());
         }
     }
 
-    /// Ends when nothing is under way any more.
+    /// Remembers that unmounting was tried: at the end each place gets one honest try.
+    pub(crate) fn note_attempt(&mut self, place: &Place) {
+        if let Phase::Stopping(stopping) = &mut self.phase {
+            stopping.tried.insert(place.clone());
+        }
+    }
+
+    /// Remembers that the world still answers.
+    pub(crate) fn note_progress(&mut self, event: &Event<T>) {
+        if let Phase::Stopping(stopping) = &mut self.phase {
+            match event {
+                Event::Fetched { .. }
+                | Event::Resolved { .. }
+                | Event::Performed { .. }
+                | Event::Inspected { .. }
+                | Event::Installed { .. }
+                | Event::Removed { .. } => stopping.progress = self.now,
+                Event::Access { .. }
+                | Event::ExpireAsked { .. }
+                | Event::ExpireDone { .. }
+                | Event::Configure(_)
+                | Event::Request { .. }
+                | Event::Tick => {}
+            }
+        }
+    }
+
+    /// Until when a stop waits for the world's next answer.
+    pub(crate) fn stop_patience(&self) -> Option<Millis> {
+        let Phase::Stopping(stopping) = &self.phase else {
+            return None;
+        };
+        let settings = &self.settings;
+        let longest = settings.deadline_ms.max(settings.unmount_deadline_ms);
+        Some(stopping.progress + longest.saturating_add(STOP_PATIENCE_MS))
+    }
+
+    /// Ends when nothing is under way any more, or when what is under way is stuck.
     pub(crate) fn advance_stop(&mut self) {
-        let Phase::Stopping {
-            request,
-            detach,
-            stuck,
-        } = &self.phase
-        else {
+        let Phase::Stopping(stopping) = &self.phase else {
             return;
         };
-        let (request, detach) = (*request, *detach);
-        let under_way = self.jobs.values().any(|job| {
-            !job.waiters.is_empty() || !matches!(job.work, Work::Fetching | Work::Resolving(_))
-        });
-        if under_way || (!detach && self.points_moving(stuck)) {
+        let detach = stopping.detach;
+        if self.stop_patience().is_some_and(|end| end <= self.now) {
+            return self.finish();
+        }
+        if detach {
+            self.drop_abandoned();
+        }
+        if !self.jobs.is_empty() || self.points_moving() {
             return;
         }
-        let left = if detach {
-            Vec::new()
-        } else {
-            self.left_behind(stuck)
+        if !detach && (self.try_the_rest() || self.remove_empty()) {
+            return;
+        }
+        self.finish();
+    }
+
+    /// Ends jobs that nobody waits for and that have changed nothing.
+    fn drop_abandoned(&mut self) {
+        let abandoned: Vec<JobId> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.waiters.is_empty() && job.only_asks())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in abandoned {
+            self.end(id);
+        }
+    }
+
+    /// Whether a mount point is still being put in place or taken away.
+    fn points_moving(&self) -> bool {
+        let mut points = self.points.values();
+        points.any(|id| self.triggers.get(id).is_some_and(|it| it.moving()))
+    }
+
+    /// Unmounts what could not be tried before because something was being done there.
+    fn try_the_rest(&mut self) -> bool {
+        let Phase::Stopping(stopping) = &self.phase else {
+            return false;
         };
-        self.phase = Phase::Finished;
+        let untried: Vec<Place> = self
+            .points
+            .values()
+            .flat_map(|id| self.trees_of(*id))
+            .map(|(place, _)| place)
+            .filter(|place| !stopping.tried.contains(*place))
+            .cloned()
+            .collect();
+        for place in &untried {
+            self.take_down(place, Wish::default());
+            self.note_attempt(place);
+        }
+        !self.jobs.is_empty()
+    }
+
+    fn remove_empty(&mut self) -> bool {
+        let Phase::Stopping(stopping) = &self.phase else {
+            return false;
+        };
+        let points: Vec<TriggerId> = self
+            .points
+            .values()
+            .filter(|id| !stopping.stuck.contains_key(id) && self.is_empty(**id))
+            .copied()
+            .collect();
+        self.remove_leaving(&points)
+    }
+
+    /// The end. What is still under way is given up, whoever still waits is told.
+    fn finish(&mut self) {
+        let Phase::Stopping(stopping) = mem::replace(&mut self.phase, Phase::Finished) else {
+            return;
+        };
+        let left = match stopping.detach {
+            true => Vec::new(),
+            false => self.left_behind(&stopping.stuck),
+        };
+        let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
+        for id in jobs {
+            self.give_up(id);
+        }
+        self.end_expire_requests();
         self.deadlines.clear();
         self.rounds.clear();
-        let response = Response::Done { left: left.clone() };
-        self.out.push(Command::Respond {
-            id: request,
-            response,
-        });
+        for id in stopping.requests {
+            let response = Response::Done { left: left.clone() };
+            self.out.push(Command::Respond { id, response });
+        }
         self.out.push(Command::Finished { left });
     }
 
-    /// Whether a mount point is still being put in place or taken away, or could be.
-    fn points_moving(&self, stuck: &BTreeMap<TriggerId, Arc<str>>) -> bool {
-        self.points.values().any(|id| {
-            let Some(trigger) = self.triggers.get(id) else {
-                return false;
-            };
-            trigger.state != State::Ready || (!stuck.contains_key(id) && self.is_empty(*id))
-        })
+    /// Ends a job whose last command was never answered.
+    fn give_up(&mut self, id: JobId) {
+        let Some(job) = self.end(id) else { return };
+        let path = self.path_of(&job.place);
+        for waiter in job.waiters {
+            self.reply(waiter.ticket, Answer::Failed(Cause::Stopping));
+        }
+        if let crate::job::Work::Unmounting(work) = job.work {
+            if let Some((ticket, _)) = work.expire {
+                self.reply(ticket, Answer::Failed(Cause::Stopping));
+            }
+            self.respond_left(work.request, path, stuck());
+        }
     }
 
-    fn left_behind(&self, stuck: &BTreeMap<TriggerId, Arc<str>>) -> Vec<(BString, Arc<str>)> {
-        let mut left: Vec<(BString, Arc<str>)> = self
-            .trees
-            .values()
-            .map(|tree| {
-                let why = tree
-                    .busy
-                    .clone()
-                    .unwrap_or_else(|| "something below it is in use".into());
-                (tree.target.clone(), why)
-            })
-            .collect();
-        for (id, why) in stuck {
-            if let Some(trigger) = self.triggers.get(id) {
-                left.push((trigger.spec.path.clone(), why.clone()));
-            }
+    fn left_behind(&self, stuck_points: &BTreeMap<TriggerId, Arc<str>>) -> Vec<(BString, Arc<str>)> {
+        let mut left: BTreeMap<BString, Arc<str>> = BTreeMap::new();
+        for (path, id) in &self.points {
+            let moving = self.triggers.get(id).is_some_and(|it| it.state != State::Ready);
+            let why = match stuck_points.get(id) {
+                Some(why) => why.clone(),
+                None if moving => stuck(),
+                None => "something in it stays".into(),
+            };
+            left.insert(path.clone(), why);
         }
-        left
+        for tree in self.trees.values() {
+            let why = tree.busy.clone();
+            let why = why.unwrap_or_else(|| "something below it is in use".into());
+            left.insert(tree.target.clone(), why);
+        }
+        for job in self.jobs.values() {
+            left.insert(self.path_of(&job.place), stuck());
+        }
+        left.into_iter().collect()
     }
+}
+
+/// Why something stays that the world never spoke of again.
+fn stuck() -> Arc<str> {
+    "what was being done there did not end".into()
 }

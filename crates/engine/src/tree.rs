@@ -7,6 +7,7 @@ use bstr::BString;
 use piton_map::requester::Requester;
 use piton_plan::step::TriggerId;
 
+use crate::cause::Cause;
 use crate::time::Millis;
 
 /// What is mounted at one place, with the triggers of the next level of its entry.
@@ -31,6 +32,10 @@ pub(crate) struct Tree {
     pub(crate) uses: u64,
     /// Why it could not be unmounted when that was last tried.
     pub(crate) busy: Option<Arc<str>>,
+    /// Seconds of idleness, where the entry names its own; 0 is never.
+    pub(crate) timeout: Option<u32>,
+    /// Why only a part of it is there: it must go before it is used again.
+    pub(crate) broken: Option<Cause>,
 }
 
 /// How something came to be at a place.
@@ -54,4 +59,24 @@ pub(crate) enum How {
     Directory,
     /// Another map's directory.
     Submount(TriggerId),
+}
+
+impl Tree {
+    /// The source text, for people.
+    pub(crate) fn source(&self) -> BString {
+        match &self.how {
+            How::Mount { source, .. } => source.clone(),
+            How::Symlink { to } => to.clone(),
+            How::Directory | How::Submount(_) => BString::default(),
+        }
+    }
+
+    /// The triggers that go with it: offsets and a submount.
+    pub(crate) fn triggers(&self) -> impl Iterator<Item = TriggerId> {
+        let submount = match self.how {
+            How::Submount(trigger) => Some(trigger),
+            How::Mount { .. } | How::Symlink { .. } | How::Directory => None,
+        };
+        self.offsets.iter().copied().chain(submount)
+    }
 }

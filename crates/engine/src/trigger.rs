@@ -26,6 +26,8 @@ pub(crate) struct Trigger {
     pub(crate) round: Round,
     /// The smallest idle time of anything mounted in it, in seconds; 0 is never.
     pub(crate) least_timeout: u32,
+    /// The idle time changed while the trigger was being put in place.
+    pub(crate) timeout_changed: bool,
     /// The last access through it.
     pub(crate) last_used: Millis,
 }
@@ -35,6 +37,8 @@ pub(crate) struct Trigger {
 pub(crate) enum State {
     /// The front end is putting it in place; it may fire already.
     Installing,
+    /// The front end is taking over what an earlier life left; it may fire already.
+    Adopting,
     /// In place.
     Ready,
     /// The front end is taking it away.
@@ -57,6 +61,8 @@ pub(crate) enum Role {
     Submount {
         /// Where that entry stands.
         owner: Place,
+        /// False after an adoption: the entry must be asked which map it is.
+        map_known: bool,
     },
 }
 
@@ -78,11 +84,19 @@ pub(crate) enum Round {
     None,
     /// Planned.
     Due(Millis),
-    /// The kernel is being asked.
-    Asked,
+    /// The kernel is being asked, by so many commands.
+    Asked(u32),
 }
 
 impl Trigger {
+    /// Whether the front end is putting it in place, taking it over or taking it away.
+    pub(crate) fn moving(&self) -> bool {
+        match self.state {
+            State::Installing | State::Adopting | State::Removing => true,
+            State::Ready => false,
+        }
+    }
+
     /// Whether the trigger is on its way out.
     pub(crate) fn leaving(&self) -> bool {
         matches!(&self.role, Role::Point(point) if point.leaving)
@@ -92,7 +106,7 @@ impl Trigger {
     pub(crate) fn owner(&self) -> Option<&Place> {
         match &self.role {
             Role::Point(_) => None,
-            Role::Offset { owner, .. } | Role::Submount { owner } => Some(owner),
+            Role::Offset { owner, .. } | Role::Submount { owner, .. } => Some(owner),
         }
     }
 }

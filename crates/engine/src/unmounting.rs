@@ -5,15 +5,37 @@ use alloc::vec::Vec;
 
 use bstr::BString;
 use piton_map::requester::Requester;
-use piton_plan::step::{Planned, Step};
+use piton_plan::step::{Planned, Step, TriggerId};
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Errno};
 use crate::command::{Answer, Command, Note, Response};
 use crate::engine::Engine;
-use crate::event::{JobId, Outcome, RequestId};
-use crate::job::{Job, Unmounting, Work};
+use crate::event::{JobId, Outcome, RequestId, StepFailure};
+use crate::job::{Job, Unmounting, Waiter, Work};
 use crate::place::Place;
-use crate::tree::How;
+use crate::tree::{How, Tree};
+use crate::trigger::State;
+
+/// For whom something is taken down.
+#[derive(Debug)]
+pub(crate) struct Wish<T> {
+    /// The kernel's expiry request.
+    pub(crate) expire: Option<T>,
+    /// An operator's request.
+    pub(crate) request: Option<RequestId>,
+    /// Accesses that are served afterwards.
+    pub(crate) waiters: Vec<Waiter<T>>,
+}
+
+impl<T> Default for Wish<T> {
+    fn default() -> Self {
+        Self {
+            expire: None,
+            request: None,
+            waiters: Vec::new(),
+        }
+    }
+}
 
 impl<T> Engine<T> {
     /// The kernel found `place` idle and waits until it is unmounted.
@@ -21,8 +43,14 @@ impl<T> Engine<T> {
         if !self.trees.contains_key(&place) {
             return self.reply(ticket, Answer::Failed(Cause::NoTrigger));
         }
-        let deadline = self.now + self.settings.unmount_deadline_ms;
-        self.take_down(&place, Some(ticket), deadline, None);
+        let expire = Some(ticket);
+        self.take_down(
+            &place,
+            Wish {
+                expire,
+                ..Wish::default()
+            },
+        );
     }
 
     /// An operator wants what is mounted at `path` unmounted.
@@ -34,49 +62,61 @@ impl<T> Engine<T> {
                 response: Response::NoSuchPlace,
             });
         };
-        let deadline = self.now + self.settings.unmount_deadline_ms;
-        self.take_down(&place, None, deadline, Some(id));
+        let request = Some(id);
+        self.take_down(
+            &place,
+            Wish {
+                request,
+                ..Wish::default()
+            },
+        );
     }
 
-    /// Begins to unmount `place` and all of its entry below it, deepest first. Does nothing if
-    /// a job works there already.
-    pub(crate) fn take_down(
-        &mut self,
-        place: &Place,
-        expire: Option<T>,
-        deadline: crate::time::Millis,
-        request: Option<RequestId>,
-    ) {
+    /// Begins to unmount `place` and all of its entry below it, deepest first, unless a job
+    /// works there already: then whoever wished it is told so.
+    pub(crate) fn take_down(&mut self, place: &Place, wish: Wish<T>) -> Option<JobId> {
         let mut queue = Vec::new();
         self.below(place, &mut queue);
-        let occupied = queue.iter().any(|place| self.working.contains_key(place))
+        let occupied = queue.is_empty()
+            || queue.iter().any(|place| self.working.contains_key(place))
             || self.unmounting_above(place).is_some()
-            || self.mounting_below(place);
+            || self.mounting_below(place)
+            || self.adopting(&queue);
         if occupied {
-            let why: Arc<str> = "something is being done there".into();
-            if let Some(ticket) = expire {
-                self.reply(ticket, Answer::Failed(Cause::Busy(why.clone())));
-            }
-            return self.respond_left(request, self.path_of(place), why);
+            self.refuse_wish(place, wish);
+            return None;
         }
-        let expire = expire.map(|ticket| (ticket, deadline));
+        self.note_attempt(place);
+        let deadline = self.now + self.settings.unmount_deadline_ms;
+        let expire = wish.expire.map(|ticket| (ticket, deadline));
         let has_ticket = expire.is_some();
-        let job = Job {
+        let id = self.begin(Job {
             place: place.clone(),
             started: self.now,
             requester: Requester::default(),
-            waiters: Vec::new(),
+            waiters: wish.waiters,
             work: Work::Unmounting(Unmounting {
                 queue,
+                steps: Vec::new(),
+                failure: None,
                 expire,
-                request,
+                request: wish.request,
             }),
-        };
-        let id = self.begin(job);
+        });
         if has_ticket {
             self.deadlines.insert((deadline, id));
         }
         self.next_level(id);
+        Some(id)
+    }
+
+    fn refuse_wish(&mut self, place: &Place, wish: Wish<T>) {
+        let why: Arc<str> = "something is being done there".into();
+        let waiters = wish.waiters.into_iter().map(|waiter| waiter.ticket);
+        for ticket in wish.expire.into_iter().chain(waiters) {
+            self.reply(ticket, Answer::Failed(Cause::Busy(why.clone())));
+        }
+        self.respond_left(wish.request, self.path_of(place), why);
     }
 
     /// The places of an entry from the top down: `place` first, the deepest last.
@@ -85,58 +125,83 @@ impl<T> Engine<T> {
             return;
         };
         queue.push(place.clone());
-        for offset in &tree.offsets {
-            self.below(&Place::of(*offset), queue);
-        }
-        if let How::Submount(trigger) = tree.how {
-            let keys: Vec<Place> = self
-                .trees_of(trigger)
-                .map(|(place, _)| place.clone())
-                .collect();
-            for key in keys {
-                self.below(&key, queue);
+        for trigger in tree.triggers() {
+            for (inner, _) in self.trees_of(trigger) {
+                self.below(inner, queue);
             }
         }
     }
 
-    /// Whether a mount is under way in a trigger that would go with `place`.
+    /// Whether a job works in a trigger that would go with `place`.
     fn mounting_below(&self, place: &Place) -> bool {
         let Some(tree) = self.trees.get(place) else {
             return false;
         };
-        let submount = match tree.how {
-            How::Submount(trigger) => Some(trigger),
-            _ => None,
-        };
-        tree.offsets.iter().copied().chain(submount).any(|trigger| {
-            self.working
-                .range(Place::of(trigger)..)
-                .next()
-                .is_some_and(|(place, _)| place.trigger == trigger)
+        tree.triggers().any(|trigger| {
+            self.jobs_in(trigger).next().is_some()
                 || self
                     .trees_of(trigger)
                     .any(|(place, _)| self.mounting_below(place))
         })
     }
 
-    /// Asks for the steps of the deepest place that is left.
+    /// Whether a trigger of these places is still being taken over from an earlier life.
+    fn adopting(&self, places: &[Place]) -> bool {
+        let adopting = |id: TriggerId| {
+            let trigger = self.triggers.get(&id);
+            trigger.is_some_and(|trigger| trigger.state == State::Adopting)
+        };
+        places.iter().any(|place| {
+            let mut below = self.trees.get(place).into_iter().flat_map(Tree::triggers);
+            adopting(place.trigger) || below.any(adopting)
+        })
+    }
+
+    /// Asks for the steps of the deepest place that is left; ends the job when none is.
     fn next_level(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else {
+        loop {
+            let Some(job) = self.jobs.get(&id) else {
+                return;
+            };
+            let Work::Unmounting(work) = &job.work else {
+                return;
+            };
+            let Some(place) = work.queue.last().cloned() else {
+                return self.finish_unmount(id, None);
+            };
+            let steps = self.steps_down(&place);
+            if !steps.is_empty() {
+                return self.perform_down(id, steps);
+            }
+            self.level_gone(id);
+        }
+    }
+
+    fn perform_down(&mut self, id: JobId, steps: Vec<Planned>) {
+        let Some(Work::Unmounting(work)) = self.jobs.get_mut(&id).map(|job| &mut job.work) else {
             return;
         };
-        let Work::Unmounting(work) = &job.work else {
-            return;
-        };
-        let Some(place) = work.queue.last() else {
-            return;
-        };
-        let steps = self.steps_down(place);
+        work.steps = steps.clone();
         let deadline_ms = self.settings.unmount_deadline_ms;
         self.out.push(Command::Perform {
             job: id,
             steps,
             deadline_ms,
         });
+    }
+
+    /// The deepest place of a job is taken down.
+    fn level_gone(&mut self, id: JobId) {
+        let Some(Work::Unmounting(work)) = self.jobs.get_mut(&id).map(|job| &mut job.work) else {
+            return;
+        };
+        if let Some(place) = work.queue.pop()
+            && self.trees.contains_key(&place)
+        {
+            let path = self.path_of(&place);
+            self.fell(&place);
+            self.note(Note::Unmounted { path });
+        }
     }
 
     /// The steps that take down one place whose entry has nothing mounted below it.
@@ -187,39 +252,105 @@ impl<T> Engine<T> {
     }
 
     /// One place was taken down, or stays.
-    pub(crate) fn unmounted(&mut self, id: JobId, mut work: Unmounting<T>, outcome: Outcome) {
-        let place = work.queue.pop();
-        if let (Some(place), None) = (&place, &outcome.failed) {
-            let path = self.path_of(place);
-            self.fell(place);
-            self.note(Note::Unmounted { path });
-        }
-        let failed = outcome.failed.map(|failure| failure.text);
-        let over = failed.is_some() || work.queue.is_empty();
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
+    pub(crate) fn unmounted(&mut self, id: JobId, work: Unmounting<T>, outcome: Outcome) {
+        let Some(place) = work.queue.last().cloned() else {
+            return self.put_back(id, work);
         };
-        job.work = Work::Unmounting(work);
-        if !over {
+        let steps = work.steps.clone();
+        self.put_back(id, work);
+        let Some(failure) = outcome.failed else {
+            self.level_gone(id);
             return self.next_level(id);
+        };
+        for done in &outcome.done {
+            // Taken away, and could not be put back when a later step failed.
+            if let Some(Step::Remove(spec)) = steps.get(done.index).map(|planned| &planned.step) {
+                self.lose_offset(&place, spec.id, &failure);
+            }
         }
-        self.finish_unmount(id, place.as_ref(), failed);
+        match steps.get(failure.index).map(|planned| &planned.step) {
+            Some(Step::Remove(spec)) if not_there(failure.errno) => {
+                // Somebody took the trigger away by hand.
+                if self.is_offset_of(&place, spec.id) {
+                    self.lose_offset(&place, spec.id, &failure);
+                } else {
+                    self.level_gone(id);
+                }
+                self.next_level(id);
+            }
+            Some(Step::Unmount { .. } | Step::RemoveSymlink { .. })
+                if ![Errno::BUSY, Errno::TIMEDOUT].contains(&failure.errno) =>
+            {
+                self.inspect_failed(id, &place, failure);
+            }
+            _ => self.finish_unmount(id, Some(failure)),
+        }
     }
 
-    fn finish_unmount(&mut self, id: JobId, at: Option<&Place>, failed: Option<Arc<str>>) {
+    fn put_back(&mut self, id: JobId, work: Unmounting<T>) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.work = Work::Unmounting(work);
+        }
+    }
+
+    /// Unmounting failed for another reason than use: perhaps nothing is mounted any more.
+    fn inspect_failed(&mut self, id: JobId, place: &Place, failure: StepFailure) {
+        let target = self.trees.get(place).map(|tree| tree.target.clone());
+        let job = self.jobs.get_mut(&id).map(|job| &mut job.work);
+        if let (Some(target), Some(Work::Unmounting(work))) = (target, job) {
+            work.failure = Some(failure);
+            self.out.push(Command::Inspect { job: id, target });
+        } else {
+            self.finish_unmount(id, Some(failure));
+        }
+    }
+
+    /// It is known whether what could not be unmounted is there at all.
+    pub(crate) fn unmount_inspected(&mut self, id: JobId, mounted: bool) {
+        let work = self.jobs.get_mut(&id).map(|job| &mut job.work);
+        let Some(Work::Unmounting(work)) = work else {
+            return;
+        };
+        let Some(failure) = work.failure.take() else {
+            return;
+        };
+        if mounted {
+            return self.finish_unmount(id, Some(failure));
+        }
+        self.level_gone(id);
+        self.next_level(id);
+    }
+
+    fn is_offset_of(&self, place: &Place, trigger: TriggerId) -> bool {
+        let tree = self.trees.get(place);
+        tree.is_some_and(|tree| tree.offsets.contains(&trigger))
+    }
+
+    /// An offset (or submount) of an entry is no longer in place: the entry is broken.
+    pub(crate) fn lose_offset(&mut self, place: &Place, trigger: TriggerId, failure: &StepFailure) {
+        let cause = Cause::Mount(failure.errno, failure.text.clone());
+        if let Some(tree) = self.trees.get_mut(place) {
+            tree.offsets.retain(|offset| *offset != trigger);
+            tree.broken = Some(cause);
+        }
+        self.fell_all(trigger);
+        self.drop_trigger(trigger);
+    }
+
+    fn finish_unmount(&mut self, id: JobId, failure: Option<StepFailure>) {
         let Some(job) = self.end(id) else { return };
         let Work::Unmounting(work) = job.work else {
             return;
         };
+        let at = work.queue.last();
+        let failed = failure.map(|failure| failure.text);
         if let (Some(why), Some(place)) = (&failed, at) {
             let path = self.path_of(place);
             if let Some(tree) = self.trees.get_mut(place) {
                 tree.busy = Some(why.clone());
             }
-            self.note(Note::Stays {
-                path,
-                why: why.clone(),
-            });
+            let why = why.clone();
+            self.note(Note::Stays { path, why });
         }
         if let Some((ticket, _)) = work.expire {
             let answer = match &failed {
@@ -236,12 +367,21 @@ impl<T> Engine<T> {
             None => self.respond_done(work.request),
         }
         for waiter in job.waiters {
-            self.enter(waiter);
+            self.enter_again(waiter);
         }
         self.after_work(&job.place);
     }
 
-    fn respond_left(&mut self, request: Option<RequestId>, path: BString, why: Arc<str>) {
+    /// Serves an access that waited for an unmount, unless it was for nothing.
+    fn enter_again(&mut self, waiter: Waiter<T>) {
+        let broken = self.trees.get(&waiter.place);
+        match broken.and_then(|tree| tree.broken.clone()) {
+            Some(cause) => self.reply(waiter.ticket, Answer::Failed(cause)),
+            None => self.enter(waiter),
+        }
+    }
+
+    pub(crate) fn respond_left(&mut self, request: Option<RequestId>, path: BString, why: Arc<str>) {
         if let Some(id) = request {
             let response = Response::Done {
                 left: alloc::vec![(path, why)],
@@ -269,4 +409,9 @@ impl<T> Engine<T> {
         }
         self.advance_leaving(trigger);
     }
+}
+
+/// Whether umount(2) said that there is nothing to unmount.
+pub(crate) fn not_there(errno: Errno) -> bool {
+    [Errno::INVAL, Errno::NOENT].contains(&errno)
 }

@@ -1,0 +1,390 @@
+//! When the steps of a mount are over: what is in place is entered, the waiters are answered.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use piton_map::lookup::Miss;
+use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
+
+use crate::cause::{Cause, Errno};
+use crate::command::{Answer, Command, Note};
+use crate::engine::Engine;
+use crate::event::{DoneStep, JobId, Outcome};
+use crate::job::{Target, Work};
+use crate::limits::FAILURE_MEMORY_MS;
+use crate::place::Place;
+use crate::tree::{How, Tree};
+use crate::trigger::{Round, State};
+use crate::unmounting::Wish;
+
+impl<T> Engine<T> {
+    /// Steps ended: those of a mount, or those that take something down.
+    pub(crate) fn performed(&mut self, id: JobId, outcome: Outcome) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        match mem::replace(&mut job.work, Work::Clearing) {
+            Work::Mounting(target, steps, numbers) => {
+                self.mounted(id, &target, &steps, &numbers, outcome);
+            }
+            Work::Unmounting(work) => self.unmounted(id, work, outcome),
+            Work::Clearing => self.cleared(id, outcome),
+            other => job.work = other,
+        }
+    }
+
+    fn mounted(
+        &mut self,
+        id: JobId,
+        target: &Target,
+        steps: &[Planned],
+        numbers: &[(usize, TriggerId)],
+        outcome: Outcome,
+    ) {
+        let Some(place) = self.jobs.get(&id).map(|job| job.place.clone()) else {
+            return;
+        };
+        if !self.triggers.contains_key(&place.trigger) {
+            return self.clear(id, steps, numbers, &outcome);
+        }
+        let offsets = self.settle_triggers(steps, numbers, &outcome);
+        for failure in &outcome.tolerated {
+            if let Some(Step::Install(_) | Step::Mount { .. }) = step_at(steps, failure.index)
+                && let Some(path) = target_of(steps, failure.index)
+            {
+                let failure = failure.clone();
+                self.note(Note::OffsetMissing { path, failure });
+            }
+        }
+        let how = how_of(steps, &outcome.done);
+        let in_effect = how != How::Directory || !offsets.is_empty();
+        let cause = match &outcome.failed {
+            Some(failure) => Some(Cause::Mount(failure.errno, failure.text.clone())),
+            None if !in_effect => Some(nothing_there(&outcome)),
+            None => None,
+        };
+        let Some(cause) = cause else {
+            self.plant(id, target, how, offsets, None);
+            return self.serve(id, true);
+        };
+        // What could not be taken back is entered, so that it has an owner, and goes soon.
+        let left_over = in_effect || outcome.failed.is_none();
+        if left_over {
+            self.plant(id, target, how, offsets, Some(cause.clone()));
+        }
+        self.fail(id, cause, false);
+        if left_over {
+            self.take_down(&place, Wish::default());
+        }
+    }
+
+    /// Marks the triggers that are in place as ready and forgets the others; returns the
+    /// offsets among them.
+    fn settle_triggers(
+        &mut self,
+        steps: &[Planned],
+        numbers: &[(usize, TriggerId)],
+        outcome: &Outcome,
+    ) -> Vec<TriggerId> {
+        let mut in_place = Vec::new();
+        for done in &outcome.done {
+            if let Some(Step::Install(spec)) = step_at(steps, done.index) {
+                in_place.push((spec.id, spec.kind));
+            }
+        }
+        in_place.sort_unstable_by_key(|(id, _)| *id);
+        for (_, id) in numbers {
+            if in_place.binary_search_by_key(id, |(id, _)| *id).is_err() {
+                self.drop_trigger(*id);
+            } else if let Some(trigger) = self.triggers.get_mut(id) {
+                trigger.state = State::Ready;
+            }
+        }
+        in_place
+            .into_iter()
+            .filter(|(_, kind)| *kind == TriggerKind::Offset)
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Enters what was mounted for a job; `broken` says why it is only a part.
+    fn plant(
+        &mut self,
+        id: JobId,
+        target: &Target,
+        how: How,
+        offsets: Vec<TriggerId>,
+        broken: Option<Cause>,
+    ) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let place = job.place.clone();
+        let last = job
+            .waiters
+            .last()
+            .map_or(&job.requester, |waiter| &waiter.requester)
+            .clone();
+        let Some(trigger) = self.triggers.get(&place.trigger) else {
+            return;
+        };
+        let kind = trigger.spec.kind;
+        let timeout = target.plan.timeout;
+        let tree = Tree {
+            target: self.path_of(&place),
+            how,
+            own_directory: kind == TriggerKind::Indirect,
+            offsets,
+            since: self.now,
+            first: job.requester.clone(),
+            last,
+            uses: job.waiters.len() as u64,
+            busy: None,
+            timeout,
+            broken,
+        };
+        self.trees.insert(place.clone(), tree);
+        if let Some(seconds) = timeout {
+            let key = (kind == TriggerKind::Indirect).then(|| place.key.clone());
+            self.set_key_timeout(place.trigger, key, seconds);
+        }
+        self.plan_round(place.trigger);
+    }
+
+    /// Answers a job's waiters: what they wanted is there, `fresh` if just mounted.
+    pub(crate) fn serve(&mut self, id: JobId, fresh: bool) {
+        let Some(job) = self.end(id) else { return };
+        let took_ms = self.now.since(job.started);
+        for waiter in job.waiters {
+            self.reply(waiter.ticket, Answer::Ready);
+        }
+        if fresh {
+            let tree = self.trees.get(&job.place);
+            let source = tree.map(Tree::source).unwrap_or_default();
+            let path = self.path_of(&job.place);
+            self.note(Note::Mounted {
+                job: id,
+                path,
+                source,
+                took_ms,
+            });
+        }
+        self.after_work(&job.place);
+    }
+
+    /// Answers a job's waiters with an error.
+    pub(crate) fn fail(&mut self, id: JobId, cause: Cause, costly: bool) {
+        let Some(job) = self.end(id) else { return };
+        let memory = self.memory_of(&job.place, &cause, costly);
+        if memory > 0 && self.triggers.contains_key(&job.place.trigger) {
+            self.negative
+                .remember(&job.place, &cause, self.now + memory);
+        }
+        for waiter in job.waiters {
+            self.reply(waiter.ticket, Answer::Failed(cause.clone()));
+        }
+        let path = self.path_of(&job.place);
+        if !matches!(cause, Cause::Lookup(Miss::NoSuchKey)) {
+            self.remember_error(&path, &cause);
+        }
+        self.note(Note::Failed {
+            job: id,
+            path,
+            cause,
+            requester: job.requester,
+        });
+        self.after_work(&job.place);
+    }
+
+    /// For how many milliseconds a failure is answered from memory.
+    fn memory_of(&self, place: &Place, cause: &Cause, costly: bool) -> u64 {
+        match cause {
+            Cause::Lookup(Miss::NoSuchKey | Miss::ProgramFailed(_)) if costly => {
+                let trigger = self.triggers.get(&place.trigger);
+                let of_map = trigger.and_then(|it| it.binding.options.negative_timeout);
+                u64::from(of_map.unwrap_or(self.settings.negative_timeout)) * 1_000
+            }
+            Cause::Lookup(_) if costly => FAILURE_MEMORY_MS,
+            // A look-up in a file costs nothing, and a changed file counts at once.
+            Cause::Lookup(_) | Cause::BadEntry(_) => 0,
+            // Not the place's fault.
+            Cause::NoTrigger | Cause::Stopping | Cause::Overloaded | Cause::Busy(_) => 0,
+            Cause::Mount(..) | Cause::UnknownHost(_) | Cause::TimedOut => FAILURE_MEMORY_MS,
+        }
+    }
+
+    /// The world was asked whether something is still mounted: where the kernel asked again,
+    /// or where unmounting failed.
+    pub(crate) fn inspected(&mut self, id: JobId, mounted: bool) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        match &job.work {
+            Work::Inspecting => {}
+            Work::Unmounting(_) => return self.unmount_inspected(id, mounted),
+            Work::Fetching | Work::Resolving(_) | Work::Mounting(..) | Work::Clearing => return,
+        }
+        let place = job.place.clone();
+        if mounted && let Some(tree) = self.trees.get_mut(&place) {
+            tree.uses += job.waiters.len() as u64;
+            tree.last = job.requester.clone();
+            return self.serve(id, false);
+        }
+        // Somebody unmounted it by hand: what we knew of it is void.
+        self.fell(&place);
+        self.seek(id);
+    }
+
+    // -- when the ground is gone -----------------------------------------------------------
+
+    /// Forgets a tree that is gone, with the triggers that went with it.
+    pub(crate) fn fell(&mut self, place: &Place) {
+        let Some(tree) = self.trees.remove(place) else {
+            return;
+        };
+        for trigger in tree.triggers() {
+            self.fell_all(trigger);
+            self.drop_trigger(trigger);
+        }
+    }
+
+    /// Forgets all trees of a trigger.
+    pub(crate) fn fell_all(&mut self, trigger: TriggerId) {
+        let below: Vec<Place> = self
+            .trees_of(trigger)
+            .map(|(place, _)| place.clone())
+            .collect();
+        for place in below {
+            self.fell(&place);
+        }
+    }
+
+    /// Forgets a trigger that is gone; whoever still waits in it is told.
+    pub(crate) fn drop_trigger(&mut self, id: TriggerId) {
+        let Some(trigger) = self.triggers.remove(&id) else {
+            return;
+        };
+        if let Round::Due(at) = trigger.round {
+            self.rounds.remove(&(at, id));
+        }
+        self.negative.forget_trigger(id);
+        let jobs: Vec<JobId> = self.jobs_in(id).collect();
+        for job in jobs {
+            self.orphan(job);
+        }
+    }
+
+    /// Answers the waiters of a job whose trigger is gone. What changes something goes on: its
+    /// end is awaited and then cleared away.
+    fn orphan(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        let waiters = mem::take(&mut job.waiters);
+        let over = job.only_asks();
+        for waiter in waiters {
+            self.deadlines.remove(&(waiter.deadline, id));
+            self.reply(waiter.ticket, Answer::Failed(Cause::NoTrigger));
+        }
+        if over {
+            self.end(id);
+        }
+    }
+
+    /// Takes back what was mounted for a trigger that is gone by now.
+    fn clear(
+        &mut self,
+        id: JobId,
+        steps: &[Planned],
+        numbers: &[(usize, TriggerId)],
+        outcome: &Outcome,
+    ) {
+        for (_, number) in numbers {
+            self.fell_all(*number);
+            self.drop_trigger(*number);
+        }
+        let undo = |done: &DoneStep| step_at(steps, done.index)?.undo(done.helper);
+        let steps: Vec<Planned> = outcome
+            .done
+            .iter()
+            .rev()
+            .filter_map(undo)
+            .map(|step| Planned {
+                step,
+                required: false,
+            })
+            .collect();
+        if steps.is_empty() {
+            return self.cleared(id, Outcome::default());
+        }
+        let deadline_ms = self.settings.unmount_deadline_ms;
+        self.out.push(Command::Perform {
+            job: id,
+            steps,
+            deadline_ms,
+        });
+    }
+
+    fn cleared(&mut self, id: JobId, outcome: Outcome) {
+        let Some(job) = self.end(id) else { return };
+        if let Some(failure) = outcome.tolerated.first() {
+            let path = self.path_of(&job.place);
+            let why = failure.text.clone();
+            self.note(Note::Stays { path, why });
+        }
+        for waiter in job.waiters {
+            self.enter(waiter);
+        }
+    }
+}
+
+fn step_at(steps: &[Planned], index: usize) -> Option<&Step> {
+    steps.get(index).map(|planned| &planned.step)
+}
+
+/// The place that a step is about.
+fn target_of(steps: &[Planned], index: usize) -> Option<bstr::BString> {
+    Some(match step_at(steps, index)? {
+        Step::MakeDirectory { path }
+        | Step::Symlink { path, .. }
+        | Step::RemoveDirectory { path }
+        | Step::RemoveSymlink { path } => path.clone(),
+        Step::Mount { target, .. } | Step::Unmount { target, .. } => target.clone(),
+        Step::Install(spec) | Step::Remove(spec) => spec.path.clone(),
+    })
+}
+
+/// Why an entry of which every part was allowed to fail has nothing to show. Ready would send
+/// the kernel in circles until ELOOP.
+fn nothing_there(outcome: &Outcome) -> Cause {
+    match outcome.tolerated.last() {
+        Some(failure) => Cause::Mount(failure.errno, failure.text.clone()),
+        None => {
+            let why: Arc<str> = "nothing of the entry could be mounted".into();
+            Cause::Mount(Errno::IO, why)
+        }
+    }
+}
+
+/// How the place came to be, from the steps that are in effect.
+fn how_of(steps: &[Planned], done: &[DoneStep]) -> How {
+    for effect in done {
+        match step_at(steps, effect.index) {
+            Some(Step::Mount { attempts, .. }) => {
+                let attempt = attempts.get(effect.attempt);
+                return How::Mount {
+                    source: attempt.map(|it| it.source.clone()).unwrap_or_default(),
+                    host: attempt.and_then(|it| it.host.clone()),
+                    helper: effect.helper,
+                };
+            }
+            Some(Step::Symlink { to, .. }) => return How::Symlink { to: to.clone() },
+            Some(Step::Install(spec)) if spec.kind == TriggerKind::Indirect => {
+                return How::Submount(spec.id);
+            }
+            _ => {}
+        }
+    }
+    How::Directory
+}
