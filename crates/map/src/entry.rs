@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use bstr::{BStr, BString, ByteSlice};
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::dialect::{Dialect, OptionsRule};
+use crate::dialect::Dialect;
 use crate::expand::{Replacement, Variables, expand};
 use crate::findings::Findings;
 use crate::fstype::Family;
@@ -16,7 +16,7 @@ use crate::key::KEY_LIMIT;
 use crate::lexer::lex;
 use crate::location::{self, Colons, Server};
 use crate::lookup::{Found, MapSpec};
-use crate::mount_options::{OptionWord, Settled, merge, settle};
+use crate::mount_options::{Merging, OptionWord, Settled, merge, settle};
 use crate::options::{PointOptions, Propagation, Selection};
 use crate::parser::parse;
 use crate::syntax::{EntrySyntax, MountSyntax, OptionSyntax};
@@ -149,6 +149,7 @@ struct Checker<'c, 'f> {
     global: Vec<OptionWord>,
     master: Vec<OptionWord>,
     entry: Vec<OptionWord>,
+    merging: Merging,
 }
 
 impl<'c, 'f> Checker<'c, 'f> {
@@ -165,12 +166,8 @@ impl<'c, 'f> Checker<'c, 'f> {
             global: outer(request.global),
             master: outer(&request.point.mount),
             entry: Vec::new(),
+            merging: Merging::new(request.dialect, request.append),
         }
-    }
-
-    /// Returns true if and only if inner options replace outer ones.
-    fn replaces(&self) -> bool {
-        !self.request.append || self.request.dialect.options == OptionsRule::Replace
     }
 
     fn entry(&mut self, syntax: &EntrySyntax) -> Option<Entry> {
@@ -239,8 +236,8 @@ impl<'c, 'f> Checker<'c, 'f> {
 
     /// Merges and reads the options of one mount.
     fn settle(&mut self, own: &[OptionWord]) -> Option<Settled> {
-        let levels = [&self.global[..], &self.master, &self.entry, own];
-        let words = merge(&levels, self.replaces());
+        let outer = [&self.global[..], &self.master, &self.entry];
+        let words = merge(&outer, own, self.merging);
         settle(&words, self.request.dialect, self.findings)
     }
 
@@ -319,8 +316,7 @@ impl<'c, 'f> Checker<'c, 'f> {
     /// The options of a submount's point. Those of the command line are left out: they come
     /// again when an entry of the submount is read.
     fn submount(&mut self, own: &[OptionWord]) -> Option<PointOptions> {
-        let levels = [&self.master[..], &self.entry, own];
-        let words = merge(&levels, self.replaces());
+        let words = merge(&[&self.master, &self.entry], own, self.merging);
         // What there is to say about the words was said when all levels were settled.
         let mut silent = Findings::new(self.findings.fragment());
         let settled = settle(&words, self.request.dialect, &mut silent)?;

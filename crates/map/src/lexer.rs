@@ -65,7 +65,10 @@ impl Lexer<'_> {
             if byte.is_mark(b'"') {
                 self.quoted(byte.span, &mut word, findings)?;
             } else if byte.is_mark(b'\\') {
-                self.escaped(byte.span, &mut word, findings);
+                let last = self.escaped(byte.span, &mut word, findings);
+                if last && word.bytes.is_empty() {
+                    return Some(None);
+                }
             } else {
                 word.bytes.push(*byte);
             }
@@ -95,14 +98,14 @@ impl Lexer<'_> {
         None
     }
 
-    /// What follows the backslash at `backslash`.
-    fn escaped(&mut self, backslash: Span, word: &mut Word, findings: &mut Findings) {
+    /// What follows the backslash at `backslash`. Returns whether that is nothing.
+    fn escaped(&mut self, backslash: Span, word: &mut Word, findings: &mut Findings) -> bool {
         let rest = &self.bytes[self.at..];
         if rest.iter().all(separates) {
             self.at = self.bytes.len();
             let message = "the backslash at the end has no effect";
             findings.warn("trailing-backslash", message, backslash, "remove it");
-            return;
+            return true;
         }
         let next = rest[0];
         self.at += 1;
@@ -119,12 +122,13 @@ impl Lexer<'_> {
                 span,
                 "quote the word: \"a\\b\"",
             );
-            return;
+            return false;
         }
         word.bytes.push(Byte {
             protected: true,
             ..next
         });
+        false
     }
 }
 
@@ -200,6 +204,7 @@ mod tests {
             ("'a b'", &["'a", "b'"]),
             ("a\\", &["a"]),
             ("a\\ ", &["a"]),
+            ("a \\", &["a"]),
             ("a \\\n b", &["a", "b"]),
             ("a\\\nb", &["ab"]),
             ("\"a\\\r\nb\"", &["ab"]),

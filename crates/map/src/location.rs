@@ -273,36 +273,37 @@ pub fn source(words: &[Word], colons: Colons, findings: &mut Findings) -> Option
         start: words.first()?.span.start,
         end: words.last()?.span.end,
     };
+    check_source(words, &source, span, findings)?;
+    Some(source.into())
+}
+
+/// Refuses words that cannot be meant as a source.
+fn check_source(words: &[Word], source: &[u8], span: Span, findings: &mut Findings) -> Option<()> {
+    let (first, further) = words.split_first()?;
+    let mut refuse = |code, message: &str, help: &str| {
+        findings.error(code, message, span, help);
+        None
+    };
+    if first.bytes.is_empty() {
+        return refuse("missing-location", "there is no location", "write it between the quotes");
+    }
     if source.starts_with(b"-") {
         let message = "mount would take the source for an option";
-        findings.error(
-            "source-like-option",
-            message,
-            span,
-            "write it with a path before it",
-        );
-        return None;
+        return refuse("source-like-option", message, "write it with a path before it");
     }
-    if let [_, second, ..] = words {
-        if !words[0].bytes.iter().any(|byte| byte.is_mark(b':')) {
-            let help = "options begin with a dash; quote a source that has blanks in it";
-            findings.error(
-                "unexpected-word",
-                "this is no location",
-                words[0].span,
-                help,
-            );
-            return None;
-        }
-        let message = "the words after the location are taken for a part of it";
-        findings.warn(
-            "blank-in-location",
-            message,
-            second.span,
-            "quote it: \":/a b\"",
-        );
+    let has_colon = |word: &Word| word.bytes.iter().any(|byte| byte.is_mark(b':'));
+    if has_colon(first) && !first.bytes[0].is_mark(b':') && separator(&first.bytes).is_none() {
+        let message = "the path of a location begins with a slash";
+        return refuse("relative-path", message, "put a colon before a source that is no host:/path");
     }
-    Some(source.into())
+    let Some(second) = further.first() else { return Some(()) };
+    if !has_colon(first) && further.iter().any(has_colon) {
+        let help = "options begin with a dash; quote a source that has blanks in it";
+        return refuse("unexpected-word", "there is a word before the location", help);
+    }
+    let message = "the words after the location are taken for a part of it";
+    findings.warn("blank-in-location", message, second.span, "quote it: \":/a b\"");
+    Some(())
 }
 
 /// `map = [ ":" ] , [ type , [ "," , format ] , ":" ] , name , { argument }`

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use bstr::{BStr, BString, ByteSlice};
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, OptionsRule};
 use crate::findings::Findings;
 use crate::fstype::{self, Family};
 use crate::limits::{FSTYPE_LIMIT, TIMEOUT_LIMIT};
@@ -25,8 +25,7 @@ pub struct OptionWord {
     pub span: Option<Span>,
 }
 
-/// Options by the level that states them, outermost first: command line, master map, entry,
-/// offset.
+/// Options by the level that states them, outermost first: command line, master map, entry.
 pub type Levels<'l> = [&'l [OptionWord]];
 
 /// What the options of one mount say.
@@ -82,15 +81,39 @@ impl OptionWord {
     }
 }
 
-/// One list of the options of all levels. With `replace` the innermost level that states any
-/// takes the place of all others; without, they follow each other, doubles and all: the
-/// mount command decides (the last usually wins).
-pub fn merge(levels: &Levels, replace: bool) -> Vec<OptionWord> {
-    if replace {
-        let stated = levels.iter().rev().find(|level| !level.is_empty());
-        return stated.map_or(Vec::new(), |level| level.to_vec());
+/// How the options of different levels go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merging {
+    /// One list of all levels, doubles and all: the mount command decides, and the last of two
+    /// usually wins.
+    Append,
+    /// The innermost level that states any takes the place of all others.
+    Innermost,
+    /// The same, but those of an offset come after those of its entry: autofs's
+    /// `append_options = no`.
+    InnermostThenOffset,
+}
+
+impl Merging {
+    /// The rule of a dialect and of `append_options`, which can only say no.
+    pub fn new(dialect: &Dialect, append: bool) -> Self {
+        match (dialect.options, append) {
+            (OptionsRule::Replace, _) => Self::Innermost,
+            (OptionsRule::Append, false) => Self::InnermostThenOffset,
+            (OptionsRule::Append, true) => Self::Append,
+        }
     }
-    levels.concat()
+}
+
+/// One list of the options of `outer` levels (the entry's last) and those of one offset.
+pub fn merge(outer: &Levels, offset: &[OptionWord], merging: Merging) -> Vec<OptionWord> {
+    let innermost = || outer.iter().rev().find(|level| !level.is_empty()).copied();
+    match merging {
+        Merging::Append => [&outer.concat(), offset].concat(),
+        Merging::Innermost if !offset.is_empty() => offset.to_vec(),
+        Merging::Innermost => innermost().unwrap_or_default().to_vec(),
+        Merging::InnermostThenOffset => [innermost().unwrap_or_default(), offset].concat(),
+    }
 }
 
 /// Reads a merged list. `None`: the entry cannot be used, and `findings` says why.

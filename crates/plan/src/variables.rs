@@ -1,7 +1,7 @@
 //! What `$NAME` stands for on this host, for this requester.
 //!
-//! The first that has the name wins: the map's own definitions (`-D` in the master map), those
-//! of the command line, the host and the requester, and environment variables that the
+//! The first that has the name wins: the requester, the map's own definitions (`-D` in the
+//! master map), those of the command line, the host, and environment variables that the
 //! administrator allows. Values are made when they are asked for: most entries ask for none.
 
 use alloc::borrow::{Cow, ToOwned};
@@ -35,6 +35,9 @@ const REQUESTER_NAMES: [&str; 6] = ["USER", "UID", "GROUP", "GID", "HOME", "SHOS
 
 impl Variables for HostVariables<'_> {
     fn value(&self, name: &BStr) -> Option<Cow<'_, BStr>> {
+        if let Some(value) = name.to_str().ok().and_then(|name| self.requester(name)) {
+            return Some(value);
+        }
         let defined = |list: &'_ [(BString, BString)]| -> Option<usize> {
             list.iter().rposition(|(defined, _)| defined == name)
         };
@@ -44,8 +47,7 @@ impl Variables for HostVariables<'_> {
         if let Some(at) = defined(&self.facts.defines) {
             return Some(Cow::Borrowed(self.facts.defines[at].1.as_ref()));
         }
-        let name_text = name.to_str().ok()?;
-        if let Some(value) = self.host(name_text).or_else(|| self.requester(name_text)) {
+        if let Some(value) = name.to_str().ok().and_then(|name| self.host(name)) {
             return Some(value);
         }
         let at = defined(&self.facts.environment)?;
