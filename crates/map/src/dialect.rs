@@ -41,6 +41,9 @@ pub struct Dialect {
     /// Whether file system types of the founding systems (hsfs, cachefs, lofs, …) are
     /// translated to those of Linux.
     pub translate_types: bool,
+    /// Whether `-null` in the master map cancels every later entry for its mount point, as the
+    /// first line for a path does in the founding documents, or only the next one.
+    pub null_cancels_all: bool,
 }
 
 impl Dialect {
@@ -54,6 +57,7 @@ impl Dialect {
         subdirectories: true,
         doubled_backslash_vanishes: false,
         translate_types: true,
+        null_cancels_all: true,
     };
 
     /// Linux autofs 5.1.
@@ -66,6 +70,7 @@ impl Dialect {
         subdirectories: false,
         doubled_backslash_vanishes: true,
         translate_types: false,
+        null_cancels_all: false,
     };
 
     /// The dialect called `name`, if there is one.

@@ -25,6 +25,7 @@ use piton_map::lookup::{Found, MapSpec, Miss};
 use piton_map::text::Origin;
 
 use self::text::{Loaded, LoadedSwitch};
+pub(crate) use self::walk::said;
 use self::walk::{List, Search, Stop};
 use crate::memory::Overlay;
 use crate::source::LookupContext;

@@ -210,10 +210,7 @@ impl Maps {
     pub(crate) fn text(&self, path: &BStr) -> Result<MapText, Miss> {
         let shown: Arc<str> = path.to_str_lossy().into();
         let real = self.real(path);
-        if let Some(text) = self
-            .overlay
-            .get(Path::new(OsStr::from_bytes(path)))
-        {
+        if let Some(text) = self.overlay.get(Path::new(OsStr::from_bytes(path))) {
             return text.read();
         }
         let result = FileSource::new(real.clone(), shown).read();

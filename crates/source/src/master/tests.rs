@@ -1,0 +1,233 @@
+//! Master maps with includes, from texts in memory and from files.
+
+use super::*;
+use crate::cache::Settings;
+use crate::memory::Overlay;
+
+/// Maps whose files are these texts; nothing else of the machine is read.
+fn maps(files: &[(&str, &str)]) -> Maps {
+    let overlay = files.iter().fold(Overlay::new(), |overlay, (path, text)| {
+        overlay.with(*path, *text)
+    });
+    let root = Some("/nonexistent".into());
+    Maps::with_overlay(
+        Settings {
+            root,
+            ..Settings::default()
+        },
+        overlay,
+    )
+}
+
+fn site(files: &[(&str, &str)]) -> Site {
+    read(&maps(files), &MasterRequest::default()).unwrap()
+}
+
+/// Points as `path map,map`.
+fn points(site: &Site) -> Vec<String> {
+    site.points
+        .iter()
+        .map(|point| {
+            let maps: Vec<String> = point.maps.iter().map(|map| map.name.to_string()).collect();
+            format!("{} {}", point.path, maps.join(","))
+        })
+        .collect()
+}
+
+fn codes(site: &Site) -> Vec<&'static str> {
+    site.diagnostics.iter().map(|one| one.code).collect()
+}
+
+#[test]
+fn the_default_names_are_tried_in_order() {
+    let sun = site(&[("/etc/auto_master", "/home auto_home\n")]);
+    assert_eq!(
+        (points(&sun), sun.dialect),
+        (vec!["/home auto_home".to_string()], Dialect::SUN)
+    );
+    let both = site(&[
+        ("/etc/auto_master", "/a a\n"),
+        ("/etc/auto.master", "/b b\n"),
+    ]);
+    assert_eq!(
+        (points(&both), both.dialect),
+        (vec!["/b b".to_string()], Dialect::LINUX)
+    );
+    let none = read(&maps(&[]), &MasterRequest::default());
+    assert!(matches!(none, Err(Miss::NoSuchMap(name)) if &*name == "/etc/auto.master"));
+}
+
+#[test]
+fn a_missing_master_map_falls_back_only_when_asked_to() {
+    let maps = maps(&[("/etc/auto_master", "/home auto_home\n")]);
+    let mut request = MasterRequest::named("/etc/typo");
+    assert!(matches!(read(&maps, &request), Err(Miss::NoSuchMap(_))));
+    request.fall_back = true;
+    let site = read(&maps, &request).unwrap();
+    assert_eq!(site.master, "/etc/auto_master");
+    assert_eq!(codes(&site), ["master-map-missing"]);
+    assert!(site.diagnostics[0].message.contains("/etc/typo"));
+}
+
+#[test]
+fn the_dialect_is_told_by_caller_comment_or_name() {
+    let text = "# piton: dialect=sun\n/home auto_home\n";
+    let maps = maps(&[("/etc/auto.master", text)]);
+    assert_eq!(
+        read(&maps, &MasterRequest::default()).unwrap().dialect,
+        Dialect::SUN
+    );
+    let request = MasterRequest {
+        dialect: Some(Dialect::LINUX),
+        ..MasterRequest::default()
+    };
+    assert_eq!(read(&maps, &request).unwrap().dialect, Dialect::LINUX);
+}
+
+#[test]
+fn the_first_entry_for_a_path_counts_and_direct_maps_are_merged() {
+    let site = site(&[(
+        "/etc/auto.master",
+        "/m a ro\n/m/ b\n/- d1\n/- d2 rw\n/m -null\n",
+    )]);
+    assert_eq!(points(&site), ["/m a", "/- d1", "/- d2"]);
+    assert_eq!(codes(&site), ["duplicate-mount-point", "late-null"]);
+    assert_eq!(site.points[0].options.mount, ["ro"]);
+    assert_eq!(
+        site.diagnostics[0].elsewhere[0].0.to_string(),
+        "/etc/auto.master:1:1"
+    );
+}
+
+#[test]
+fn null_cancels_the_next_entry_or_all() {
+    let text = "/m -null\n/x -null\n+more\n/m last\n";
+    let more = ("/etc/more", "/m a\n/k a\n");
+    let linux = site(&[("/etc/auto.master", text), more]);
+    assert_eq!(points(&linux), ["/k a", "/m last"]);
+    assert_eq!(codes(&linux), ["unused-null"]);
+    let sun = site(&[("/etc/auto_master", text), more]);
+    assert_eq!(points(&sun), ["/k a"]);
+}
+
+#[test]
+fn includes_count_where_they_stand() {
+    let site = site(&[
+        (
+            "/etc/auto.master",
+            "/a 1\n+more\n/c 2\n+/etc/none\n+gone\n/d 2\n",
+        ),
+        ("/etc/more", "/b m\n/c m\n+file:/etc/auto.master\n"),
+    ]);
+    assert_eq!(points(&site), ["/a 1", "/b m", "/c m", "/d 2"]);
+    let expected = [
+        "include-cycle",
+        "duplicate-mount-point",
+        "include-missing",
+        "include-missing",
+    ];
+    assert_eq!(codes(&site), expected);
+}
+
+#[test]
+fn the_include_depth_limit_is_exact() {
+    let names: Vec<String> = (0..=INCLUDE_DEPTH + 1)
+        .map(|depth| format!("/etc/i{depth}"))
+        .collect();
+    let texts: Vec<String> = (0..=INCLUDE_DEPTH + 1)
+        .map(|depth| format!("/m{depth} x\n+i{}\n", depth + 1))
+        .collect();
+    let mut files: Vec<(&str, &str)> = names
+        .iter()
+        .zip(&texts)
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let read_all =
+        |files: &[(&str, &str)]| read(&maps(files), &MasterRequest::named("/etc/i0")).unwrap();
+    let deep = read_all(&files);
+    assert_eq!(deep.points.len(), INCLUDE_DEPTH + 1);
+    assert_eq!(codes(&deep), ["include-depth"]);
+    files.pop();
+    assert_eq!(codes(&read_all(&files)), ["include-missing"]);
+}
+
+#[test]
+fn nested_mount_points_are_named_with_both_lines() {
+    let site = site(&[("/etc/auto.master", "/m/sub/x a\n/m b\n/mm c\n/- d\n")]);
+    assert_eq!(codes(&site), ["nested-mount-point"]);
+    assert_eq!(site.diagnostics[0].origin().position.line, 1);
+    assert_eq!(site.diagnostics[0].elsewhere[0].0.position.line, 2);
+}
+
+#[test]
+fn nsswitch_decides_where_a_name_is_looked_for() {
+    let files = |switch| {
+        [
+            ("/etc/auto.master", "/m m\n"),
+            ("/etc/nsswitch.conf", switch),
+        ]
+    };
+    assert_eq!(points(&site(&files("automount: nis files\n"))), ["/m m"]);
+    let request = MasterRequest::default();
+    for switch in [
+        "automount: nis ldap\n",
+        "automount: nis [UNAVAIL=return] files\n",
+    ] {
+        let miss = read(&maps(&files(switch)), &request);
+        assert!(
+            matches!(miss, Err(Miss::NotAvailable(why)) if why.contains("nis")),
+            "{switch}"
+        );
+    }
+    let by_path = read(
+        &maps(&files("automount: nis\n")),
+        &MasterRequest::named("/etc/auto.master"),
+    );
+    assert_eq!(points(&by_path.unwrap()), ["/m m"]);
+}
+
+#[test]
+fn a_directory_is_read_in_order_and_watched() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("etc/auto.master.d");
+    std::fs::create_dir_all(dir.join("sub.autofs")).unwrap();
+    let write =
+        |name: &str, text: &str| std::fs::write(root.path().join("etc").join(name), text).unwrap();
+    write(
+        "auto.master",
+        "+dir:/etc/auto.master.d\n+dir:/etc/none.d\n/z z\n",
+    );
+    write("auto.master.d/b10.autofs", "/m b10\n/n b10\n");
+    write("auto.master.d/b9.autofs", "/m b9\n");
+    write("auto.master.d/x.conf", "/o x\n");
+    write("auto.master.d/.h.autofs", "/p h\n");
+    let maps = Maps::new(Settings {
+        root: Some(root.path().into()),
+        ..Settings::default()
+    });
+    let site = read(&maps, &MasterRequest::default()).unwrap();
+    assert_eq!(points(&site), ["/m b9", "/n b10", "/z z"]);
+    assert_eq!(
+        codes(&site),
+        [
+            "duplicate-mount-point",
+            "include-missing",
+            "include-missing"
+        ]
+    );
+    assert_eq!(
+        site.points[0].origin.to_string(),
+        "/etc/auto.master.d/b9.autofs:1:1"
+    );
+    for watched in [
+        "etc/auto.master",
+        "etc/auto.master.d",
+        "etc/auto.master.d/b9.autofs",
+        "etc/none.d",
+    ] {
+        assert!(
+            site.files_read.contains(&root.path().join(watched)),
+            "{watched}"
+        );
+    }
+}
