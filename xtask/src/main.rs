@@ -1,3 +1,34 @@
-//! Chores.
+//! Chores of the project, started with `cargo xtask`: laws, test tiers, coverage.
 
-fn main() {}
+mod coverage;
+mod help;
+mod install;
+mod process;
+mod targets;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+/// Looks at the first word and hands the rest to the chore of that name.
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (chore, rest) = match words.split_first() {
+        Some((chore, rest)) => (chore.as_str(), rest),
+        None => ("help", &words[..]),
+    };
+    let outcome = match chore {
+        "tidy" => tidy::run(rest),
+        "test" => test::run(rest),
+        "coverage" => coverage::run(rest),
+        "help" | "--help" | "-h" => help::run(),
+        other => help::unknown(other),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

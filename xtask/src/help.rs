@@ -1,0 +1,27 @@
+//! What `cargo xtask` can do.
+
+use crate::process::{Failure, Outcome};
+
+const TEXT: &str = "\
+cargo xtask CHORE
+
+  test                 everything: fmt, clippy, tidy, and all tiers of tests; as root it installs
+                       what it needs
+  test --quick         without root's tiers, 1,000 seeds; a few minutes
+  test --unprivileged  as an ordinary user: leaves out the kernel and differential tiers, says so
+  test --only TIER     one tier or check: fmt clippy tidy unit golden property simulator kernel
+                       differential
+  tidy                 the laws of ARCHITECTURE.md and CONTRIBUTING.md that a program can check
+  coverage             lines of map, plan and engine that tests reach; at least 90 %
+";
+
+/// Prints the list of chores.
+pub(crate) fn run() -> Outcome {
+    print!("{TEXT}");
+    Ok(())
+}
+
+/// Says that there is no such chore.
+pub(crate) fn unknown(chore: &str) -> Outcome {
+    Err(Failure::new(format!("no such chore: {chore}\n\n{TEXT}")))
+}
