@@ -6,8 +6,8 @@
 //! reaped whenever it does die.
 //!
 //! # What an exit status means
-//! mount(8) ends with 32 for every mount that failed, so the errno is read from its words; see
-//! [`errno_from_words`] for the table. What is not in the table is EIO.
+//! mount(8) ends with 32 for every mount that failed, so the errno is read from its words, by the
+//! table `MEANINGS` below. What is not in the table is EIO.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;

@@ -197,11 +197,10 @@ impl Scan {
             .collect();
         pids.sort_unstable();
         for pid in pids {
-            if self.full() {
-                self.out.more = true;
+            self.process(pid);
+            if self.full() && self.out.more {
                 break;
             }
-            self.process(pid);
         }
         Ok(())
     }

@@ -62,8 +62,8 @@ pub fn resolve(name: &BStr) -> std::io::Result<HostAnswer> {
     }
 }
 
-/// EAI_AGAIN, or the errno of a failed call. The standard library has only the text of getaddrinfo's
-/// errors.
+/// EAI_AGAIN, or the errno of a failed call. The standard library has only the text of
+/// getaddrinfo's errors.
 fn is_temporary(error: &std::io::Error) -> bool {
     error.raw_os_error().is_some() || error.to_string().contains("Temporary failure")
 }

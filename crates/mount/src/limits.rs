@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Time for all steps of one [`perform`](crate::perform) unless the caller says otherwise: the
+/// Time for all steps of one [`perform`](crate::perform()) unless the caller says otherwise: the
 /// access's own deadline.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 

@@ -95,6 +95,15 @@ pub trait Triggers {
     /// It is still in place.
     fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure>;
 
+    /// The mount point of the indirect or direct trigger (not of an offset) that `path` is at or
+    /// below, if it is known. What lies below it is a server's: no symbolic link is followed
+    /// there. Without an answer links are followed down to the directory of the first step's path,
+    /// which for a lazily mounted offset is too far.
+    fn entry_root(&self, path: &BStr) -> Option<BString> {
+        let _ = path;
+        None
+    }
+
     /// Makes the directory of a key in one of its triggers. `None`: the path is not in a trigger
     /// and is made in the ordinary way. `Some(Ok(false))`: it was there already.
     fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {
@@ -174,10 +183,14 @@ fn system_program(name: &str) -> PathBuf {
 /// Does `steps` in order. A required step that fails ends it, and what was done is taken back in
 /// reverse order; the failure of any other step is noted and the rest goes on.
 ///
-/// Symbolic links are followed down to the directory that holds the first step's path. A lazily
-/// mounted offset has directories of a server above it: see [`perform_below`].
+/// Symbolic links are followed down to the [`Triggers::entry_root`], or, if that is not known, to
+/// the directory that holds the shallowest path of the steps; below that none is followed.
 pub fn perform(steps: &[Planned], triggers: &dyn Triggers, settings: &Settings) -> Outcome {
-    perform_below(presumed_root(steps), steps, triggers, settings)
+    let path = shallowest(steps);
+    match triggers.entry_root(path) {
+        Some(root) => perform_below(root.as_bstr(), steps, triggers, settings),
+        None => perform_below(directory_of(path), steps, triggers, settings),
+    }
 }
 
 /// [`perform`] for an entry whose root is known: the mount point of the indirect map, or the direct
@@ -200,13 +213,14 @@ pub fn perform_below(
     )
 }
 
-/// The directory that holds the shallowest path of the steps.
-fn presumed_root(steps: &[Planned]) -> &BStr {
-    let shallowest = steps
-        .iter()
-        .map(|planned| path_of(&planned.step))
-        .min_by_key(|p| p.len());
-    let path = shallowest.unwrap_or(BStr::new("/"));
+fn shallowest(steps: &[Planned]) -> &BStr {
+    let paths = steps.iter().map(|planned| path_of(&planned.step));
+    paths
+        .min_by_key(|path| path.len())
+        .unwrap_or(BStr::new("/"))
+}
+
+fn directory_of(path: &BStr) -> &BStr {
     match path.rfind_byte(b'/') {
         None | Some(0) => BStr::new("/"),
         Some(slash) => path[..slash].as_bstr(),
@@ -689,11 +703,12 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_the_directory_of_the_shallowest_path() {
-        assert_eq!(presumed_root(&required([mount("/home/ann", &[])])), "/home");
-        assert_eq!(presumed_root(&required([mount("/x", &[])])), "/");
+    fn the_root_is_presumed_to_be_the_directory_of_the_shallowest_path() {
+        let root = |steps: &[Planned]| directory_of(shallowest(steps)).to_string();
+        assert_eq!(root(&required([mount("/home/ann", &[])])), "/home");
+        assert_eq!(root(&required([mount("/x", &[])])), "/");
         let deeper = [mount("/home/ann/a/b", &[]), mount("/home/ann", &[])];
-        assert_eq!(presumed_root(&required(deeper)), "/home");
-        assert_eq!(presumed_root(&[]), "/");
+        assert_eq!(root(&required(deeper)), "/home");
+        assert_eq!(root(&[]), "/");
     }
 }

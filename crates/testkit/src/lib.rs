@@ -1,8 +1,8 @@
 //! What tests share: private mount namespaces, scratch file systems, a look at the mount table,
 //! and accesses by processes outside of the automounter's process group.
 //!
-//! A test that mounts runs its body in [`in_private_namespace`] (or [`privately`]); what it leaves behind, mounts and
-//! processes, goes with the namespace.
+//! A test that mounts runs its body in [`in_private_namespace`] (or [`privately`]); what it
+//! leaves behind, mounts and processes, goes with the namespace.
 #![forbid(unsafe_code)]
 
 mod access;

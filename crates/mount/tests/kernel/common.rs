@@ -143,7 +143,7 @@ impl Drop for Frozen {
     }
 }
 
-/// A process that has a file mapped, but not open.
+/// A process that has a file mapped into memory.
 pub(crate) fn python_mapping(path: &str) -> Child {
     let script = "import mmap,sys,time\n\
         f=open(sys.argv[1],'w+b'); f.write(b'x'*4096); f.flush()\n\

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use piton_mount::limits;
 use piton_testkit::{Scratch, mount_table, mounted_at, privately, wait_until};
 
 use crate::common::*;
@@ -105,6 +106,21 @@ fn an_overlay_of_more_layers_than_fsconfig_takes_goes_by_the_old_call() {
             line.has("sync") && !line.propagation.contains("shared"),
             "{line:?}"
         );
+    });
+}
+
+#[test]
+fn a_source_at_the_limit_of_fsconfig_and_one_past_it_are_mounted() {
+    privately(|| {
+        let s = Scratch::new();
+        for length in [limits::PARAMETER, limits::PARAMETER + 1] {
+            let target = s.directory(&format!("at-{length}"));
+            let source = "x".repeat(length);
+            mounted(&fs_step("tmpfs", &source, &target, &["size=4k", "nodev"]));
+            let line = mounted_at(&target).unwrap();
+            assert_eq!(line.source, source);
+            assert!(line.has("size=4k") && line.has("nodev"), "{line:?}");
+        }
     });
 }
 

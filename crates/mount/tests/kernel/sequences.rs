@@ -136,6 +136,33 @@ fn links_are_made_and_only_links_removed() {
 
 // --- hostile servers -----------------------------------------------------
 #[test]
+fn the_front_end_knows_the_root_of_an_offset() {
+    struct Knows(String);
+    impl Triggers for Knows {
+        fn install(&self, _: &TriggerSpec) -> Result<(), Failure> {
+            Ok(())
+        }
+        fn remove(&self, _: &TriggerSpec) -> Result<(), Failure> {
+            Ok(())
+        }
+        fn entry_root(&self, path: &BStr) -> Option<BString> {
+            path.starts_with(self.0.as_bytes())
+                .then(|| self.0.as_str().into())
+        }
+    }
+    privately(|| {
+        let s = Scratch::new();
+        s.directory("home/ann");
+        let victim = s.directory("victim/sub");
+        std::os::unix::fs::symlink(s.at("victim"), s.at("home/ann/x")).unwrap();
+        let steps = required([tmpfs(&s.at("home/ann/x/sub"), &[])]);
+        let outcome = perform(&steps, &Knows(s.at("home")), &Settings::default());
+        assert_eq!(outcome.failed.unwrap().errno, 13);
+        assert_eq!(mounted_at(&victim), None);
+    });
+}
+
+#[test]
 fn a_link_planted_below_a_mount_leads_nowhere() {
     privately(|| {
         let s = Scratch::new();

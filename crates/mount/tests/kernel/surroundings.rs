@@ -1,11 +1,13 @@
 //! Other automounts, holders, and the mount table.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use autofs::PointKind;
 use bstr::BStr;
+use piton_mount::holders::{Holder, How, holders};
+use piton_mount::limits;
 use piton_mount::{Settings, perform};
 use piton_testkit::{Scratch, privately, wait_until};
 
@@ -59,83 +61,104 @@ fn an_automount_that_does_not_answer_costs_the_deadline_and_no_more() {
 }
 
 // --- who keeps it busy ---------------------------------------------------
-#[test]
-fn holders_are_found_by_cwd_descriptor_map_and_mount() {
-    privately(|| {
-        use piton_mount::holders::{How, holders};
-        let s = Scratch::new();
-        let target = s.directory("at");
-        mounted(&tmpfs(&target, &[]));
-        assert!(holders(BStr::new(&target)).unwrap().found.is_empty());
-        fs::copy("/bin/sleep", s.at("at/sleep")).unwrap();
-        s.directory("at/inner");
-        mounted(&tmpfs(&s.at("at/inner"), &[]));
-        let mut inside = Command::new("/bin/sleep")
-            .arg("600")
-            .current_dir(&target)
-            .spawn()
-            .unwrap();
-        let mut program = Command::new(s.at("at/sleep")).arg("600").spawn().unwrap();
-        let file = fs::File::create(s.at("at/open")).unwrap();
-        let mut mapping = python_mapping(&s.at("at/mapped"));
-        let mut elsewhere = Command::new("/bin/sleep")
-            .arg("600")
-            .current_dir(s.at("at/inner"))
-            .spawn()
-            .unwrap();
+/// The holders of a mount as text, one line each: `PID how path`.
+fn held(target: &str) -> Vec<String> {
+    let holders = holders(BStr::new(target)).unwrap();
+    assert!(!holders.more);
+    let line = |holder: &Holder| {
+        let pid = holder.process.as_ref().map_or(0, |process| process.pid);
+        format!("{pid} {:?} {}", holder.how, holder.path)
+    };
+    holders.found.iter().map(line).collect()
+}
 
-        let has = |pid: u32, how: How, tail: &str| {
-            let path = if tail.is_empty() {
-                target.clone()
-            } else {
-                format!("{target}/{tail}")
-            };
-            holders(BStr::new(&target))
-                .unwrap()
-                .found
-                .iter()
-                .any(|holder| {
-                    holder.how == how
-                        && holder.path == path
-                        && holder
-                            .process
-                            .as_ref()
-                            .is_none_or(|p| p.pid as u32 == pid && !p.elsewhere)
-                })
-        };
-        let limit = Duration::from_secs(20);
-        wait_until("cwd", limit, || has(inside.id(), How::Cwd, ""));
-        wait_until("program", limit, || {
-            has(program.id(), How::Program, "sleep")
-        });
-        wait_until("descriptor", limit, || {
-            has(std::process::id(), How::Descriptor, "open")
-        });
-        wait_until("map", limit, || has(mapping.id(), How::Map, "mapped"));
-        assert!(has(0, How::Mount, "inner"));
-        let all = holders(BStr::new(&target)).unwrap();
-        let nested = all.found.iter().find(|h| {
-            h.process
-                .as_ref()
-                .is_some_and(|p| p.pid as u32 == elsewhere.id())
-        });
-        assert_eq!(nested, None, "what is in the nested mount holds that one");
-        let ours = all.found.iter().find_map(|h| h.process.as_ref()).unwrap();
-        assert_eq!(ours.uid, 0);
+fn sleeper(program: &str, directory: &str) -> Child {
+    Command::new(program)
+        .arg("600")
+        .current_dir(directory)
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn holders_are_found_by_cwd_program_descriptor_map_loop_and_mount() {
+    privately(|| {
+        let s = Scratch::new();
+        let at = s.directory("at");
+        mounted(&tmpfs(&at, &[]));
+        assert_eq!(held(&at), [] as [String; 0]);
+        fs::copy("/bin/sleep", s.at("at/sleep")).unwrap();
+        fs::copy(make_image(&s, SQUASHFS), s.at("at/image")).unwrap();
+        let inner = s.directory("at/inner");
+        mounted(&fs_step::<&str>("squashfs", &s.at("at/image"), &inner, &[]));
+        let file = fs::File::create(s.at("at/open")).unwrap();
+        let mut children = [
+            sleeper("/bin/sleep", &at),
+            sleeper(&s.at("at/sleep"), "/"),
+            python_mapping(&s.at("at/mapped")),
+            sleeper("/bin/sleep", &inner),
+        ];
+        let pid = |n: usize| children[n].id();
+        let mut expected = [
+            format!("0 Mount {inner}"),
+            format!("0 Loop {at}/image"),
+            format!("{} Descriptor {at}/open", std::process::id()),
+            format!("{} Cwd {at}", pid(0)),
+            format!("{} Program {at}/sleep", pid(1)),
+            format!("{} Map {at}/mapped", pid(2)),
+            // Python's mmap keeps a descriptor.
+            format!("{} Descriptor {at}/mapped", pid(2)),
+            // The last one is in the nested mount, and holds that.
+        ];
+        expected.sort();
+        wait_until(
+            "the holders, and no others",
+            Duration::from_secs(20),
+            || {
+                let mut held = held(&at);
+                held.sort();
+                held == expected
+            },
+        );
+        let process = holders(BStr::new(&at))
+            .unwrap()
+            .found
+            .pop()
+            .unwrap()
+            .process
+            .unwrap();
+        assert_eq!((process.uid, process.elsewhere), (0, false));
         drop(file);
-        for child in [&mut inside, &mut program, &mut mapping, &mut elsewhere] {
+        for child in &mut children {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        unmounted(&s.at("at/inner"), false);
-        assert!(holders(BStr::new(&target)).unwrap().found.is_empty());
+        unmounted(&inner, false);
+        wait_until("no holders", Duration::from_secs(20), || {
+            held(&at).is_empty()
+        });
+    });
+}
+
+#[test]
+fn holders_are_listed_up_to_a_limit() {
+    privately(|| {
+        let s = Scratch::new();
+        let at = s.directory("at");
+        mounted(&tmpfs(&at, &[]));
+        let open = |n: usize| fs::File::create(s.at(&format!("at/{n}"))).unwrap();
+        let mut files: Vec<_> = (0..limits::HOLDERS).map(open).collect();
+        let all = holders(BStr::new(&at)).unwrap();
+        assert_eq!((all.found.len(), all.more), (limits::HOLDERS, false));
+        files.push(open(limits::HOLDERS));
+        let all = holders(BStr::new(&at)).unwrap();
+        assert_eq!((all.found.len(), all.more), (limits::HOLDERS, true));
     });
 }
 
 #[test]
 fn a_holder_in_another_namespace_is_told_apart() {
     privately(|| {
-        use piton_mount::holders::{How, holders};
         let s = Scratch::new();
         let target = s.directory("at");
         mounted(&tmpfs(&target, &[]));
