@@ -63,11 +63,14 @@ pub struct Maps {
     texts: [RwLock<HashMap<BString, Arc<Loaded>>>; 4],
     /// One lock for each text that is being read, so that it is read once. Only those who want
     /// the same text wait for one another.
-    reading: Mutex<HashMap<(BString, usize), Arc<Mutex<()>>>>,
+    reading: Mutex<HashMap<(BString, usize), Turn>>,
     switch: RwLock<Option<Arc<LoadedSwitch>>>,
     /// Files that were looked for and are not there.
     missing: Mutex<BTreeSet<PathBuf>>,
 }
+
+/// Held by the one who reads a text.
+type Turn = Arc<Mutex<()>>;
 
 /// One key of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
