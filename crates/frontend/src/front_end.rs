@@ -5,7 +5,6 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use bstr::{BStr, BString};
-use piton_engine::event::Existing;
 use piton_map::requester::Requester;
 use piton_mount::perform::{Failure, Triggers};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
@@ -97,6 +96,3 @@ pub trait FrontEnd: Triggers + Send + Sync {
     /// until a successor adopts them, and nobody is left waiting.
     fn detach(&self);
 }
-
-/// What [`FrontEnd::survey`] reports, for the engine.
-pub type Found = Vec<Existing>;

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use autofs::{
     AnswerErrno, AttachedPoint, Control, Error, ExpireHow, Packet, PointId, PointKind,
@@ -147,17 +148,12 @@ impl KernelFrontEnd {
         if let Some(root) = &root {
             relist(root, &entry.listed, &HashSet::new());
         }
-        // An open root keeps the trigger from being unmounted.
+        // An open root keeps the trigger from being unmounted, ours too: descriptors that an
+        // expiry round or an answer still holds are waited for.
         drop(root);
-        let Entry {
-            path,
-            point,
-            listed,
-            ..
-        } = Entry {
-            root: None,
-            ..entry
-        };
+        let Entry { path, point, listed, root, .. } = entry;
+        drop(root);
+        quiesce(&path);
         match unmount(&path, UnmountFlags::empty()) {
             Ok(()) => {
                 self.shared.write().remove(spec.id);
@@ -449,6 +445,19 @@ impl FrontEnd for KernelFrontEnd {
                 tracing::warn!(path = %entry.path.display(), %error, "trigger not detached");
             }
         }
+    }
+}
+
+/// Longest wait for our own use of a trigger to end before it is unmounted. An expiry round that
+/// finds nothing takes some 13 ms (an RCU grace period).
+const OWN_USE_MOST: Duration = Duration::from_millis(200);
+
+/// Waits until nobody but the registry and the caller knows `path`, which all that use a
+/// trigger's descriptors hold.
+fn quiesce(path: &Arc<PathBuf>) {
+    let begun = Instant::now();
+    while Arc::strong_count(path) > 2 && begun.elapsed() < OWN_USE_MOST {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -7,7 +7,7 @@ use autofs::{Control, ExistingPoint, PipeState, PointKind};
 use bstr::{BStr, BString, ByteSlice};
 use piton_engine::event::{Existing, ExistingMount};
 use piton_map::requester::Requester;
-use piton_mount::table::{MountEntry, MountTable};
+use piton_mount::table::{self, Mount, Table};
 use piton_plan::step::TriggerKind;
 
 use crate::kernel::{as_path, point_kind};
@@ -43,9 +43,10 @@ pub(crate) fn survey(control: &Control, wanted: &[(BString, TriggerKind)]) -> Su
     if points.is_empty() {
         return survey;
     }
-    let Ok(table) = MountTable::read() else {
+    let Ok(text) = table::read() else {
         return survey;
     };
+    let table = Table::parse(&text);
     let wanted: std::collections::HashMap<&Path, TriggerKind> = wanted
         .iter()
         .map(|(path, kind)| (as_path(path.as_bstr()), *kind))
@@ -90,7 +91,7 @@ fn living_owner(point: &ExistingPoint) -> Option<u32> {
 
 fn existing(
     control: &Control,
-    table: &MountTable,
+    table: &Table<'_>,
     points: &[ExistingPoint],
     point: &ExistingPoint,
     kind: TriggerKind,
@@ -101,7 +102,7 @@ fn existing(
         TriggerKind::Direct | TriggerKind::Offset => {
             let own = table
                 .children(point.mount_id)
-                .find(|mount| mount.target == path);
+                .find(|mount| *mount.point == path);
             own.map(|mount| mounted(control, table, points, BString::default(), mount))
                 .into_iter()
                 .collect()
@@ -117,17 +118,17 @@ fn existing(
 /// What is mounted in an indirect point: one element for each key.
 fn keys(
     control: &Control,
-    table: &MountTable,
+    table: &Table<'_>,
     points: &[ExistingPoint],
     point: &ExistingPoint,
 ) -> Vec<ExistingMount> {
     let root: BString = point.target.as_os_str().as_bytes().into();
     let mut found: Vec<ExistingMount> = Vec::new();
     for mount in table.children(point.mount_id) {
-        let Some(rest) = mount.target.strip_prefix(root.as_bytes()) else {
+        let Some(rest) = mount.point.strip_prefix(root.as_bytes()) else {
             continue;
         };
-        let rest = rest.trim_start_with(|c| c == '/');
+        let rest = rest.trim_start_with(|letter| letter == '/');
         let key: BString = rest.split_str("/").next().unwrap_or_default().into();
         if rest.len() == key.len() {
             found.push(mounted(control, table, points, key, mount));
@@ -163,10 +164,10 @@ fn keys(
 
 fn mounted(
     control: &Control,
-    table: &MountTable,
+    table: &Table<'_>,
     points: &[ExistingPoint],
     key: BString,
-    mount: &MountEntry,
+    mount: &Mount<'_>,
 ) -> ExistingMount {
     let offsets = table
         .children(mount.id)
@@ -176,17 +177,17 @@ fn mounted(
     let parent = points.iter().find(|point| point.mount_id == mount.parent);
     ExistingMount {
         requester: parent
-            .map(|point| requester(control, point, mount.target.as_bstr()))
+            .map(|point| requester(control, point, (*mount.point).as_bstr()))
             .unwrap_or_default(),
         key,
-        target: mount.target.clone(),
+        target: mount.point.clone().into_owned(),
         covered: true,
-        source: mount.source.clone(),
+        source: mount.source.clone().into_owned(),
         offsets,
     }
 }
 
-fn offset_at<'p>(points: &'p [ExistingPoint], mount: &MountEntry) -> Option<&'p ExistingPoint> {
+fn offset_at<'p>(points: &'p [ExistingPoint], mount: &Mount<'_>) -> Option<&'p ExistingPoint> {
     points
         .iter()
         .find(|point| point.mount_id == mount.id && point.kind == PointKind::Offset)
@@ -198,12 +199,12 @@ fn requester(control: &Control, point: &ExistingPoint, path: &BStr) -> Requester
         .open_point(&point.target, point.device)
         .and_then(|fd| control.requester(fd, as_path(path)));
     match known {
-        Ok(Some(who)) => Requester {
+        Ok(who) => Requester {
             uid: who.uid,
             gid: who.gid,
             pid: 0,
             names: None,
         },
-        _ => Requester::default(),
+        Err(_) => Requester::default(),
     }
 }

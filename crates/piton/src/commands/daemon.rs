@@ -1,10 +1,3 @@
-//! `piton daemon`.
+//! `piton daemon`: run the automounter.
 
-use std::ffi::OsString;
-
-use crate::exit::Exit;
-
-/// Runs it.
-pub(crate) fn run(_args: &[OsString]) -> Exit {
-    Exit::Failure
-}
+pub(crate) use crate::daemon::run;

@@ -1,0 +1,181 @@
+//! Reading master map, direct maps and listings: what shall be in place.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bstr::{BString, ByteSlice};
+use piton_engine::config::{Binding, Configuration, Point};
+use piton_map::diagnostic::Diagnostic;
+use piton_map::key::MapKind;
+use piton_map::lookup::{MapSpec, MapType, Miss};
+use piton_map::requester::Requester;
+use piton_plan::step::TriggerKind;
+use piton_source::cache::{Maps, Watch};
+use piton_source::master::{self, MasterRequest, Site, SitePoint};
+use piton_source::source::LookupContext;
+
+/// Why the maps were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The daemon starts.
+    Start,
+    /// Somebody asked (command or signal): the number of the question.
+    Asked(u64),
+    /// A file changed.
+    Changed,
+    /// Somebody asked what would change: the number of the question.
+    Planned(u64),
+}
+
+/// What was read.
+pub(crate) struct Loaded {
+    /// Why.
+    pub(crate) reason: Reason,
+    /// The desired state, or why there is none.
+    pub(crate) result: Result<Configuration, Miss>,
+    /// What there is to say about the texts.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Maps that are missing or cannot be read, with the mount point.
+    pub(crate) incomplete: Vec<(BString, Arc<str>, Miss)>,
+    /// What to watch from now on.
+    pub(crate) watch: Watch,
+}
+
+/// What reading needs.
+pub(crate) struct Loader {
+    pub(crate) maps: Arc<Maps>,
+    pub(crate) request: MasterRequest,
+    pub(crate) browse: bool,
+    pub(crate) defines: Vec<(BString, BString)>,
+}
+
+impl Loader {
+    /// Reads everything. May block.
+    pub(crate) fn load(&self, reason: Reason) -> Loaded {
+        let mut loaded = Loaded {
+            reason,
+            result: Ok(Configuration::default()),
+            diagnostics: Vec::new(),
+            incomplete: Vec::new(),
+            watch: Watch::default(),
+        };
+        match master::read(&self.maps, &self.request) {
+            Ok(site) => {
+                let points = self.points(&site, &mut loaded);
+                loaded.diagnostics.extend(site.diagnostics);
+                loaded.result = Ok(Configuration { points, existing: Vec::new() });
+            }
+            Err(miss) => loaded.result = Err(miss),
+        }
+        loaded.watch = self.maps.watch();
+        loaded
+    }
+
+    fn points(&self, site: &Site, loaded: &mut Loaded) -> Vec<Point> {
+        let mut points = Vec::new();
+        let mut taken = BTreeSet::new();
+        for point in &site.points {
+            let binding = Arc::new(Binding {
+                maps: point.maps.clone().into(),
+                options: point.options.clone(),
+                dialect: site.dialect.clone(),
+                source: source_text(&point.maps),
+                origin: point.origin.clone(),
+            });
+            match point.kind {
+                MapKind::Indirect => {
+                    if let Some(listing) = self.listing(point, &binding, loaded)
+                        && taken.insert(point.path.clone())
+                    {
+                        let (path, kind) = (point.path.clone(), TriggerKind::Indirect);
+                        points.push(Point { path, kind, binding, listing });
+                    }
+                }
+                MapKind::Direct => {
+                    for key in self.direct_keys(point, &binding, loaded) {
+                        if taken.insert(key.clone()) {
+                            points.push(Point {
+                                path: key,
+                                kind: TriggerKind::Direct,
+                                binding: binding.clone(),
+                                listing: Arc::from([]),
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        points
+    }
+
+    fn direct_keys(
+        &self,
+        point: &SitePoint,
+        binding: &Binding,
+        loaded: &mut Loaded,
+    ) -> Vec<BString> {
+        let listing = self.keys(point, binding, MapKind::Direct);
+        for (map, miss) in listing.1 {
+            loaded.incomplete.push((point.path.clone(), map, miss));
+        }
+        listing.0
+    }
+
+    /// The keys to show before they are mounted; `None` when the map does not exist at all, and
+    /// so no mount point is made.
+    fn listing(
+        &self,
+        point: &SitePoint,
+        binding: &Binding,
+        loaded: &mut Loaded,
+    ) -> Option<Arc<[BString]>> {
+        let (keys, incomplete) = self.keys(point, binding, MapKind::Indirect);
+        let missing = !incomplete.is_empty()
+            && incomplete.len() >= point.maps.len()
+            && keys.is_empty()
+            && incomplete.iter().all(|(_, miss)| fatal(miss));
+        for (map, miss) in incomplete {
+            loaded.incomplete.push((point.path.clone(), map, miss));
+        }
+        if missing {
+            return None;
+        }
+        let browse = point.options.browse.unwrap_or(self.browse);
+        Some(if browse { keys.into() } else { Arc::from([]) })
+    }
+
+    fn keys(
+        &self,
+        point: &SitePoint,
+        binding: &Binding,
+        kind: MapKind,
+    ) -> (Vec<BString>, Vec<(Arc<str>, Miss)>) {
+        let mut defines = self.defines.clone();
+        defines.extend(point.options.defines.iter().cloned());
+        let context = LookupContext {
+            kind,
+            dialect: &binding.dialect,
+            requester: &Requester::default(),
+            defines: &defines,
+            mount_point: point.path.as_bstr(),
+            deadline: None,
+        };
+        let listing = self.maps.keys(&point.maps, &context);
+        (listing.keys.into_iter().map(|listed| listed.key).collect(), listing.incomplete)
+    }
+}
+
+/// Whether a map that fails so is not there at all (rather than having no list of keys).
+fn fatal(miss: &Miss) -> bool {
+    matches!(miss, Miss::NoSuchMap(_) | Miss::Unreadable(_))
+}
+
+/// What the mount table shows as source of a mount point: its first map.
+fn source_text(maps: &[MapSpec]) -> BString {
+    let Some(map) = maps.first() else { return "piton".into() };
+    match map.kind {
+        Some(MapType::Hosts) => "-hosts".into(),
+        Some(MapType::Passwd) => "-passwd".into(),
+        _ => map.name.clone(),
+    }
+}

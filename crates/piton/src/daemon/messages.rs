@@ -1,0 +1,83 @@
+//! What reaches the loop from other threads, and the way it gets there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bstr::BString;
+use piton_control::message::{Left, ReloadPlan};
+use piton_engine::Event;
+use piton_engine::status::Status;
+use piton_frontend::Ticket;
+use rustix::event::EventfdFlags;
+
+use super::loader::Loaded;
+
+/// Something for the loop.
+pub(crate) enum Message {
+    /// A task ended: for the engine.
+    Event(Event<Ticket>),
+    /// The task with this number ended: for the engine, unless it was given up.
+    Task(u64, Event<Ticket>),
+    /// Master map and direct maps were read.
+    Loaded(Box<Loaded>),
+    /// Somebody asks through the control socket.
+    Ask(Question),
+}
+
+/// A question of the control socket. A dropped sender tells the asker that no answer comes.
+pub(crate) enum Question {
+    /// What is in place.
+    Status(Sender<(Status, u64)>),
+    /// Read the maps and say what would change.
+    Plan(Sender<Result<ReloadPlan, String>>),
+    /// Read the maps and apply what changed.
+    Reload(Sender<Result<ReloadPlan, String>>),
+    /// Expire now.
+    Expire(Option<BString>, Sender<Vec<Left>>),
+    /// Unmount now; `None`: nothing of ours is there.
+    Unmount(BString, Sender<Option<Vec<Left>>>),
+    /// End.
+    Stop { detach: bool, answer: Sender<Vec<Left>> },
+}
+
+/// The loop's letter box.
+#[derive(Clone)]
+pub(crate) struct Mailbox(Arc<Inner>);
+
+struct Inner {
+    letters: Mutex<Vec<Message>>,
+    bell: OwnedFd,
+}
+
+impl Mailbox {
+    /// An empty one.
+    pub(crate) fn new() -> rustix::io::Result<Self> {
+        let bell = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self(Arc::new(Inner { letters: Mutex::new(Vec::new()), bell })))
+    }
+
+    /// Puts a message in and wakes the loop.
+    pub(crate) fn post(&self, message: Message) {
+        let mut letters = self.0.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.push(message);
+        let first = letters.len() == 1;
+        drop(letters);
+        if first {
+            // The counter cannot overflow: the loop resets it before it empties the box.
+            let _ = rustix::io::write(&self.0.bell, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes all messages.
+    pub(crate) fn take(&self, into: &mut Vec<Message>) {
+        let _ = rustix::io::read(&self.0.bell, &mut [0u8; 8]);
+        let mut letters = self.0.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        into.append(&mut letters);
+    }
+
+    /// Becomes readable when a message is there.
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        self.0.bell.as_fd()
+    }
+}

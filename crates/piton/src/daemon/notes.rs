@@ -1,0 +1,39 @@
+//! The engine's notes as log records. `request` is one number from access to answer.
+
+use piton_engine::cause::Cause;
+use piton_engine::command::Note;
+use piton_map::lookup::Miss;
+
+/// Writes one note.
+pub(crate) fn write(note: &Note) {
+    match note {
+        Note::Accessed { job, path, requester } => {
+            tracing::trace!(request = job.0, %path, pid = requester.pid, uid = requester.uid, "access");
+        }
+        Note::Mounted { job, path, source, took_ms } => {
+            tracing::debug!(request = job.0, %path, %source, took_ms, "mounted");
+        }
+        Note::Failed { job, path, cause, requester } => {
+            let (request, pid, uid) = (job.0, requester.pid, requester.uid);
+            match cause {
+                Cause::Lookup(Miss::NoSuchKey) => {
+                    tracing::debug!(request, %path, pid, uid, "{cause}");
+                }
+                _ => tracing::warn!(request, %path, pid, uid, "not mounted: {cause}"),
+            }
+        }
+        Note::Unmounted { path } => tracing::debug!(%path, "unmounted"),
+        Note::Stays { path, why } => tracing::info!(%path, "stays mounted: {why}"),
+        Note::OffsetMissing { path, failure } => {
+            tracing::warn!(%path, "offset left out: {}", failure.text);
+        }
+        Note::Installed { path } => tracing::debug!(%path, "mount point in place"),
+        Note::NotInstalled { path, failure } => {
+            tracing::error!(%path, "mount point not in place: {}", failure.text);
+        }
+        Note::Removed { path } => tracing::debug!(%path, "mount point gone"),
+        Note::Diagnosed(diagnostic) => {
+            tracing::warn!(origin = %diagnostic.origin(), "{}", diagnostic.message);
+        }
+    }
+}

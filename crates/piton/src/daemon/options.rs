@@ -1,0 +1,250 @@
+//! The daemon's command line: its own options and autofs's, so that a service file needs one
+//! word changed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use bstr::BString;
+use lexopt::{Arg, Parser, ValueExt};
+use piton_map::dialect::Dialect;
+use std::os::unix::ffi::OsStringExt;
+
+use super::log::Verbosity;
+
+/// What the command line says; `None` leaves it to autofs.conf.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Options {
+    /// The master map: `--master`, or the positional word.
+    pub(crate) master: Option<OsString>,
+    /// Stay in the foreground.
+    pub(crate) foreground: bool,
+    /// Seconds of idleness.
+    pub(crate) timeout: Option<u32>,
+    /// Seconds for which an absent key is remembered.
+    pub(crate) negative_timeout: Option<u32>,
+    /// Seconds to wait for the master map at start.
+    pub(crate) master_wait: Option<u32>,
+    /// `-D name=value`.
+    pub(crate) defines: Vec<(BString, BString)>,
+    /// `-O options`.
+    pub(crate) global_options: Vec<BString>,
+    /// How much is logged.
+    pub(crate) verbosity: Verbosity,
+    /// Write the pid there.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Rank replicated servers at random.
+    pub(crate) random: bool,
+    /// Send every mount through this program.
+    pub(crate) mount_program: Option<PathBuf>,
+    /// And every unmount through this one.
+    pub(crate) umount_program: Option<PathBuf>,
+    /// The dialect, whatever the master map's name.
+    pub(crate) dialect: Option<Dialect>,
+    /// Seconds within which each access is answered.
+    pub(crate) deadline: Option<u32>,
+    /// Options of autofs that have no meaning here, with the reason.
+    pub(crate) ignored: Vec<(String, &'static str)>,
+    /// Set in the process that was started in the background.
+    pub(crate) background_child: bool,
+}
+
+/// What to do with a command line.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Asked {
+    /// Run.
+    Run(Box<Options>),
+    /// Print help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// `piton daemon --help`.
+pub(crate) const HELP: &str = "\
+Run the automounter.
+
+Usage: piton daemon [OPTIONS] [MASTER_MAP]
+
+MASTER_MAP is a file, or a name that /etc/nsswitch.conf knows where to find.
+Without it: master_map_name of /etc/autofs.conf, /etc/auto.master, /etc/auto_master.
+
+Options:
+  -f, --foreground             stay in the foreground, log to standard error
+  -t, --timeout SECONDS        unmount after this time without use; 0 is never [300]
+  -n, --negative-timeout SECONDS
+                               remember for this time that a program has no such key [60]
+  -M, --master-wait SECONDS    wait this long at start for a master map [10]
+  -D, --define NAME=VALUE      a variable for maps (may be repeated)
+  -O, --global-options OPTIONS mount options for all maps
+  -p, --pid-file FILE          write the process id there
+  -r, --random-multimount-selection
+                               choose among replicated servers at random
+  -v, --verbose                log each mount and unmount
+  -d, --debug                  log each access
+  -V, --version                print the version
+  -h, --help                   print this
+      --master FILE            the same as MASTER_MAP
+      --dialect NAME           read maps as sun or linux, whatever the master map's name
+      --deadline SECONDS       answer each access within this time [10]
+      --mount-program PROGRAM  mount everything by PROGRAM -t TYPE -o OPTIONS WHAT WHERE
+      --umount-program PROGRAM unmount by PROGRAM WHERE [`umount` beside the mount program]
+
+Signals: HUP reads the maps again, USR1 unmounts what is idle, TERM and INT end (what is
+busy stays), USR2 ends and detaches what is busy.
+";
+
+/// Reads the command line.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(crate) fn read(args: &[OsString]) -> Result<Asked, String> {
+    let mut options = Options::default();
+    // Service files pass options that may be empty words; autofs drops them too.
+    let words = args.iter().filter(|word| !word.is_empty());
+    let mut parser = Parser::from_args(words);
+    while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Help),
+            Arg::Short('V') | Arg::Long("version") => return Ok(Asked::Version),
+            Arg::Value(word) if options.master.is_none() => options.master = Some(word),
+            Arg::Value(word) => return Err(format!("unexpected argument {word:?}")),
+            Arg::Short(letter) => {
+                let name = format!("-{letter}");
+                option(&name, &mut parser, &mut options)?;
+            }
+            Arg::Long(word) => {
+                let name = format!("--{word}");
+                option(&name, &mut parser, &mut options)?;
+            }
+        }
+    }
+    Ok(Asked::Run(Box::new(options)))
+}
+
+fn option(name: &str, parser: &mut Parser, options: &mut Options) -> Result<(), String> {
+    match name {
+        "-f" | "--foreground" => options.foreground = true,
+        "-v" | "--verbose" => options.verbosity = options.verbosity.max(Verbosity::Verbose),
+        "-d" | "--debug" => {
+            // A level may follow at once (autofs: a bitmap for the LDAP library).
+            let _ = parser.optional_value();
+            options.verbosity = Verbosity::Debug;
+        }
+        "-t" | "--timeout" => options.timeout = Some(seconds(name, parser)?),
+        "-n" | "--negative-timeout" => options.negative_timeout = Some(seconds(name, parser)?),
+        "-M" | "--master-wait" => options.master_wait = Some(seconds(name, parser)?),
+        "--deadline" => options.deadline = Some(seconds(name, parser)?.max(1)),
+        "-D" | "--define" => options.defines.push(definition(parser)?),
+        "-O" | "--global-options" => {
+            let words = value(parser)?.into_vec();
+            let words = words.split(|byte| *byte == b',').filter(|word| !word.is_empty());
+            options.global_options.extend(words.map(BString::from));
+        }
+        "-p" | "--pid-file" => options.pid_file = Some(value(parser)?.into()),
+        "-r" | "--random-multimount-selection" => options.random = true,
+        "--master" => options.master = Some(value(parser)?),
+        "--mount-program" => options.mount_program = Some(value(parser)?.into()),
+        "--umount-program" => options.umount_program = Some(value(parser)?.into()),
+        "--dialect" => {
+            let word = value(parser)?;
+            let dialect = word.to_str().and_then(Dialect::named);
+            let unknown = || format!("--dialect {word:?}: there are `sun` and `linux`");
+            options.dialect = Some(dialect.ok_or_else(unknown)?);
+        }
+        "--background-child" => options.background_child = true,
+        _ => without_meaning(name, parser, options)?,
+    }
+    Ok(())
+}
+
+/// Options of autofs that are taken and said to have no effect, so that its service files work.
+fn without_meaning(name: &str, parser: &mut Parser, options: &mut Options) -> Result<(), String> {
+    let why = match name {
+        "-S" | "--systemd-service" => {
+            options.foreground = true;
+            return Ok(());
+        }
+        "-P" | "--positive-timeout" => {
+            value(parser)?;
+            "a changed map counts at once"
+        }
+        "-C" | "--dont-check-daemon" => "use PITON_RUNTIME_DIR for a second daemon",
+        "-F" | "--force" => "what an earlier daemon left is adopted",
+        "-m" | "--dumpmaps" => return Err("-m: `piton explain` and `piton check` show maps".into()),
+        "-l" | "--set-log-priority" => return Err("-l: start with -v or -d".into()),
+        "-U" | "--force-exit" => return Err("-U: `piton stop`, or send USR2".into()),
+        unknown => return Err(format!("unknown option {unknown}; see `piton daemon --help`")),
+    };
+    options.ignored.push((name.to_owned(), why));
+    Ok(())
+}
+
+fn value(parser: &mut Parser) -> Result<OsString, String> {
+    parser.value().map_err(|error| error.to_string())
+}
+
+fn seconds(name: &str, parser: &mut Parser) -> Result<u32, String> {
+    let word = value(parser)?;
+    word.parse().map_err(|_| format!("{name} {word:?}: a number of seconds is expected, 0 or more"))
+}
+
+fn definition(parser: &mut Parser) -> Result<(BString, BString), String> {
+    let word = value(parser)?.into_vec();
+    let Some(equals) = word.iter().position(|byte| *byte == b'=') else {
+        return Err(format!("-D {}: NAME=VALUE is expected", BString::from(word)));
+    };
+    Ok((word[..equals].into(), word[equals + 1..].into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_words(words: &[&str]) -> Result<Options, String> {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        match read(&words)? {
+            Asked::Run(options) => Ok(*options),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn autofs_service_line() {
+        let options = read_words(&[
+            "--pid-file", "/run/a.pid", "-t", "60", "-n0", "-DA=b", "-D", "C=d,e", "-O",
+            "nosuid,nodev", "-v", "", "/etc/auto.x",
+        ])
+        .unwrap();
+        assert_eq!(options.master, Some("/etc/auto.x".into()));
+        assert_eq!(options.pid_file, Some("/run/a.pid".into()));
+        assert_eq!((options.timeout, options.negative_timeout), (Some(60), Some(0)));
+        let defines = [("A".into(), "b".into()), ("C".into(), "d,e".into())];
+        assert_eq!(options.defines, defines);
+        assert_eq!(options.global_options, ["nosuid", "nodev"]);
+        assert_eq!(options.verbosity, Verbosity::Verbose);
+        assert!(!options.foreground);
+    }
+
+    #[test]
+    fn debug_takes_a_level_only_when_attached() {
+        let options = read_words(&["-d7", "-f", "/m"]).unwrap();
+        assert_eq!((options.verbosity, options.foreground), (Verbosity::Debug, true));
+        assert_eq!(read_words(&["-d", "/m"]).unwrap().master, Some("/m".into()));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (words, part) in [
+            (&["-t", "-1"][..], "-t"),
+            (&["-t", "5m"], "seconds"),
+            (&["-D", "A"], "NAME=VALUE"),
+            (&["--dialect", "vax"], "sun"),
+            (&["--nonsense"], "--nonsense"),
+            (&["/a", "/b"], "unexpected"),
+            (&["-t"], "missing"),
+        ] {
+            let message = read_words(words).unwrap_err();
+            assert!(message.contains(part), "{words:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,595 @@
+//! The loop: events in, commands out, nothing that blocks.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use bstr::{BString, ByteSlice};
+use piton_control::message::{Change, Left, ReloadPlan};
+use piton_engine::command::{Answer, Response};
+use piton_engine::config::Configuration;
+use piton_engine::event::{JobId, Request, RequestId};
+use piton_engine::reload::Difference;
+use piton_engine::{Command, Engine, Event};
+use piton_frontend::{FrontEnd, Incoming, Ticket};
+use piton_plan::facts::HostAnswers;
+use piton_plan::step::{Planned, Step};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::convert::{text, timed_out};
+use super::journal::Journal;
+use super::loader::{Loaded, Loader, Reason};
+use super::messages::{Mailbox, Message, Question};
+use super::pool::Pool;
+use super::signals::{Meaning, Signals};
+use super::tasks::{self, Lookup, Worker};
+use super::timers::{Clock, Kind, Outstanding, sleep_until};
+use super::watch::Watcher;
+
+/// Time given to a task beyond what it was told, so that it can say itself what went wrong.
+const GRACE_MS: u64 = 500;
+
+/// Files often change in bursts (an editor writes, renames, sets the mode): wait until then.
+const SETTLE_MS: u64 = 100;
+
+/// What the loop is made of.
+pub(crate) struct Runtime {
+    engine: Engine<Ticket>,
+    clock: Clock,
+    front_end: Arc<dyn FrontEnd>,
+    worker: Arc<Worker>,
+    loader: Arc<Loader>,
+    mailbox: Mailbox,
+    signals: Signals,
+    watcher: Watcher,
+    journal: Journal,
+    pools: Pools,
+    events: VecDeque<Event<Ticket>>,
+    outstanding: Outstanding,
+    /// Steps under way, and those of tasks that were given up.
+    performing: HashMap<u64, Arc<[Planned]>>,
+    given_up: HashMap<u64, Arc<[Planned]>>,
+    reload: Reload,
+    answers: BTreeMap<RequestId, Asker>,
+    questions: BTreeMap<u64, Sender<Result<ReloadPlan, String>>>,
+    next_request: u64,
+    ready: Option<Box<dyn FnOnce()>>,
+    left: Option<Vec<(BString, Arc<str>)>>,
+    force: bool,
+}
+
+/// Threads for three kinds of work, so that one kind cannot starve another.
+struct Pools {
+    /// Mounts that the kernel does alone.
+    quick: Pool,
+    /// Programs, servers, name look-ups, disks.
+    slow: Pool,
+    /// Asking the kernel for idle mounts, which waits for our own answers.
+    expire: Pool,
+}
+
+/// Reading the maps anew: at most once at a time.
+#[derive(Default)]
+struct Reload {
+    running: bool,
+    /// Reasons that came meanwhile.
+    waiting: Vec<Reason>,
+    /// When a changed file is acted on.
+    due: Option<piton_engine::time::Millis>,
+}
+
+/// What the loop is given.
+pub(crate) struct Parts {
+    pub(crate) engine: Engine<Ticket>,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) loader: Arc<Loader>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) signals: Signals,
+    pub(crate) watcher: Watcher,
+    pub(crate) journal: Journal,
+    /// Called once all mount points of the first configuration are in place.
+    pub(crate) ready: Box<dyn FnOnce()>,
+}
+
+impl Runtime {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { engine, worker, loader, mailbox, signals, watcher, journal, ready } = parts;
+        Self {
+            engine,
+            clock: Clock::start(),
+            front_end: worker.front_end.clone(),
+            worker,
+            loader,
+            mailbox,
+            signals,
+            watcher,
+            journal,
+            pools: Pools {
+                quick: Pool::new("quick", 2, 64, Duration::from_millis(20)),
+                slow: Pool::new("slow", 1, 256, Duration::ZERO),
+                expire: Pool::new("expire", 1, 16, Duration::from_millis(50)),
+            },
+            events: VecDeque::new(),
+            outstanding: Outstanding::default(),
+            performing: HashMap::new(),
+            given_up: HashMap::new(),
+            reload: Reload::default(),
+            answers: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            next_request: 1,
+            ready: Some(ready),
+            left: None,
+            force: false,
+        }
+    }
+
+    /// Runs until the end; returns what stays mounted, with the reason.
+    ///
+    /// # Errors
+    /// The front end or the loop itself is broken.
+    pub(crate) fn run(mut self, first: Loaded) -> std::io::Result<Vec<(BString, Arc<str>)>> {
+        self.loaded(first);
+        let mut messages = Vec::new();
+        loop {
+            self.work();
+            if let Some(left) = self.left.take() {
+                self.wind_up(&left);
+                return Ok(left);
+            }
+            let woken = self.sleep()?;
+            if woken.front_end {
+                while let Some(incoming) = self.front_end.next()? {
+                    self.events.push_back(event_of(incoming));
+                    self.work();
+                }
+            }
+            if woken.mailbox {
+                self.mailbox.take(&mut messages);
+                for message in messages.drain(..) {
+                    self.message(message);
+                }
+            }
+            if woken.signals {
+                for meaning in self.signals.take() {
+                    self.signal(meaning);
+                }
+            }
+            if woken.watcher && self.watcher.take() {
+                self.reload.due = Some(self.clock.now() + SETTLE_MS);
+            }
+            self.due();
+        }
+    }
+
+    fn wind_up(&self, left: &[(BString, Arc<str>)]) {
+        self.front_end.detach();
+        if !self.force {
+            return;
+        }
+        for (path, _) in left {
+            let target = tasks::path_of(path.as_bstr());
+            let flags = rustix::mount::UnmountFlags::DETACH;
+            if let Err(error) = rustix::mount::unmount(target, flags) {
+                tracing::warn!(%path, %error, "could not be detached");
+            }
+        }
+    }
+
+    // -- waiting ---------------------------------------------------------------------------
+
+    fn sleep(&self) -> std::io::Result<Woken> {
+        let now = self.clock.now();
+        let wakes = [self.engine.next_wake(), self.outstanding.next_end(), self.reload.due];
+        let timer = sleep_until(now, wakes.into_iter().flatten().min());
+        let relief = [&self.pools.quick, &self.pools.slow, &self.pools.expire]
+            .into_iter()
+            .filter_map(Pool::relieve)
+            .min();
+        let timeout = [timer, relief].into_iter().flatten().min().map(|pause| Timespec {
+            tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: pause.subsec_nanos().into(),
+        });
+        let bells = [
+            Some(self.mailbox.bell()),
+            Some(self.signals.bell()),
+            Some(self.watcher.bell()),
+            self.front_end.readable(),
+        ];
+        let mut fds: Vec<PollFd<'_>> =
+            bells.into_iter().flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let rang = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        Ok(Woken { mailbox: rang(0), signals: rang(1), watcher: rang(2), front_end: rang(3) })
+    }
+
+    /// Does what time has made due.
+    fn due(&mut self) {
+        let now = self.clock.now();
+        while let Some((job, kind)) = self.outstanding.overdue(now) {
+            self.give_up(job, kind);
+        }
+        if self.engine.next_wake().is_some_and(|wake| wake <= now) {
+            self.events.push_back(Event::Tick);
+        }
+        if self.reload.due.is_some_and(|due| due <= now) {
+            self.reload.due = None;
+            self.read_maps(Reason::Changed);
+        }
+    }
+
+    // -- the engine ------------------------------------------------------------------------
+
+    fn work(&mut self) {
+        let mut commands = Vec::new();
+        while let Some(event) = self.events.pop_front() {
+            self.engine.handle(self.clock.now(), event, &mut commands);
+            for command in commands.drain(..) {
+                self.execute(command);
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command<Ticket>) {
+        match command {
+            Command::Reply { ticket, answer } => match answer {
+                Answer::Ready => ticket.ready(),
+                Answer::Failed(cause) => ticket.fail(cause.errno()),
+            },
+            Command::Fetch { job, binding, kind, mount_point, key, requester, deadline_ms } => {
+                let deadline = Duration::from_millis(deadline_ms);
+                self.fetch(Lookup { job, binding, kind, mount_point, key, requester, deadline });
+            }
+            Command::Resolve { job, hosts, deadline_ms } => self.resolve(job, hosts, deadline_ms),
+            Command::Perform { job, steps, deadline_ms } => self.perform(job, steps, deadline_ms),
+            Command::Inspect { job, target } => self.inspect(job, target),
+            Command::Install { triggers } => {
+                self.batch(move |worker| Event::Installed { results: worker.install(&triggers) });
+            }
+            Command::Adopt { triggers } => {
+                self.batch(move |worker| Event::Installed { results: worker.adopt(&triggers) });
+            }
+            Command::Remove { triggers } => {
+                self.batch(move |worker| Event::Removed { results: worker.remove(&triggers) });
+            }
+            Command::List { trigger, keys } => {
+                let front_end = self.front_end.clone();
+                self.pools.quick.submit(move || front_end.list(trigger, &keys));
+            }
+            Command::SetTimeout { trigger, key, seconds } => {
+                let front_end = self.front_end.clone();
+                self.pools.quick.submit(move || {
+                    let key = key.as_ref().map(|key| key.as_bstr());
+                    if let Err(failure) = front_end.set_timeout(trigger, key, seconds) {
+                        tracing::debug!(why = failure.text, "idle time not set");
+                    }
+                });
+            }
+            Command::Expire { trigger, immediate } => {
+                let (front_end, mailbox) = (self.front_end.clone(), self.mailbox.clone());
+                self.pools.expire.submit(move || {
+                    front_end.expire(trigger, immediate);
+                    mailbox.post(Message::Event(Event::ExpireDone { trigger }));
+                });
+            }
+            Command::Respond { id, response } => {
+                if let Some(asker) = self.answers.remove(&id) {
+                    asker.answer(response);
+                }
+            }
+            Command::Note(note) => self.journal.write(&note),
+            Command::Finished { left } => self.left = Some(left),
+        }
+    }
+
+    // -- tasks -----------------------------------------------------------------------------
+
+    fn fetch(&mut self, mut lookup: Lookup) {
+        if let Some(event) = self.worker.lookup_cached(&lookup) {
+            return self.events.push_back(event);
+        }
+        let end = self.clock.now() + lookup.deadline.as_millis() as u64 + GRACE_MS;
+        let number = self.outstanding.enter(lookup.job, Kind::Fetch, end);
+        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
+        self.pools.slow.submit(move || {
+            let event = worker.lookup(&mut lookup);
+            mailbox.post(Message::Task(number, event));
+        });
+    }
+
+    fn resolve(&mut self, job: JobId, hosts: Vec<BString>, deadline_ms: u64) {
+        let end = self.clock.now() + deadline_ms;
+        let number = self.outstanding.enter(job, Kind::Resolve, end);
+        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
+        self.pools.slow.submit(move || {
+            let answers = worker.resolve(&hosts);
+            mailbox.post(Message::Task(number, Event::Resolved { job, answers }));
+        });
+    }
+
+    fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {
+        let end = self.clock.now() + deadline_ms + GRACE_MS;
+        let number = self.outstanding.enter(job, Kind::Perform, end);
+        let pool = if tasks::quick(&steps, &self.worker.settings) {
+            &self.pools.quick
+        } else {
+            &self.pools.slow
+        };
+        let steps: Arc<[Planned]> = steps.into();
+        self.performing.insert(number, steps.clone());
+        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
+        pool.submit(move || {
+            let outcome = worker.perform(&steps, Duration::from_millis(deadline_ms));
+            mailbox.post(Message::Task(number, Event::Performed { job, outcome }));
+        });
+    }
+
+    fn inspect(&mut self, job: JobId, target: BString) {
+        let end = self.clock.now() + self.engine.settings().deadline_ms;
+        let number = self.outstanding.enter(job, Kind::Inspect, end);
+        let mailbox = self.mailbox.clone();
+        self.pools.quick.submit(move || {
+            let mounted = tasks::is_mounted(target.as_bstr());
+            mailbox.post(Message::Task(number, Event::Inspected { job, mounted }));
+        });
+    }
+
+    fn batch(&self, act: impl FnOnce(&Worker) -> Event<Ticket> + Send + 'static) {
+        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
+        self.pools.slow.submit(move || mailbox.post(Message::Event(act(&worker))));
+    }
+
+    /// A task is not waited for any longer: the engine is told that it failed.
+    fn give_up(&mut self, job: JobId, kind: Kind) {
+        let event = match kind {
+            Kind::Fetch => Event::Fetched {
+                job,
+                names: None,
+                costly: false,
+                result: tasks::lookup_timed_out(b"".as_bstr()),
+            },
+            Kind::Resolve => Event::Resolved { job, answers: HostAnswers::new() },
+            Kind::Perform => Event::Performed { job, outcome: timed_out("mounting or unmounting") },
+            Kind::Inspect => Event::Inspected { job, mounted: true },
+        };
+        self.events.push_back(event);
+        let outstanding = &self.outstanding;
+        let late: Vec<u64> =
+            self.performing.keys().copied().filter(|number| !outstanding.waits_for(*number)).collect();
+        for number in late {
+            if let Some(steps) = self.performing.remove(&number) {
+                self.given_up.insert(number, steps);
+            }
+        }
+    }
+
+    /// A task that was given up has ended after all: what it mounted belongs to nobody.
+    fn came_late(&mut self, number: u64, event: Event<Ticket>) {
+        let Some(steps) = self.given_up.remove(&number) else { return };
+        let Event::Performed { outcome, .. } = event else { return };
+        let unmounts = steps.iter().any(|planned| matches!(planned.step, Step::Unmount { .. }));
+        if outcome.failed.is_some() || unmounts {
+            return;
+        }
+        let worker = self.worker.clone();
+        self.pools.slow.submit(move || worker.take_back(&steps, &outcome));
+    }
+
+    // -- messages --------------------------------------------------------------------------
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => {
+                let installed = matches!(event, Event::Installed { .. });
+                self.events.push_back(event);
+                self.work();
+                if installed {
+                    self.announce();
+                }
+            }
+            Message::Task(number, event) => {
+                self.performing.remove(&number);
+                if self.outstanding.ended(number) {
+                    self.events.push_back(event);
+                    self.work();
+                } else {
+                    self.came_late(number, event);
+                }
+            }
+            Message::Loaded(loaded) => {
+                self.reload.running = false;
+                self.loaded(*loaded);
+                self.work();
+                if let Some(reason) = self.reload.waiting.pop() {
+                    self.read_maps(reason);
+                }
+            }
+            Message::Ask(question) => self.ask(question),
+        }
+    }
+
+    /// Says once that the daemon is ready.
+    fn announce(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            ready();
+        }
+    }
+
+    fn signal(&mut self, meaning: Meaning) {
+        match meaning {
+            Meaning::Reload => self.read_maps(Reason::Asked(0)),
+            Meaning::Expire => self.request(Request::Expire { path: None }, None),
+            Meaning::Stop => self.request(Request::Stop { detach: false }, None),
+            Meaning::ForceStop => {
+                self.force = true;
+                self.request(Request::Stop { detach: false }, None);
+            }
+        }
+        self.work();
+    }
+
+    fn request(&mut self, request: Request, asker: Option<Asker>) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        if let Some(asker) = asker {
+            self.answers.insert(id, asker);
+        }
+        self.events.push_back(Event::Request { id, request });
+    }
+
+    fn ask(&mut self, question: Question) {
+        match question {
+            Question::Status(answer) => {
+                let now = self.clock.now();
+                let _ = answer.send((self.engine.status(now), now.0));
+            }
+            Question::Plan(answer) => {
+                let number = self.question(answer);
+                self.read_maps(Reason::Planned(number));
+            }
+            Question::Reload(answer) => {
+                let number = self.question(answer);
+                self.read_maps(Reason::Asked(number));
+            }
+            Question::Expire(path, answer) => {
+                self.request(Request::Expire { path }, Some(Asker::Left(answer)));
+            }
+            Question::Unmount(path, answer) => {
+                self.request(Request::Unmount { path }, Some(Asker::LeftIfAny(answer)));
+            }
+            Question::Stop { detach, answer } => {
+                self.request(Request::Stop { detach }, Some(Asker::Left(answer)));
+            }
+        }
+        self.work();
+    }
+
+    fn question(&mut self, answer: Sender<Result<ReloadPlan, String>>) -> u64 {
+        let number = self.next_request;
+        self.next_request += 1;
+        self.questions.insert(number, answer);
+        number
+    }
+
+    // -- maps ------------------------------------------------------------------------------
+
+    fn read_maps(&mut self, reason: Reason) {
+        if self.reload.running {
+            self.reload.waiting.push(reason);
+            return;
+        }
+        self.reload.running = true;
+        let (loader, mailbox) = (self.loader.clone(), self.mailbox.clone());
+        self.pools.slow.submit(move || {
+            mailbox.post(Message::Loaded(Box::new(loader.load(reason))));
+        });
+    }
+
+    fn loaded(&mut self, loaded: Loaded) {
+        self.watcher.set(&loaded.watch);
+        self.journal.maps_read(&loaded);
+        let configuration = match loaded.result {
+            Ok(configuration) => configuration,
+            Err(miss) => {
+                let why = piton_engine::cause::Cause::Lookup(miss).to_string();
+                tracing::error!(why, "the master map cannot be read; nothing is changed");
+                return self.answer_question(loaded.reason, &Err(why));
+            }
+        };
+        let difference = self.engine.difference(&configuration);
+        let plan = reload_plan(&difference, &configuration);
+        if !matches!(loaded.reason, Reason::Planned(_)) {
+            let nothing_to_do = difference.added.is_empty();
+            self.events.push_back(Event::Configure(configuration));
+            self.work();
+            if loaded.reason == Reason::Start && nothing_to_do {
+                self.announce();
+            }
+        }
+        self.answer_question(loaded.reason, &Ok(plan));
+    }
+
+    fn answer_question(&mut self, reason: Reason, answer: &Result<ReloadPlan, String>) {
+        if let Reason::Asked(number) | Reason::Planned(number) = reason
+            && let Some(sender) = self.questions.remove(&number)
+        {
+            // Who asked may be gone.
+            let _ = sender.send(answer.clone());
+        }
+    }
+}
+
+/// Which bells rang.
+struct Woken {
+    mailbox: bool,
+    signals: bool,
+    watcher: bool,
+    front_end: bool,
+}
+
+fn event_of(incoming: Incoming) -> Event<Ticket> {
+    match incoming {
+        Incoming::Access { trigger, key, requester, ticket } => {
+            Event::Access { trigger, key, requester, ticket }
+        }
+        Incoming::Expire { trigger, key, ticket } => Event::ExpireAsked { trigger, key, ticket },
+    }
+}
+
+/// What a reload changes, for people.
+fn reload_plan(difference: &Difference, configuration: &Configuration) -> ReloadPlan {
+    let maps: HashMap<&BString, &BString> = configuration
+        .points
+        .iter()
+        .map(|point| (&point.path, &point.binding.source))
+        .collect();
+    let changes = |paths: &[BString]| {
+        paths
+            .iter()
+            .map(|path| Change {
+                path: text(path.as_bstr()),
+                map: maps.get(path).map(|map| text(map.as_bstr())).unwrap_or_default(),
+                detail: String::new(),
+            })
+            .collect()
+    };
+    let touched = difference.added.len() + difference.changed.len();
+    ReloadPlan {
+        added: changes(&difference.added),
+        removed: changes(&difference.removed),
+        changed: changes(&difference.changed),
+        unchanged: configuration.points.len().saturating_sub(touched) as u64,
+        diagnostics: Vec::new(),
+    }
+}
+
+fn lefts(left: Vec<(BString, Arc<str>)>) -> Vec<Left> {
+    left.into_iter()
+        .map(|(path, reason)| Left { path: text(path.as_bstr()), reason: reason.to_string() })
+        .collect()
+}
+
+/// Who waits for the response to a request, and in which form.
+enum Asker {
+    /// What stayed as it was.
+    Left(Sender<Vec<Left>>),
+    /// The same, or nothing if nothing of ours is there.
+    LeftIfAny(Sender<Option<Vec<Left>>>),
+}
+
+impl Asker {
+    fn answer(self, response: Response) {
+        let left = match response {
+            Response::Done { left } => Some(lefts(left)),
+            Response::NoSuchPlace => None,
+        };
+        // Who asked may be gone.
+        match self {
+            Self::Left(answer) => drop(answer.send(left.unwrap_or_default())),
+            Self::LeftIfAny(answer) => drop(answer.send(left)),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The daemon as the control socket sees it: questions go to the loop, answers come back.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, SystemTime};
+
+use bstr::{BStr, BString, ByteSlice};
+use piton_control::message::{
+    Daemon, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
+    Requester, Status,
+};
+use piton_control::time::rfc3339;
+use piton_control::{Caller, Service, ServiceError};
+use piton_engine::status as engine;
+use piton_mount::holders;
+use piton_plan::step::TriggerKind;
+
+use super::messages::{Mailbox, Message, Question};
+
+/// Longest wait for the loop's answer. The loop never blocks; unmounting has limits of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Most mounts whose holders are looked for in one `status`: each look goes through /proc.
+const HOLDERS_LOOKED_FOR: usize = 16;
+
+/// Answers the control socket.
+pub(crate) struct Desk {
+    mailbox: Mailbox,
+    since: SystemTime,
+    master: String,
+}
+
+impl Desk {
+    pub(crate) fn new(mailbox: Mailbox, master: String) -> Self {
+        Self { mailbox, since: SystemTime::now(), master }
+    }
+
+    fn ask<R>(&self, question: impl FnOnce(Sender<R>) -> Question) -> Result<R, ServiceError> {
+        let (sender, receiver): (Sender<R>, Receiver<R>) = channel();
+        self.mailbox.post(Message::Ask(question(sender)));
+        receiver.recv_timeout(PATIENCE).map_err(|error| match error {
+            RecvTimeoutError::Timeout => ServiceError::TimedOut,
+            RecvTimeoutError::Disconnected => ServiceError::failed("the daemon is ending"),
+        })
+    }
+
+    fn message(&self, status: &engine::Status, now_ms: u64) -> Status {
+        let moment = |at_ms: u64| {
+            rfc3339(SystemTime::now() - Duration::from_millis(now_ms.saturating_sub(at_ms)))
+        };
+        let pid = std::process::id();
+        let mut message = Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            keeper: Keeper { pid },
+            daemon: Daemon { pid, since: rfc3339(self.since) },
+            mount_points: status.points.iter().map(mount_point).collect(),
+            mounts: status.mounts.iter().map(|mount| self.mount(mount, now_ms)).collect(),
+            jobs: status.jobs.iter().map(job).collect(),
+            negative: status
+                .negative
+                .iter()
+                .map(|(path, reason, left_ms)| Negative {
+                    path: path.to_string(),
+                    reason: reason.to_string(),
+                    left_ms: *left_ms,
+                })
+                .collect(),
+            last_errors: status
+                .last_errors
+                .iter()
+                .map(|error| LastError {
+                    path: error.path.to_string(),
+                    reason: error.text.to_string(),
+                    at: moment(error.at.0),
+                })
+                .collect(),
+            master_maps: vec![self.master.clone()],
+            ..Status::default()
+        };
+        message.count_servers();
+        message
+    }
+
+    fn mount(&self, mount: &engine::MountStatus, _now_ms: u64) -> Mount {
+        let age = Duration::from_millis(mount.age_ms);
+        Mount {
+            path: mount.path.to_string(),
+            mount_point: mount.point.to_string(),
+            source: mount.source.to_string(),
+            kind: mount.how.into(),
+            host: mount.host.as_ref().map(BString::to_string),
+            since: rfc3339(SystemTime::now() - age),
+            age_ms: mount.age_ms,
+            timeout_s: mount.timeout,
+            first: requester(&mount.first),
+            last: requester(&mount.last),
+            uses: mount.uses,
+            busy: mount.busy.as_ref().map(ToString::to_string),
+            holders: Vec::new(),
+        }
+    }
+}
+
+impl Service for Desk {
+    fn status(&self, path: Option<&str>) -> Result<Status, ServiceError> {
+        let (status, now_ms) = self.ask(Question::Status)?;
+        let mut message = self.message(&status, now_ms);
+        if let Some(path) = path
+            && !message.narrow(path)
+        {
+            return Err(ServiceError::NoSuchPlace { path: path.into() });
+        }
+        let asked_for = path.is_some();
+        let wanted = message.mounts.iter_mut().filter(|mount| asked_for || mount.busy.is_some());
+        for mount in wanted.take(HOLDERS_LOOKED_FOR) {
+            mount.holders = holders_of(mount.path.as_bytes().as_bstr());
+        }
+        Ok(message)
+    }
+
+    fn plan(&self) -> Result<ReloadPlan, ServiceError> {
+        self.ask(Question::Plan)?.map_err(ServiceError::failed)
+    }
+
+    fn reload(&self) -> Result<ReloadPlan, ServiceError> {
+        self.ask(Question::Reload)?.map_err(ServiceError::failed)
+    }
+
+    fn expire(&self, path: Option<&str>) -> Result<Vec<Left>, ServiceError> {
+        let path = path.map(BString::from);
+        self.ask(|answer| Question::Expire(path, answer))
+    }
+
+    fn unmount(&self, path: &str) -> Result<Vec<Left>, ServiceError> {
+        let place = BString::from(path);
+        self.ask(|answer| Question::Unmount(place, answer))?
+            .ok_or_else(|| ServiceError::NoSuchPlace { path: path.into() })
+    }
+
+    fn stop(&self, detach: bool) -> Result<Vec<Left>, ServiceError> {
+        self.ask(|answer| Question::Stop { detach, answer })
+    }
+
+    fn called(&self, method: &str, caller: Caller) {
+        tracing::info!(method, uid = caller.uid, pid = caller.pid, "asked by the control socket");
+    }
+}
+
+fn mount_point(point: &engine::PointStatus) -> MountPoint {
+    MountPoint {
+        path: point.path.to_string(),
+        kind: match point.kind {
+            TriggerKind::Indirect => "indirect".into(),
+            TriggerKind::Direct => "direct".into(),
+            TriggerKind::Offset => "offset".into(),
+        },
+        map: point.map.to_string(),
+        state: point.state.into(),
+        timeout_s: point.timeout,
+        origin: point.origin.to_string(),
+    }
+}
+
+fn job(job: &engine::JobStatus) -> Job {
+    Job {
+        path: job.path.to_string(),
+        stage: job.stage.into(),
+        waiters: job.waiters as u64,
+        age_ms: job.age_ms,
+        requester: requester(&job.requester),
+    }
+}
+
+fn requester(who: &piton_map::requester::Requester) -> Requester {
+    let comm = (who.pid != 0)
+        .then(|| std::fs::read(format!("/proc/{}/comm", who.pid)).ok())
+        .flatten()
+        .map(|name| name.trim_ascii().as_bstr().to_string());
+    Requester { uid: who.uid, pid: who.pid, comm }
+}
+
+fn holders_of(path: &BStr) -> Vec<Holder> {
+    let Ok(found) = holders::holders(path) else { return Vec::new() };
+    found
+        .found
+        .iter()
+        .map(|holder| Holder {
+            pid: holder.process.as_ref().map_or(0, |it| it.pid.unsigned_abs()),
+            comm: holder.process.as_ref().map(|it| it.name.to_string()).unwrap_or_default(),
+            uid: holder.process.as_ref().map_or(0, |it| it.uid),
+            how: how(holder.how).into(),
+            elsewhere: holder.process.as_ref().is_some_and(|it| it.elsewhere),
+            path: Some(holder.path.to_string()),
+        })
+        .collect()
+}
+
+/// A kind of use in words.
+fn how(how: holders::How) -> &'static str {
+    match how {
+        holders::How::Cwd => "working directory",
+        holders::How::Root => "root directory",
+        holders::How::Program => "running program",
+        holders::How::Descriptor => "open file",
+        holders::How::Map => "mapped file",
+        holders::How::Loop => "loop device",
+        holders::How::Mount => "nested mount",
+    }
+}

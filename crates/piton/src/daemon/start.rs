@@ -1,0 +1,186 @@
+//! From the command line to a running loop, and to the end.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bstr::BString;
+use piton_control::runtime::{Lock, RuntimeDir};
+use piton_control::server::Server;
+use piton_engine::Engine;
+use piton_frontend::{FrontEnd, KernelFrontEnd, KernelSettings};
+use piton_mount::perform;
+use piton_plan::step::TriggerKind;
+use piton_source::cache::Maps;
+
+use super::background;
+use super::journal::Journal;
+use super::loader::{Loaded, Loader, Reason};
+use super::log;
+use super::messages::Mailbox;
+use super::options::{Asked, HELP, Options, read};
+use super::runtime::{Parts, Runtime};
+use super::service::Desk;
+use super::settings::{Settings, merge};
+use super::signals::Signals;
+use super::tasks::Worker;
+use super::watch::Watcher;
+use crate::exit::Exit;
+
+/// Runs `piton daemon` with these arguments.
+pub(crate) fn run(args: &[OsString]) -> Exit {
+    let options = match read(args) {
+        Ok(Asked::Run(options)) => options,
+        Ok(Asked::Help) => {
+            print!("{HELP}");
+            return Exit::Success;
+        }
+        Ok(Asked::Version) => {
+            println!("piton {}", env!("CARGO_PKG_VERSION"));
+            return Exit::Success;
+        }
+        Err(message) => {
+            eprintln!("piton daemon: {message}");
+            return Exit::Usage;
+        }
+    };
+    if !options.foreground && !options.background_child {
+        return background::start(args);
+    }
+    if options.background_child {
+        background::leave_session();
+    }
+    match serve(&options) {
+        Ok(()) => Exit::Success,
+        Err(trouble) => {
+            eprintln!("piton daemon: {trouble}");
+            Exit::Failure
+        }
+    }
+}
+
+/// Why the daemon cannot run, for people.
+type Trouble = String;
+
+fn serve(options: &Options) -> Result<(), Trouble> {
+    let (settings, remarks) = merge(options);
+    log::begin(settings.verbosity);
+    for remark in remarks {
+        tracing::info!("{remark}");
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err("the kernel's autofs needs root; `piton explain`, `piton check` and \
+                    `piton demo` work without"
+            .into());
+    }
+    let runtime_dir = RuntimeDir::from_env();
+    let _lock = Lock::take(&runtime_dir).map_err(|error| error.to_string())?;
+    autofs::own_process_group().map_err(|error| error.to_string())?;
+    let signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let kernel = KernelSettings { ignore: settings.ignore_mounts };
+    let front_end: Arc<dyn FrontEnd> =
+        Arc::new(KernelFrontEnd::new(kernel).map_err(|error| no_autofs(&error))?);
+    let mailbox = Mailbox::new().map_err(|error| error.to_string())?;
+    let loader = Arc::new(loader(&settings));
+    let desk = Desk::new(mailbox.clone(), settings.master_text());
+    let server = Server::bind(&runtime_dir, Arc::new(desk)).map_err(|error| error.to_string())?;
+    let first = first_load(&loader, &*front_end, settings.master_wait);
+    let parts = Parts {
+        engine: Engine::new(settings.engine.clone()),
+        worker: Arc::new(worker(&settings, loader.maps.clone(), front_end)),
+        loader,
+        mailbox,
+        signals,
+        watcher: Watcher::new().map_err(|error| format!("cannot watch files: {error}"))?,
+        journal: Journal::new(settings.quiet_misses),
+        ready: ready(options, &runtime_dir),
+    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "piton starts");
+    let left = Runtime::new(parts).run(first).map_err(|error| error.to_string())?;
+    for (path, why) in &left {
+        tracing::warn!(%path, "left mounted: {why}");
+    }
+    tracing::info!("piton has ended");
+    server.shutdown();
+    if let Some(file) = &options.pid_file {
+        // It may have been removed by hand.
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
+}
+
+fn no_autofs(error: &autofs::Error) -> Trouble {
+    format!("{error}\n  the kernel needs autofs (CONFIG_AUTOFS_FS, `modprobe autofs4`)")
+}
+
+fn loader(settings: &Settings) -> Loader {
+    Loader {
+        maps: Arc::new(Maps::new(settings.maps.clone())),
+        request: settings.master.clone(),
+        browse: settings.engine.browse,
+        defines: settings.engine.facts.defines.clone(),
+    }
+}
+
+fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) -> Worker {
+    Worker {
+        maps,
+        front_end,
+        settings: perform::Settings {
+            program: settings.program.clone(),
+            ..perform::Settings::default()
+        },
+        defines: settings.engine.facts.defines.clone(),
+        made: Mutex::new(HashMap::new()),
+    }
+}
+
+/// Reads the maps for the first time; waits for a master map that is not there yet, and looks
+/// for triggers of an earlier life.
+fn first_load(loader: &Loader, front_end: &dyn FrontEnd, wait: Duration) -> Loaded {
+    let begun = Instant::now();
+    let mut loaded = loader.load(Reason::Start);
+    while loaded.result.is_err() && begun.elapsed() < wait {
+        std::thread::sleep(Duration::from_millis(500).min(wait));
+        loaded = loader.load(Reason::Start);
+    }
+    if let Ok(configuration) = &mut loaded.result {
+        let wanted: Vec<(BString, TriggerKind)> =
+            configuration.points.iter().map(|point| (point.path.clone(), point.kind)).collect();
+        let survey = front_end.survey(&wanted);
+        for owned in &survey.owned {
+            tracing::error!(
+                path = %owned.path,
+                "another automounter (process group {}) serves this mount point: left to it",
+                owned.process_group
+            );
+        }
+        configuration
+            .points
+            .retain(|point| !survey.owned.iter().any(|owned| owned.path == point.path));
+        configuration.existing = survey.orphans;
+    }
+    loaded
+}
+
+/// What is done once all mount points are in place.
+fn ready(options: &Options, runtime_dir: &RuntimeDir) -> Box<dyn FnOnce()> {
+    let pid_file = options.pid_file.clone().unwrap_or_else(|| runtime_dir.pid_file());
+    let background = options.background_child;
+    Box::new(move || {
+        write_pid(&pid_file);
+        if background {
+            background::announce();
+        }
+        tracing::info!("mount points are in place");
+    })
+}
+
+fn write_pid(file: &Path) {
+    let text = format!("{}\n", std::process::id());
+    if let Err(error) = std::fs::write(file, text) {
+        tracing::warn!(file = %file.display(), %error, "pid file not written");
+    }
+}

@@ -1,0 +1,298 @@
+//! What threads do for the engine: look up, resolve, mount, unmount, install, expire.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bstr::{BStr, BString, ByteSlice};
+use piton_engine::cause::Errno;
+use piton_engine::config::Binding;
+use piton_engine::event::{JobId, Outcome, StepFailure};
+use piton_engine::Event;
+use piton_frontend::{Failure, FrontEnd, Ticket};
+use piton_map::expand::needs_requester;
+use piton_map::key::MapKind;
+use piton_map::lookup::{Found, Miss};
+use piton_map::requester::Requester;
+use piton_mount::perform::{self, Settings};
+use piton_plan::facts::HostAnswers;
+use piton_plan::step::{Planned, Step, TriggerId, TriggerKind, TriggerSpec, What};
+use piton_source::cache::Maps;
+use piton_source::source::LookupContext;
+use piton_source::users;
+
+use super::convert::{outcome, step_failure};
+
+/// A look-up, with everything it needs.
+pub(crate) struct Lookup {
+    pub(crate) job: JobId,
+    pub(crate) binding: Arc<Binding>,
+    pub(crate) kind: TriggerKind,
+    pub(crate) mount_point: BString,
+    pub(crate) key: BString,
+    pub(crate) requester: Requester,
+    pub(crate) deadline: Duration,
+}
+
+/// Does the blocking work. Shared by all threads.
+pub(crate) struct Worker {
+    pub(crate) maps: Arc<Maps>,
+    pub(crate) front_end: Arc<dyn FrontEnd>,
+    pub(crate) settings: Settings,
+    /// `-D` variables of the command line; those of a map come after them.
+    pub(crate) defines: Vec<(BString, BString)>,
+    /// Directories made for triggers, to be removed with them.
+    pub(crate) made: Mutex<HashMap<TriggerId, Vec<PathBuf>>>,
+}
+
+impl Worker {
+    /// Answers a look-up from memory, if that can be done without blocking.
+    pub(crate) fn lookup_cached(&self, lookup: &Lookup) -> Option<Event<Ticket>> {
+        let result = self.with_context(lookup, |context| {
+            self.maps.try_lookup_cached(&lookup.binding.maps, lookup.key.as_bstr(), context)
+        })?;
+        if result.as_ref().is_ok_and(needs_requester) {
+            return None;
+        }
+        Some(Event::Fetched { job: lookup.job, names: None, costly: false, result })
+    }
+
+    /// Looks up; may block.
+    pub(crate) fn lookup(&self, lookup: &mut Lookup) -> Event<Ticket> {
+        // Programs are told who asks; entries may ask for it. Both are rare on the way here.
+        let Requester { uid, gid, .. } = lookup.requester;
+        let names = Some(Arc::new(users::names(uid, gid)));
+        lookup.requester.names.clone_from(&names);
+        let maps = &lookup.binding.maps;
+        let key = lookup.key.as_bstr();
+        let result =
+            self.with_context(lookup, |context| self.maps.lookup(maps, key, context));
+        // What can now be answered from memory was only read for the first time.
+        let costly = result.is_err()
+            && self
+                .with_context(lookup, |context| self.maps.try_lookup_cached(maps, key, context))
+                .is_none();
+        Event::Fetched { job: lookup.job, names, costly, result }
+    }
+
+    fn with_context<R>(&self, lookup: &Lookup, act: impl FnOnce(&LookupContext<'_>) -> R) -> R {
+        let own = &lookup.binding.options.defines;
+        let all: Vec<(BString, BString)>;
+        let defines = match (self.defines.is_empty(), own.is_empty()) {
+            (true, _) => own,
+            (false, true) => &self.defines,
+            (false, false) => {
+                all = self.defines.iter().chain(own).cloned().collect();
+                &all
+            }
+        };
+        act(&LookupContext {
+            kind: match lookup.kind {
+                TriggerKind::Indirect => MapKind::Indirect,
+                TriggerKind::Direct | TriggerKind::Offset => MapKind::Direct,
+            },
+            dialect: &lookup.binding.dialect,
+            requester: &lookup.requester,
+            defines,
+            mount_point: lookup.mount_point.as_bstr(),
+            deadline: Some(Instant::now() + lookup.deadline),
+        })
+    }
+
+    /// Finds addresses of servers; may block.
+    pub(crate) fn resolve(&self, hosts: &[BString]) -> HostAnswers {
+        hosts
+            .iter()
+            .map(|host| {
+                let answer = piton_mount::hosts::resolve(host.as_bstr());
+                (host.clone(), answer.unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// Does steps; may block.
+    pub(crate) fn perform(&self, steps: &[Planned], deadline: Duration) -> Outcome {
+        let settings = Settings { deadline, ..self.settings.clone() };
+        outcome(perform::perform(steps, &Front(&*self.front_end), &settings))
+    }
+
+    /// Undoes what a list of steps did after nobody waited for it any more.
+    pub(crate) fn take_back(&self, steps: &[Planned], late: &Outcome) {
+        let undo: Vec<Planned> = late
+            .done
+            .iter()
+            .rev()
+            .filter_map(|done| steps.get(done.index)?.step.undo(done.helper))
+            .map(|step| Planned { step, required: false })
+            .collect();
+        let settings = &self.settings;
+        let outcome = perform::perform(&undo, &Front(&*self.front_end), settings);
+        for failure in outcome.tolerated {
+            tracing::warn!(what = failure.text, "a late mount could not be taken back");
+        }
+    }
+
+    /// Puts mount points in place, making their directories where they are missing.
+    pub(crate) fn install(
+        &self,
+        triggers: &[TriggerSpec],
+    ) -> Vec<(TriggerId, Result<(), StepFailure>)> {
+        triggers
+            .iter()
+            .map(|spec| (spec.id, self.install_one(spec).map_err(step_failure)))
+            .collect()
+    }
+
+    fn install_one(&self, spec: &TriggerSpec) -> Result<(), Failure> {
+        let path = path_of(spec.path.as_bstr());
+        let made = make_directories(path).map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(Errno::IO.0);
+            Failure::new(errno, format!("cannot make the directory {}: {error}", path.display()))
+        })?;
+        let result = self.front_end.install(spec);
+        match result {
+            Ok(()) if made.is_empty() => {}
+            Ok(()) => {
+                self.made().insert(spec.id, made);
+            }
+            Err(_) => remove_directories(&made),
+        }
+        result
+    }
+
+    /// Takes over mount points of an earlier life.
+    pub(crate) fn adopt(
+        &self,
+        triggers: &[TriggerSpec],
+    ) -> Vec<(TriggerId, Result<(), StepFailure>)> {
+        triggers
+            .iter()
+            .map(|spec| (spec.id, self.front_end.adopt(spec).map_err(step_failure)))
+            .collect()
+    }
+
+    /// Takes mount points away, with the directories made for them.
+    pub(crate) fn remove(
+        &self,
+        triggers: &[TriggerSpec],
+    ) -> Vec<(TriggerId, Result<(), StepFailure>)> {
+        triggers
+            .iter()
+            .map(|spec| {
+                let result = self.front_end.remove(spec);
+                if result.is_ok()
+                    && let Some(made) = self.made().remove(&spec.id)
+                {
+                    remove_directories(&made);
+                }
+                (spec.id, result.map_err(step_failure))
+            })
+            .collect()
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, HashMap<TriggerId, Vec<PathBuf>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A front end as the performer sees it.
+struct Front<'f>(&'f dyn FrontEnd);
+
+impl piton_frontend::Triggers for Front<'_> {
+    fn install(&self, spec: &TriggerSpec) -> Result<(), Failure> {
+        self.0.install(spec)
+    }
+
+    fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure> {
+        self.0.remove(spec)
+    }
+
+    fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {
+        self.0.make_directory(path)
+    }
+
+    fn remove_directory(&self, path: &BStr) -> Option<Result<(), Failure>> {
+        self.0.remove_directory(path)
+    }
+}
+
+/// Whether every mount in `steps` is done by the kernel alone, on this host: then it is quick.
+pub(crate) fn quick(steps: &[Planned], settings: &Settings) -> bool {
+    settings.program.is_none()
+        && steps.iter().all(|planned| match &planned.step {
+            Step::Mount { attempts, .. } => attempts.iter().all(|attempt| match &attempt.what {
+                What::Bind { .. } => true,
+                What::Type(name) => matches!(name.as_slice(), b"tmpfs" | b"ramfs"),
+            }),
+            Step::Unmount { helper, .. } => !helper,
+            _ => true,
+        })
+}
+
+/// Makes a directory and its parents; returns those that were missing, parents first.
+fn make_directories(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    use std::io::ErrorKind;
+    // Mostly it is there, or only itself is missing.
+    match (std::fs::create_dir(path), path.parent()) {
+        (Ok(()), _) => Ok(vec![path.to_owned()]),
+        (Err(error), _) if error.kind() == ErrorKind::AlreadyExists => Ok(Vec::new()),
+        (Err(error), Some(parent)) if error.kind() == ErrorKind::NotFound => {
+            let mut made = make_directories(parent)?;
+            match std::fs::create_dir(path) {
+                Ok(()) => made.push(path.to_owned()),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => {
+                    remove_directories(&made);
+                    return Err(error);
+                }
+            }
+            Ok(made)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Removes directories that were made, the deepest first; what is not empty stays.
+fn remove_directories(made: &[PathBuf]) {
+    for directory in made.iter().rev() {
+        if std::fs::remove_dir(directory).is_err() {
+            break;
+        }
+    }
+}
+
+pub(crate) fn path_of(bytes: &BStr) -> &Path {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(bytes.as_bytes()))
+}
+
+/// Whether something is mounted at a path, or a link stands there, without walking into it.
+pub(crate) fn is_mounted(target: &BStr) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+    let path = path_of(target);
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let Ok(stat) = rustix::fs::statx(CWD, path, flags, StatxFlags::TYPE) else { return false };
+    let link = rustix::fs::FileType::from_raw_mode(stat.stx_mode.into());
+    if link == rustix::fs::FileType::Symlink {
+        return true;
+    }
+    if stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT) {
+        // The root of a mount: of the trigger itself, or of what is on it.
+        return !is_autofs(path);
+    }
+    // A bare directory with offsets below it.
+    std::fs::read_dir(path).is_ok_and(|mut names| names.next().is_some())
+}
+
+/// Whether the root of the topmost mount at a path is a trigger.
+fn is_autofs(path: &Path) -> bool {
+    /// AUTOFS_SUPER_MAGIC of linux/magic.h.
+    const AUTOFS_MAGIC: u64 = 0x0187;
+    rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(AUTOFS_MAGIC))
+}
+
+/// The error of a look-up that took too long.
+pub(crate) fn lookup_timed_out(key: &BStr) -> Result<Found, Miss> {
+    Err(Miss::TimedOut(format!("looking up `{key}` took too long").into()))
+}
