@@ -180,7 +180,9 @@ fn survey<'s>(opened: &Opened, point: &'s SitePoint, requester: &Requester) -> S
 
 /// `missing-map`, `unreadable-map`: a map that the master map names cannot be had.
 fn missing(opened: &Opened, one: &Surveyed<'_>, findings: &mut Findings) {
-    for (map, miss) in &one.listing.incomplete {
+    // What is missing behind an include line was reported there.
+    let named = |map: &str| one.point.maps.iter().any(|spec| spec.name == map);
+    for (map, miss) in one.listing.incomplete.iter().filter(|(map, _)| named(map)) {
         let (severity, code, help) = match miss {
             Miss::NoSuchMap(_) => (
                 Severity::Error,

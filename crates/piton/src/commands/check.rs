@@ -13,7 +13,7 @@ pub(crate) struct Args {
     /// Master maps; without one /etc/auto.master, then /etc/auto_master.
     masters: Vec<OsString>,
     #[command(flatten)]
-    site: site::Args,
+    site: site::SiteArgs,
     /// Print one JSON object in place of text.
     #[arg(long)]
     json: bool,

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     #[arg(long, short = 'f', value_name = "FILE")]
     master: Option<OsString>,
     #[command(flatten)]
-    site: site::Args,
+    site: site::SiteArgs,
     /// Print one JSON object (docs/explain.md) in place of text.
     #[arg(long)]
     json: bool,

@@ -35,7 +35,7 @@ pub(crate) struct Request<'a> {
     /// The master map, when one is named.
     pub(crate) master: Option<&'a OsStr>,
     /// Where to look, and how to read.
-    pub(crate) site: &'a site::Args,
+    pub(crate) site: &'a site::SiteArgs,
     /// Who asks, by name or number.
     pub(crate) user: Option<&'a str>,
     /// Whether program maps may be run.

@@ -27,7 +27,7 @@ const SHOWN_BYTES: u64 = 16 << 20;
 
 /// Where to look, and how to read: what `explain` and `check` have in common.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct SiteArgs {
     /// Read all maps in this dialect, whatever the master map says.
     #[arg(long, value_name = "DIALECT", value_parser = ["sun", "linux"])]
     dialect: Option<String>,
@@ -49,7 +49,7 @@ pub(crate) struct Opened {
     shown: RefCell<HashMap<Arc<str>, Option<Shown>>>,
 }
 
-impl Args {
+impl SiteArgs {
     /// The dialect asked for.
     pub(crate) fn dialect(&self) -> Option<Dialect> {
         self.dialect.as_deref().and_then(Dialect::named)
@@ -77,7 +77,7 @@ fn definition(text: &str) -> Result<(BString, BString), String> {
 /// That there is no master map, or why it cannot be read.
 pub(crate) fn open(
     master: Option<&OsStr>,
-    args: &Args,
+    args: &SiteArgs,
     run_programs: bool,
 ) -> Result<Opened, String> {
     let settings = Settings {

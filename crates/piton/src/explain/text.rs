@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use bstr::{BString, ByteSlice};
+use bstr::ByteSlice;
 use piton_engine::cause::{Cause, Errno};
 use piton_map::key::MapKind;
 use piton_map::text::{Fragment, Span};
@@ -39,7 +39,9 @@ pub(crate) fn render(explanation: &Explanation) -> String {
         consequence(&mut steps, explanation);
     }
     let mut text = steps.text;
-    text.push('\n');
+    if steps.number > 0 {
+        text.push('\n');
+    }
     let verdict = match explanation.status {
         Status::Found => "found",
         Status::NotFound => "not found",
@@ -214,9 +216,9 @@ fn consequence(steps: &mut Steps, explanation: &Explanation) {
     let network = mounts().any(|mount| !mount.servers.is_empty());
     let how = match network {
         true => {
-            "if that fails: EHOSTDOWN or ETIMEDOUT for a server that does not answer, EACCES where it refuses, else the errno of the mount (docs/errno.md)"
+            "if a mount fails: EHOSTDOWN or ETIMEDOUT for a server that does not answer, EACCES where it refuses, else the errno of the mount (docs/errno.md)"
         }
-        false => "if that fails, whoever touches it gets the errno of the mount (docs/errno.md)",
+        false => "if a mount fails, whoever touches it gets the errno of the mount (docs/errno.md)",
     };
     steps.step(format_args!("{how}"));
 }
@@ -240,16 +242,16 @@ fn mount(steps: &mut Steps, mount: &Mount) {
         ));
     }
     for (number, server) in mount.servers.iter().enumerate() {
-        let order = match number {
-            0 => "first".to_owned(),
-            other => format!("then ({})", other + 1),
+        let order = match (mount.servers.len(), number) {
+            (1, _) => String::new(),
+            (_, 0) => "1st, ".to_owned(),
+            (_, 1) => "2nd, ".to_owned(),
+            (_, 2) => "3rd, ".to_owned(),
+            (_, other) => format!("{}th, ", other + 1),
         };
-        let place = BString::from(format!("{}:{}", server.host, server.path));
+        let (host, near, weight) = (show(&server.host), server.proximity, server.weight);
         steps.more(format_args!(
-            "  server {} {order}: proximity {}, weight {}",
-            show(&place),
-            server.proximity,
-            server.weight
+            "  server {host}: {order}proximity {near}, weight {weight}"
         ));
     }
 }

@@ -20,6 +20,9 @@ use super::{Explanation, Link, Mount, Status, asker, below, map_names, trigger_k
 /// includes.
 const DEPTH: usize = piton_source::limits::INCLUDE_DEPTH;
 
+/// How the reason ends for which a program map has no answer when programs may not be run.
+const NOT_RUN: &str = "programs are not run here";
+
 /// Follows `path`, touched by `requester`, through the site.
 pub(crate) fn walk(opened: &Opened, requester: Requester, path: BString) -> Explanation {
     let mut walk = Walk {
@@ -32,8 +35,11 @@ pub(crate) fn walk(opened: &Opened, requester: Requester, path: BString) -> Expl
     };
     let (status, reason, cause) = match walk.go() {
         Ok(reason) => (Status::Found, reason, None),
-        Err(Stop::NotFound(reason, cause)) => (Status::NotFound, reason, Some(cause)),
-        Err(Stop::Error(cause)) => (Status::Error, cause.to_string(), Some(cause)),
+        Err(Stop {
+            status,
+            reason,
+            cause,
+        }) => (status, reason, cause),
     };
     walk.collect_diagnostics();
     Explanation {
@@ -49,9 +55,30 @@ pub(crate) fn walk(opened: &Opened, requester: Requester, path: BString) -> Expl
 }
 
 /// Why a walk ended early.
-enum Stop {
-    NotFound(String, Cause),
-    Error(Cause),
+struct Stop {
+    status: Status,
+    reason: String,
+    /// What the automounter would answer; `None` where it would not be asked, or where that is
+    /// not known without doing it.
+    cause: Option<Cause>,
+}
+
+impl Stop {
+    fn error(cause: Cause) -> Self {
+        Self {
+            status: Status::Error,
+            reason: cause.to_string(),
+            cause: Some(cause),
+        }
+    }
+
+    fn not_found(reason: String, cause: Option<Cause>) -> Self {
+        Self {
+            status: Status::NotFound,
+            reason,
+            cause,
+        }
+    }
 }
 
 /// Where a path leads first.
@@ -81,7 +108,7 @@ impl Walk<'_> {
             if self.chain.len() == DEPTH {
                 let why =
                     format!("maps are nested more than {DEPTH} deep: a map that names itself?");
-                return Err(Stop::Error(Cause::BadEntry(why.into())));
+                return Err(Stop::error(Cause::BadEntry(why.into())));
             }
             let kind = start.point.kind;
             let (name, rest) = match kind {
@@ -134,7 +161,7 @@ impl Walk<'_> {
                 });
             }
         }
-        best.ok_or_else(|| Stop::NotFound(self.ungoverned(), Cause::Lookup(Miss::NoSuchKey)))
+        best.ok_or_else(|| Stop::not_found(self.ungoverned(), None))
     }
 
     /// The path of the trigger of `point` that the path leads through.
@@ -217,6 +244,14 @@ impl Walk<'_> {
             |context| self.opened.maps.keys(&link.point.maps, context),
         );
         let sentence = format!("{} is the mount point of the map {names}", link.mount_point);
+        link.listing = Some(listing);
+        // A nested map's mount point is a mount of the entry around it, and there already.
+        if self.chain.len() > 1 {
+            return sentence;
+        }
+        let Some(link) = self.chain.last_mut() else {
+            return sentence;
+        };
         link.mounts.push(Mount {
             target: link.mount_point.clone(),
             fstype: "autofs".into(),
@@ -225,7 +260,6 @@ impl Walk<'_> {
             servers: Vec::new(),
             on_the_way: true,
         });
-        link.listing = Some(listing);
         sentence
     }
 
@@ -233,7 +267,7 @@ impl Walk<'_> {
     fn entry(&mut self, key: &BStr) -> Result<(String, Plan), Stop> {
         let opened = self.opened;
         let Some(link) = self.chain.last_mut() else {
-            return Err(Stop::Error(Cause::NoTrigger));
+            return Err(Stop::error(Cause::NoTrigger));
         };
         let (point, mount_point) = (&link.point, link.mount_point.as_bstr());
         let looked = key::check(point.kind, key).and_then(|()| {
@@ -276,7 +310,7 @@ impl Walk<'_> {
         );
         self.diagnostics.extend(planning.diagnostics);
         let Some(plan) = planning.plan else {
-            return Err(Stop::Error(Cause::BadEntry(why.into())));
+            return Err(Stop::error(Cause::BadEntry(why.into())));
         };
         link.timeout = plan.timeout;
         link.mounts = mounts(&plan, opened, &mut self.near, self.path.as_ref());
@@ -371,13 +405,18 @@ fn stop(miss: Miss, key: &BStr, point: &SitePoint) -> Stop {
     match miss {
         Miss::NoSuchKey => {
             let reason = format!("the map {} has no key `{key}` and no `*`", map_names(point));
-            Stop::NotFound(reason, Cause::Lookup(miss))
+            Stop::not_found(reason, Some(Cause::Lookup(miss)))
         }
-        Miss::BadKey(why) => Stop::NotFound(
+        Miss::BadKey(why) => Stop::not_found(
             format!("`{key}` can be a key in no map: {why}"),
-            Cause::Lookup(miss),
+            Some(Cause::Lookup(miss)),
         ),
-        other => Stop::Error(Cause::Lookup(other)),
+        Miss::NotAvailable(why) if why.ends_with(NOT_RUN) => Stop {
+            status: Status::Error,
+            reason: format!("{why}; --run runs them"),
+            cause: None,
+        },
+        other => Stop::error(Cause::Lookup(other)),
     }
 }
 
