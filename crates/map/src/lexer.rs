@@ -45,9 +45,7 @@ fn separates(byte: &Byte) -> bool {
 impl Lexer<'_> {
     /// The next word; the inner `None` at the end of the entry, the outer one when it is broken.
     fn word(&mut self, findings: &mut Findings) -> Option<Option<Word>> {
-        while self.bytes.get(self.at).is_some_and(separates) {
-            self.at += 1;
-        }
+        self.skip_blanks(findings);
         let Some(first) = self.bytes.get(self.at) else {
             return Some(None);
         };
@@ -74,6 +72,23 @@ impl Lexer<'_> {
             }
         }
         Some(Some(word))
+    }
+
+    /// Goes to the next word. A backslash between blanks was the end of a line before somebody
+    /// pasted the entry into one: it counts as a blank.
+    fn skip_blanks(&mut self, findings: &mut Findings) {
+        while let Some(byte) = self.bytes.get(self.at) {
+            let next = self.bytes.get(self.at + 1);
+            if byte.is_mark(b'\\') && next.is_some_and(separates) {
+                let message =
+                    "a backslash before a blank does not continue the line; it is ignored";
+                let help = "remove it, or the blanks between it and the end of the line";
+                findings.warn("stray-backslash", message, byte.span, help);
+            } else if !separates(byte) {
+                return;
+            }
+            self.at += 1;
+        }
     }
 
     /// What stands between quotes, the first of which is at `open`.
@@ -205,6 +220,7 @@ mod tests {
             ("a\\", &["a"]),
             ("a\\ ", &["a"]),
             ("a \\", &["a"]),
+            ("a \\ b \\ ", &["a", "b"]),
             ("a \\\n b", &["a", "b"]),
             ("a\\\nb", &["ab"]),
             ("\"a\\\r\nb\"", &["ab"]),

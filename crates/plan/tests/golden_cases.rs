@@ -98,7 +98,9 @@ fn recorded_decisions_are_ours() {
         let before = steps;
         replay(&case, &mut |outcome, ours| {
             steps += 1;
-            let Some(difference) = difference(outcome, &ours) else { return };
+            let Some(difference) = difference(outcome, &ours) else {
+                return;
+            };
             let exception = EXCEPTIONS.iter().position(|(name, step, _)| {
                 *name == case.name && (*step == outcome.step || *step == "*")
             });
@@ -109,7 +111,10 @@ fn recorded_decisions_are_ours() {
         });
         cases += u32::from(steps > before);
     }
-    println!("{steps} steps of {cases} cases, {} differences", differences.len());
+    println!(
+        "{steps} steps of {cases} cases, {} differences",
+        differences.len()
+    );
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     if only.is_none() {
         assert!(cases > 150, "only {cases} cases were replayed");
@@ -122,7 +127,9 @@ fn recorded_decisions_are_ours() {
 /// Replays the `open` steps of a case up to the first step of another kind that changes what
 /// is there.
 fn replay(case: &Case, each: &mut dyn FnMut(&Outcome, Ours)) {
-    let Ok(mut site) = Site::start(case, Dialect::LINUX) else { return };
+    let Ok(mut site) = Site::start(case, Dialect::LINUX) else {
+        return;
+    };
     for (step, outcome) in case.steps().iter().zip(&case.outcomes[1..]) {
         let op = step["op"].as_str().unwrap_or("open");
         let path = step.as_str().or(step["path"].as_str()).unwrap_or_default();
@@ -136,7 +143,9 @@ fn replay(case: &Case, each: &mut dyn FnMut(&Outcome, Ours)) {
                 }
             }
             "open" => {
-                let Ok(ours) = site.open(path, (id("uid"), id("gid")), outcome) else { return };
+                let Ok(ours) = site.open(path, (id("uid"), id("gid")), outcome) else {
+                    return;
+                };
                 each(outcome, ours);
             }
             _ => return,
@@ -151,11 +160,20 @@ fn difference(recorded: &Outcome, ours: &Ours) -> Option<String> {
     theirs.sort();
     mounts.sort();
     let same = theirs.len() == mounts.len()
-        && theirs.iter().zip(&mounts).all(|(theirs, ours)| same_text(theirs, ours));
+        && theirs
+            .iter()
+            .zip(&mounts)
+            .all(|(theirs, ours)| same_text(theirs, ours));
     if same && recorded.triggers == ours.triggers {
         return None;
     }
-    let texts = [&theirs, &recorded.triggers, &mounts, &ours.triggers, &ours.notes];
+    let texts = [
+        &theirs,
+        &recorded.triggers,
+        &mounts,
+        &ours.triggers,
+        &ours.notes,
+    ];
     let [theirs, their_triggers, mounts, triggers, notes] =
         texts.map(|list| list.iter().map(|text| clipped(text)).collect::<Vec<_>>());
     Some(format!(

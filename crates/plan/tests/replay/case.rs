@@ -35,7 +35,10 @@ pub(crate) fn load_all() -> Vec<Case> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(directory())
         .expect("oracle/cases is part of the repository")
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
         .collect();
     paths.sort();
     paths.iter().filter_map(|path| Case::load(path)).collect()
@@ -47,9 +50,17 @@ impl Case {
         let text = std::fs::read_to_string(path).unwrap();
         let mut saved: Value =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
-        let outcomes = saved["autofs"].as_array()?.iter().map(Outcome::new).collect();
+        let outcomes = saved["autofs"]
+            .as_array()?
+            .iter()
+            .map(Outcome::new)
+            .collect();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        Some(Self { name, spec: saved["case"].take(), outcomes })
+        Some(Self {
+            name,
+            spec: saved["case"].take(),
+            outcomes,
+        })
     }
 
     /// The steps as they are written: a path, or an object with `op`.
@@ -60,12 +71,17 @@ impl Case {
     /// Arguments of the daemon.
     pub(crate) fn args(&self) -> Vec<&str> {
         let args = self.spec["args"].as_array();
-        args.into_iter().flatten().filter_map(Value::as_str).collect()
+        args.into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
     }
 
     /// The client's name.
     pub(crate) fn hostname(&self) -> &str {
-        self.spec["hostname"].as_str().unwrap_or("client1.example.org")
+        self.spec["hostname"]
+            .as_str()
+            .unwrap_or("client1.example.org")
     }
 
     /// Path of the master map.
@@ -79,7 +95,9 @@ impl Case {
         let own = hosts.iter().find(|(name, spec)| {
             let aliases = spec["alias"].as_array().into_iter().flatten();
             name.eq_ignore_ascii_case(host)
-                || aliases.into_iter().any(|alias| alias.as_str() == Some(host))
+                || aliases
+                    .into_iter()
+                    .any(|alias| alias.as_str() == Some(host))
         });
         match own {
             Some((_, spec)) => Some(HostSpec::new(spec)),
@@ -97,7 +115,9 @@ impl Case {
 
     /// Whether a file has the execute bit: its output cannot be had without running it.
     pub(crate) fn is_program(&self, path: &str) -> bool {
-        self.spec["files"][path]["mode"].as_str().is_some_and(|mode| mode.contains('7'))
+        self.spec["files"][path]["mode"]
+            .as_str()
+            .is_some_and(|mode| mode.contains('7'))
     }
 }
 
@@ -105,9 +125,12 @@ impl Case {
 fn contents(spec: &Value) -> Option<Vec<u8>> {
     match spec {
         Value::String(text) => Some(bytes(text)),
-        Value::Array(lines) => {
-            Some(lines.iter().flat_map(|line| bytes(&format!("{}\n", line.as_str().unwrap()))).collect())
-        }
+        Value::Array(lines) => Some(
+            lines
+                .iter()
+                .flat_map(|line| bytes(&format!("{}\n", line.as_str().unwrap())))
+                .collect(),
+        ),
         Value::Object(object) => match object.get("base64") {
             Some(encoded) => Some(base64(encoded.as_str()?)),
             None if object.contains_key("repeat") => Some(repeated(&object["repeat"])),
@@ -137,7 +160,9 @@ fn base64(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let (mut bits, mut count) = (0u32, 0);
     for letter in text.bytes() {
-        let Some(value) = LETTERS.iter().position(|other| *other == letter) else { break };
+        let Some(value) = LETTERS.iter().position(|other| *other == letter) else {
+            break;
+        };
         bits = bits << 6 | value as u32;
         count += 6;
         if count >= 8 {
@@ -160,14 +185,21 @@ impl Outcome {
             status: text("status"),
             mounts: list("mounts"),
             // Their options are the engine's business.
-            triggers: list("autofs").iter().map(|text| kind_and_path(text)).collect(),
+            triggers: list("autofs")
+                .iter()
+                .map(|text| kind_and_path(text))
+                .collect(),
         }
     }
 }
 
 /// `offset /m/a b` of `offset /m/a b timeout=300`.
 fn kind_and_path(text: &str) -> String {
-    text.split(" timeout=").next().unwrap_or_default().trim_end_matches(" strictexpire").to_owned()
+    text.split(" timeout=")
+        .next()
+        .unwrap_or_default()
+        .trim_end_matches(" strictexpire")
+        .to_owned()
 }
 
 /// A fake server of a case.
@@ -180,20 +212,36 @@ pub(crate) struct HostSpec {
 impl HostSpec {
     fn new(spec: &Value) -> Self {
         let addresses = match &spec["addr"] {
-            Value::Array(list) => {
-                list.iter().filter_map(Value::as_str).map(String::from).collect()
-            }
+            Value::Array(list) => list
+                .iter()
+                .filter_map(Value::as_str)
+                .map(String::from)
+                .collect(),
             Value::String(one) => vec![one.clone()],
             _ => return Self::anywhere(),
         };
-        let odd = ["unreachable", "dark", "refuse", "nfs", "proto", "portmap", "mountd"];
+        let odd = [
+            "unreachable",
+            "dark",
+            "refuse",
+            "nfs",
+            "proto",
+            "portmap",
+            "mountd",
+        ];
         // The client's own address has no server.
         let own = addresses.iter().any(|address| address == "10.77.0.1");
-        Self { addresses, answers: !own && odd.iter().all(|name| spec.get(*name).is_none()) }
+        Self {
+            addresses,
+            answers: !own && odd.iter().all(|name| spec.get(*name).is_none()),
+        }
     }
 
     fn anywhere() -> Self {
-        Self { addresses: vec!["172.31.0.9".into()], answers: true }
+        Self {
+            addresses: vec!["172.31.0.9".into()],
+            answers: true,
+        }
     }
 }
 

@@ -35,8 +35,14 @@ pub(crate) struct Ours {
 /// A place where something is to be mounted.
 #[derive(Clone)]
 enum Trigger {
-    Direct { maps: Vec<MapSpec>, point: PointOptions },
-    Offset { plan: Arc<Plan>, node: usize },
+    Direct {
+        maps: Vec<MapSpec>,
+        point: PointOptions,
+    },
+    Offset {
+        plan: Arc<Plan>,
+        node: usize,
+    },
 }
 
 /// The automounter's state.
@@ -87,11 +93,12 @@ impl<'c> Site<'c> {
         let args = self.case.args();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            let value = |short: &str, args: &mut std::slice::Iter<&str>| match arg.strip_prefix(short) {
-                Some("") => args.next().copied().unwrap_or_default().to_owned(),
-                Some(rest) => rest.to_owned(),
-                None => String::new(),
-            };
+            let value =
+                |short: &str, args: &mut std::slice::Iter<&str>| match arg.strip_prefix(short) {
+                    Some("") => args.next().copied().unwrap_or_default().to_owned(),
+                    Some(rest) => rest.to_owned(),
+                    None => String::new(),
+                };
             if arg.starts_with("-D") {
                 let define = value("-D", &mut args);
                 let (name, text) = define.split_once('=').unwrap_or((&define, ""));
@@ -107,7 +114,9 @@ impl<'c> Site<'c> {
     }
 
     fn read_master(&mut self, path: &str, depth: u32) -> Result<(), Unsuitable> {
-        let Some(text) = self.case.file(path) else { return Ok(()) };
+        let Some(text) = self.case.file(path) else {
+            return Ok(());
+        };
         if depth > 4 {
             return Ok(());
         }
@@ -121,7 +130,9 @@ impl<'c> Site<'c> {
                     match entry.mount_point {
                         MountPoint::Path(path) => {
                             let path = path.to_string();
-                            self.indirect.entry(path).or_insert((entry.maps, entry.options));
+                            self.indirect
+                                .entry(path)
+                                .or_insert((entry.maps, entry.options));
                         }
                         MountPoint::Direct => self.add_direct(&entry.maps, &entry.options)?,
                     }
@@ -136,11 +147,16 @@ impl<'c> Site<'c> {
 
     fn add_direct(&mut self, maps: &[MapSpec], point: &PointOptions) -> Result<(), Unsuitable> {
         for map in maps {
-            let Some(index) = self.index(map, MapKind::Direct)? else { continue };
+            let Some(index) = self.index(map, MapKind::Direct)? else {
+                continue;
+            };
             for listed in index.keys() {
                 match listed {
                     Listed::Key { key, .. } => {
-                        let direct = Trigger::Direct { maps: vec![map.clone()], point: point.clone() };
+                        let direct = Trigger::Direct {
+                            maps: vec![map.clone()],
+                            point: point.clone(),
+                        };
                         self.triggers.entry(key.to_string()).or_insert(direct);
                     }
                     Listed::Include(include) => {
@@ -159,7 +175,11 @@ impl<'c> Site<'c> {
             return Err(Unsuitable);
         }
         let name = map.name.to_string();
-        let path = if name.starts_with('/') { name } else { format!("/etc/{name}") };
+        let path = if name.starts_with('/') {
+            name
+        } else {
+            format!("/etc/{name}")
+        };
         if self.case.is_program(&path) {
             return Err(Unsuitable);
         }
@@ -175,7 +195,9 @@ impl<'c> Site<'c> {
         depth: u32,
     ) -> Result<Option<Found>, Unsuitable> {
         for map in maps.iter().filter(|_| depth < 16) {
-            let Some(index) = self.index(map, kind)? else { continue };
+            let Some(index) = self.index(map, kind)? else {
+                continue;
+            };
             for step in index.search(key) {
                 match step {
                     SearchStep::Found(found) => return Ok(Some(found)),
@@ -201,9 +223,14 @@ impl<'c> Site<'c> {
     ) -> Result<Ours, Unsuitable> {
         let mut ours = Ours::default();
         let clean = key::normalize_path(path.as_bytes()).to_string();
-        let ends = clean.char_indices().filter(|(at, c)| *at > 0 && *c == '/').map(|(at, _)| at);
-        let prefixes: Vec<String> =
-            ends.chain([clean.len()]).map(|end| clean[..end].to_owned()).collect();
+        let ends = clean
+            .char_indices()
+            .filter(|(at, c)| *at > 0 && *c == '/')
+            .map(|(at, _)| at);
+        let prefixes: Vec<String> = ends
+            .chain([clean.len()])
+            .map(|end| clean[..end].to_owned())
+            .collect();
         for prefix in prefixes {
             if self.mounted.contains(&prefix) {
                 continue;
@@ -222,7 +249,9 @@ impl<'c> Site<'c> {
                 }
                 None => {
                     let (parent, _) = prefix.rsplit_once('/').unwrap_or_default();
-                    let Some((maps, point)) = self.indirect.get(parent).cloned() else { continue };
+                    let Some((maps, point)) = self.indirect.get(parent).cloned() else {
+                        continue;
+                    };
                     let kind = TriggerKind::Indirect;
                     self.resolve(&maps, &point, kind, &prefix, ids, outcome, &mut ours)?
                 }
@@ -257,9 +286,15 @@ impl<'c> Site<'c> {
             ours.notes.push(format!("{miss:?}"));
             return Ok(false);
         }
-        let Some(found) = self.look_up(maps, map_kind, key.into(), 0)? else { return Ok(false) };
+        let Some(found) = self.look_up(maps, map_kind, key.into(), 0)? else {
+            return Ok(false);
+        };
         let names = user(uid).map(|(user, group, home)| {
-            let names = RequesterNames { user: user.into(), group: group.into(), home: home.into() };
+            let names = RequesterNames {
+                user: user.into(),
+                group: group.into(),
+                home: home.into(),
+            };
             Arc::new(names)
         });
         let planning = piton_plan::plan(&PlanRequest {
@@ -271,13 +306,23 @@ impl<'c> Site<'c> {
             global_options: &self.global,
             append_options: self.append,
             dialect: &self.dialect,
-            requester: &Requester { uid, gid, pid: 1, names },
+            requester: &Requester {
+                uid,
+                gid,
+                pid: 1,
+                names,
+            },
             facts: &self.facts,
         });
         for finding in &planning.diagnostics {
-            ours.notes.push(format!("{:?} {}: {}", finding.severity, finding.code, finding.message));
+            ours.notes.push(format!(
+                "{:?} {}: {}",
+                finding.severity, finding.code, finding.message
+            ));
         }
-        let Some(plan) = planning.plan else { return Ok(false) };
+        let Some(plan) = planning.plan else {
+            return Ok(false);
+        };
         let make_root = kind == TriggerKind::Indirect;
         Ok(self.mount(&Arc::new(plan), 0, make_root, outcome, ours))
     }
@@ -299,15 +344,28 @@ impl<'c> Site<'c> {
             TriggerId(child as u32)
         };
         let defaults = TriggerDefaults::default();
-        let steps =
-            plan.steps(node, make_root, &self.facts, &answers, 0, &mut number, &defaults);
+        let steps = plan.steps(
+            node,
+            make_root,
+            &self.facts,
+            &answers,
+            0,
+            &mut number,
+            &defaults,
+        );
         for planned in steps {
             let done = match planned.step {
-                Step::Mount { target, attempts, .. } => {
-                    self.attempt(&attempts, &target.to_string(), outcome, ours)
-                }
+                Step::Mount {
+                    target, attempts, ..
+                } => self.attempt(&attempts, &target.to_string(), outcome, ours),
                 Step::Install(spec) => {
-                    self.install(plan, spec.id.0 as usize, spec.kind, &spec.path.to_string(), ours);
+                    self.install(
+                        plan,
+                        spec.id.0 as usize,
+                        spec.kind,
+                        &spec.path.to_string(),
+                        ours,
+                    );
                     true
                 }
                 _ => true,
@@ -320,7 +378,14 @@ impl<'c> Site<'c> {
         true
     }
 
-    fn install(&mut self, plan: &Arc<Plan>, node: usize, kind: TriggerKind, path: &str, ours: &mut Ours) {
+    fn install(
+        &mut self,
+        plan: &Arc<Plan>,
+        node: usize,
+        kind: TriggerKind,
+        path: &str,
+        ours: &mut Ours,
+    ) {
         if let piton_plan::Action::Submount(submount) = &plan.nodes[node].action
             && kind == TriggerKind::Indirect
         {
@@ -328,14 +393,23 @@ impl<'c> Site<'c> {
             self.indirect.insert(path.to_owned(), point);
             ours.triggers.push(format!("indirect {path}"));
         } else {
-            let trigger = Trigger::Offset { plan: plan.clone(), node };
+            let trigger = Trigger::Offset {
+                plan: plan.clone(),
+                node,
+            };
             self.triggers.insert(path.to_owned(), trigger);
             ours.triggers.push(format!("offset {path}"));
         }
     }
 
     /// Goes through the attempts until one worked, or would have worked with autofs.
-    fn attempt(&self, attempts: &[Attempt], target: &str, outcome: &Outcome, ours: &mut Ours) -> bool {
+    fn attempt(
+        &self,
+        attempts: &[Attempt],
+        target: &str,
+        outcome: &Outcome,
+        ours: &mut Ours,
+    ) -> bool {
         for attempt in attempts {
             let command = command(attempt, target);
             let failed = format!("{command} (failed)");
@@ -356,7 +430,9 @@ impl<'c> Site<'c> {
 
     /// Whether autofs would come to call mount: it asks servers before, which is not replayed.
     fn would_be_tried(&self, attempt: &Attempt, outcome: &Outcome) -> bool {
-        let Some(host) = attempt.host.as_ref().map(BString::to_string) else { return true };
+        let Some(host) = attempt.host.as_ref().map(BString::to_string) else {
+            return true;
+        };
         let own = self.case.hostname().split('.').next() == Some(&host);
         outcome.status == "ok" && !own && self.case.host(&host).is_none_or(|host| host.answers)
     }
@@ -365,15 +441,25 @@ impl<'c> Site<'c> {
         let answer = |host: &BString| {
             let spec = self.case.host(&host.to_string());
             let addresses = spec.iter().flat_map(|spec| &spec.addresses);
-            HostAnswer { addresses: addresses.filter_map(|address| address.parse().ok()).collect() }
+            HostAnswer {
+                addresses: addresses
+                    .filter_map(|address| address.parse().ok())
+                    .collect(),
+            }
         };
         let hosts = plan.hosts(node, &self.facts);
-        hosts.into_iter().map(|host| (host.clone(), answer(&host))).collect()
+        hosts
+            .into_iter()
+            .map(|host| (host.clone(), answer(&host)))
+            .collect()
     }
 }
 
 fn facts(case: &Case) -> HostFacts {
-    let interface = |address: &str, prefix| Interface { address: address.parse().unwrap(), prefix };
+    let interface = |address: &str, prefix| Interface {
+        address: address.parse().unwrap(),
+        prefix,
+    };
     HostFacts {
         hostname: case.hostname().into(),
         os_name: "Linux".into(),
@@ -399,11 +485,19 @@ fn command(attempt: &Attempt, target: &str) -> String {
     };
     if !attempt.options.is_empty() {
         words.push("-o".into());
-        words.push(bstr::join(",", &attempt.options).to_str_lossy().into_owned());
+        words.push(
+            bstr::join(",", &attempt.options)
+                .to_str_lossy()
+                .into_owned(),
+        );
     }
     words.push(attempt.source.to_string());
     words.push(target.to_owned());
-    let text = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    let text = words
+        .iter()
+        .map(|word| quoted(word))
+        .collect::<Vec<_>>()
+        .join(" ");
     text
 }
 
