@@ -191,7 +191,7 @@ def run_round(bench, specs, name, rep, result, patience):
             noise, mounts = Noise(), kernel.count_mounts()
             try:
                 case, metrics = next(cases)
-                if kernel.count_mounts() != mounts:
+                if not mounts_are_back(mounts):
                     raise RuntimeError("the scenario has left mounts behind")
                 result["records"].append(
                     {"scenario": name, "case": case, "daemon": spec.name,
@@ -212,6 +212,16 @@ def run_round(bench, specs, name, rep, result, patience):
                   f"({time.monotonic() - began:.1f} s)",
                   file=sys.stderr, flush=True)
     return failed
+
+
+def mounts_are_back(before, patience=5.0):
+    """What was detached while in use goes with its last user, a little later."""
+    end = time.monotonic() + patience
+    while kernel.count_mounts() != before:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def settle(patience, busy=0.2):
