@@ -400,3 +400,193 @@ impl<'c, 'f> Checker<'c, 'f> {
 fn written(options: &[OptionSyntax]) -> Vec<OptionWord> {
     options.iter().map(OptionWord::written).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+    use crate::lookup::Matched;
+    use crate::text::Fragment;
+
+    fn reading_in(value: &str, point: &PointOptions, append: bool) -> Reading {
+        let text = alloc::format!("key {value}");
+        let found = Found {
+            fragment: Fragment::whole("/etc/auto.m", text.as_str()),
+            key: Span::new(0, 3),
+            value: Span::new(4, text.len()),
+            matched: Matched::Exact,
+            map: "/etc/auto.m".into(),
+            via: Vec::new(),
+        };
+        read(&EntryRequest {
+            found: &found,
+            key: "key".into(),
+            variables: &(),
+            point,
+            global: &["g".into()],
+            append,
+            dialect: &Dialect::LINUX,
+        })
+    }
+
+    fn reading(value: &str) -> Reading {
+        reading_in(value, &PointOptions::default(), true)
+    }
+
+    /// The entry as text, or the code of the error.
+    fn text(value: &str) -> Result<String, &'static str> {
+        let reading = reading(value);
+        let error = reading
+            .diagnostics
+            .iter()
+            .find(|finding| finding.severity == Severity::Error);
+        match (reading.entry, error) {
+            (Some(entry), None) => Ok(entry.to_string()),
+            (None, Some(error)) => Err(error.code),
+            other => panic!("{value}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn entries_of_every_kind() {
+        for (value, expected) in [
+            ("srv:/a", "-g srv:/a"),
+            (
+                "-fstype=nfs4,ro a,b(2):/x",
+                "-fstype=nfs4,g,ro a:/x b(2):/x",
+            ),
+            ("[fd00::1]:/x", "-g [fd00::1]:/x"),
+            ("-fstype=bind,private :/srv", "-fstype=bind,private,g :/srv"),
+            ("-fstype=afs :/afs/x", "-fstype=afs,g :/afs/x"),
+            ("-fstype=ext4 :/dev/sdb", "-fstype=ext4,g :/dev/sdb"),
+            ("-fstype= :x", "-fstype=,g :x"),
+            (
+                "-strict,timeout=5m / :/a /b -x :/c",
+                "-strict,timeout=300 / -g :/a /b -g,x :/c",
+            ),
+            (":/a /b:c :/d", "/ -g :/a \"/b:c\" -g :/d"),
+            (
+                "-fstype=autofs,ro file:/etc/x y",
+                "-fstype=autofs,g,ro :file:/etc/x y",
+            ),
+            (
+                "-fstype=autofs,browse,strictexpire,-DA=1 :x",
+                "-fstype=autofs,browse,strictexpire,-DA=1,g :x",
+            ),
+            (
+                "-nobind,symlink,use-weight-only s:/a t:/b",
+                "-nobind,symlink,use-weight-only,g s:/a t:/b",
+            ),
+        ] {
+            assert_eq!(text(value).as_deref(), Ok(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used() {
+        for (value, code) in [
+            ("", "missing-location"),
+            ("-ro", "missing-location"),
+            ("/a", "missing-location"),
+            (":/a /b", "missing-location"),
+            ("/a -ro /b :/b", "missing-location"),
+            ("-fstype=bind srv:/a", "not-a-local-path"),
+            ("-fstype=bind :", "not-a-local-path"),
+            ("/../x :/a", "bad-offset"),
+            ("/a/./b :/a", "bad-offset"),
+            ("\"/a\tb\" :/a", "bad-offset"),
+            (":/a /x/.. :/b", "bad-offset"),
+            ("-fstype=../x :/a", "bad-fstype"),
+            ("/a -fstype=a/b :/a", "bad-fstype"),
+            ("-fstype=autofs nfs:x", "unknown-map-type"),
+            (":/a \"b", "unterminated-quote"),
+        ] {
+            assert_eq!(text(value), Err(code), "{value}");
+        }
+        let longest = "x".repeat(KEY_LIMIT);
+        assert!(text(&format!("/{longest} :/a")).is_ok());
+        assert_eq!(text(&format!("/{longest}x :/a")), Err("bad-offset"));
+    }
+
+    #[test]
+    fn offsets_are_cleaned_and_the_last_of_two_counts() {
+        let reading = reading("//x//y/ :/1 / :/2 /x/y :/3 // :/4");
+        let entry = reading.entry.unwrap();
+        let offsets: Vec<_> = entry
+            .mounts
+            .iter()
+            .map(|mount| mount.offset.to_string())
+            .collect();
+        assert_eq!(offsets, ["/x/y", "/"]);
+        assert_eq!(reading.diagnostics.len(), 2);
+        assert_eq!(reading.diagnostics[0].code, "duplicate-offset");
+        assert_eq!(reading.diagnostics[0].related.len(), 1);
+        assert!(
+            matches!(&entry.mounts[0].what, What::Servers { servers, .. } if servers[0].path == "/3")
+        );
+    }
+
+    #[test]
+    fn the_point_is_the_default_of_its_entries() {
+        let point = PointOptions {
+            nobind: true,
+            strict: true,
+            selection: Selection::Random,
+            propagation: Propagation::Shared,
+            mount: alloc::vec!["m".into(), "fstype=fake".into()],
+            ..PointOptions::default()
+        };
+        let entry = reading_in(":/a", &point, true).entry.unwrap();
+        assert!(entry.strict && entry.mounts[0].nobind);
+        assert_eq!(entry.mounts[0].selection, Selection::Random);
+        assert_eq!(entry.mounts[0].propagation, Propagation::Shared);
+        assert_eq!(entry.mounts[0].options, ["g", "m"]);
+        assert!(matches!(&entry.mounts[0].what, What::Source { fstype, .. } if fstype == "fake"));
+        let alone = reading_in("-nonstrict,x srv:/a", &point, false)
+            .entry
+            .unwrap();
+        assert!(!alone.strict);
+        assert_eq!(alone.mounts[0].options, ["x"]);
+    }
+
+    #[test]
+    fn a_submount_hands_the_maps_options_on() {
+        let point = PointOptions {
+            mount: alloc::vec!["m".into()],
+            ..PointOptions::default()
+        };
+        let reading = reading_in("-fstype=autofs,ro,timeout=7 auto.sub", &point, true);
+        let What::Map { map, point } = &reading.entry.unwrap().mounts[0].what else {
+            panic!()
+        };
+        assert_eq!(map.name, "auto.sub");
+        assert_eq!(map.origin.as_ref().unwrap().to_string(), "/etc/auto.m:1:33");
+        // Those of the command line come again with each entry of the submount.
+        assert_eq!(point.mount, ["m", "ro"]);
+        assert_eq!(point.timeout, Some(7));
+    }
+
+    #[test]
+    fn all_exports_below_a_key() {
+        let entry = reading("-fstype=autofs -hosts").entry.unwrap();
+        let What::Map { map, .. } = &entry.mounts[0].what else {
+            panic!()
+        };
+        assert_eq!(map.kind, Some(crate::lookup::MapType::Hosts));
+        assert_eq!(reading("-hosts").entry, None);
+    }
+
+    #[test]
+    fn relative_sources_are_pointed_out() {
+        let reading = reading("-fstype=bind :srv");
+        assert!(reading.entry.is_some());
+        assert_eq!(reading.diagnostics[0].code, "relative-source");
+    }
+
+    #[test]
+    fn what_is_said_of_the_entry_is_said_once() {
+        let reading = reading("-bg / s:/a /b s:/b /c s:/c");
+        assert_eq!(reading.diagnostics.len(), 1);
+    }
+}

@@ -318,3 +318,179 @@ impl<'t> Scanner<'t> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::{String, ToString};
+
+    use super::*;
+    use crate::diagnostic::Diagnostic;
+    use crate::limits::HOSTS_ENTRY_LIMIT;
+    use crate::lookup::Matched;
+    use crate::text::Fragment;
+    use crate::token::plain;
+
+    /// HOST is `h`, BLANK is `a b`, AMP is `&$HOST`, EMPTY is empty.
+    struct Few;
+
+    impl Variables for Few {
+        fn value(&self, name: &BStr) -> Option<Cow<'_, BStr>> {
+            let value = match name.to_str().ok()? {
+                "HOST" => "h",
+                "BLANK" => "a b",
+                "AMP" => "&$HOST",
+                "EMPTY" => "",
+                _ => return None,
+            };
+            Some(Cow::Borrowed(value.into()))
+        }
+
+        fn names(&self) -> Vec<Cow<'_, BStr>> {
+            ["HOST", "BLANK"]
+                .map(|name| Cow::Borrowed(name.into()))
+                .into()
+        }
+    }
+
+    fn found(text: &str) -> Found {
+        Found {
+            fragment: Fragment::whole("m", text),
+            key: Span::default(),
+            value: Span::new(0, text.len()),
+            matched: Matched::Exact,
+            map: "m".into(),
+            via: Vec::new(),
+        }
+    }
+
+    fn expanded(text: &str) -> (Expanded, Vec<Diagnostic>) {
+        let found = found(text);
+        let mut findings = Findings::new(&found.fragment);
+        let expanded = expand(&found, "key".into(), &Few, &mut findings).unwrap();
+        (expanded, findings.into_vec())
+    }
+
+    fn text_of(text: &str) -> String {
+        plain(&expanded(text).0.bytes).to_string()
+    }
+
+    #[test]
+    fn variables_and_the_key_are_replaced() {
+        for (text, expected) in [
+            ("/$HOST/x", "/h/x"),
+            ("/${HOST}x", "/hx"),
+            ("/$HOST-x.$HOST", "/h-x.h"),
+            ("/$HOSTx", "/"),
+            ("$BLANK", "a b"),
+            ("$AMP", "&$HOST"),
+            ("x${EMPTY}y", "xy"),
+            ("&&/&x", "keykey/keyx"),
+            ("\\&\\$HOST", "\\&\\$HOST"),
+            ("\\\\&", "\\\\key"),
+            ("\"&$HOST\"&", "\"&$HOST\"key"),
+            ("'&'", "'key'"),
+            ("a$", "a$"),
+            ("a$ b", "a$ b"),
+            ("a$-b", "a-b"),
+            ("a$$HOST", "ah"),
+            ("a${", "a"),
+            ("a${HOST", "a"),
+            ("a${}b", "ab"),
+            ("a${x-y}b", "ab"),
+        ] {
+            assert_eq!(text_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_entry_ends_with_its_line_or_comment() {
+        for (text, expected) in [
+            ("a \\\n b", "a  b"),
+            ("a\\\r\nb", "ab"),
+            ("a\nb", "a"),
+            (" \n\n\t a\nb", "a"),
+            ("a #b", "a "),
+            ("a#b", "a#b"),
+            ("#a\nb", ""),
+            ("a #b\\\nc", "a "),
+            ("\"a #b\"", "\"a #b\""),
+            ("\\\n\\\na", "a"),
+        ] {
+            assert_eq!(text_of(text), expected, "{text:?}");
+        }
+        assert_eq!(expanded("a #b").0.end, 2);
+    }
+
+    #[test]
+    fn bytes_remember_where_they_come_from() {
+        let (expanded, _) = expanded("x&$HOST");
+        let of = |at: usize| (expanded.bytes[at].source, expanded.bytes[at].span);
+        assert_eq!(of(0), (Source::Text, Span::new(0, 1)));
+        assert_eq!(of(3), (Source::Key, Span::new(1, 2)));
+        assert_eq!(of(4), (Source::Variable, Span::new(2, 7)));
+        assert_eq!(expanded.replacements[0].name, None);
+        assert_eq!(expanded.replacements[1].value.as_ref().unwrap(), "h");
+    }
+
+    #[test]
+    fn what_is_odd_about_variables_is_said() {
+        for (text, code, advice) in [
+            ("$HOTS", "unknown-variable", "did you mean $HOST?"),
+            (
+                "$PRINTER",
+                "unknown-variable",
+                "define it with -DPRINTER=value, or write \\$ for a dollar sign",
+            ),
+            ("$-", "empty-variable", "write \\$ for a dollar sign"),
+            ("${HOST", "unclosed-variable", "write ${NAME}"),
+        ] {
+            let (_, findings) = expanded(text);
+            assert_eq!(
+                (findings[0].code, findings[0].help.as_deref()),
+                (code, Some(advice))
+            );
+        }
+        assert!(expanded("$HOST a$ \"$X\" \\$X #$X").1.is_empty());
+    }
+
+    #[test]
+    fn the_user_database_is_asked_only_for_its_own() {
+        for text in ["$USER", "/x/${HOME}", "a \\\n $GROUP"] {
+            assert!(needs_requester(&found(text)), "{text}");
+        }
+        for text in [
+            "$UID:$GID",
+            "\"$USER\"",
+            "\\$USER",
+            "# $USER",
+            "$USERS",
+            "$SHOST",
+            "USER",
+        ] {
+            assert!(!needs_requester(&found(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_map_of_all_exports_may_be_longer() {
+        let mut found = found(&"x".repeat(20_000));
+        let mut findings = Findings::new(&found.fragment);
+        assert!(expand(&found, "k".into(), &(), &mut findings).is_none());
+        assert_eq!(findings.into_vec()[0].code, "entry-too-long");
+        found.map = "-hosts".into();
+        let mut findings = Findings::new(&found.fragment);
+        assert!(expand(&found, "k".into(), &(), &mut findings).is_some());
+        assert!(HOSTS_ENTRY_LIMIT > 30_000 * 100);
+    }
+
+    #[test]
+    fn spans_beyond_the_text_are_cut() {
+        let mut found = found("abc");
+        found.value = Span::new(2, 99);
+        let mut findings = Findings::new(&found.fragment);
+        let expanded = expand(&found, "k".into(), &(), &mut findings).unwrap();
+        assert_eq!(plain(&expanded.bytes), "c");
+        found.value = Span::new(50, 99);
+        assert!(!needs_requester(&found));
+    }
+}

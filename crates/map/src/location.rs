@@ -285,24 +285,47 @@ fn check_source(words: &[Word], source: &[u8], span: Span, findings: &mut Findin
         None
     };
     if first.bytes.is_empty() {
-        return refuse("missing-location", "there is no location", "write it between the quotes");
+        return refuse(
+            "missing-location",
+            "there is no location",
+            "write it between the quotes",
+        );
     }
     if source.starts_with(b"-") {
         let message = "mount would take the source for an option";
-        return refuse("source-like-option", message, "write it with a path before it");
+        return refuse(
+            "source-like-option",
+            message,
+            "write it with a path before it",
+        );
     }
     let has_colon = |word: &Word| word.bytes.iter().any(|byte| byte.is_mark(b':'));
     if has_colon(first) && !first.bytes[0].is_mark(b':') && separator(&first.bytes).is_none() {
         let message = "the path of a location begins with a slash";
-        return refuse("relative-path", message, "put a colon before a source that is no host:/path");
+        return refuse(
+            "relative-path",
+            message,
+            "put a colon before a source that is no host:/path",
+        );
     }
-    let Some(second) = further.first() else { return Some(()) };
+    let Some(second) = further.first() else {
+        return Some(());
+    };
     if !has_colon(first) && further.iter().any(has_colon) {
         let help = "options begin with a dash; quote a source that has blanks in it";
-        return refuse("unexpected-word", "there is a word before the location", help);
+        return refuse(
+            "unexpected-word",
+            "there is a word before the location",
+            help,
+        );
     }
     let message = "the words after the location are taken for a part of it";
-    findings.warn("blank-in-location", message, second.span, "quote it: \":/a b\"");
+    findings.warn(
+        "blank-in-location",
+        message,
+        second.span,
+        "quote it: \":/a b\"",
+    );
     Some(())
 }
 
@@ -345,6 +368,201 @@ pub fn map(words: &[Word], findings: &mut Findings) -> Option<MapSpec> {
         Err(error) => {
             findings.error(error.code, error.message, first.span, &error.help);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::{String, ToString};
+
+    use super::*;
+    use crate::diagnostic::Diagnostic;
+    use crate::expand::expand;
+    use crate::lexer::lex;
+    use crate::lookup::{Found, MapType, Matched};
+    use crate::text::Fragment;
+
+    /// Reads `text` (with the key `a:b`) with `reader`.
+    fn with<T>(
+        text: &str,
+        dialect: &Dialect,
+        reader: impl FnOnce(&[Word], Colons, &mut Findings) -> Option<T>,
+    ) -> (Option<T>, Vec<Diagnostic>) {
+        let found = Found {
+            fragment: Fragment::whole("m", text),
+            key: Span::default(),
+            value: Span::new(0, text.len()),
+            matched: Matched::Exact,
+            map: "m".into(),
+            via: Vec::new(),
+        };
+        let mut findings = Findings::new(&found.fragment);
+        let expanded = expand(&found, "a:b".into(), &(), &mut findings).unwrap();
+        let tokens = lex(&expanded.bytes, dialect, &mut findings).unwrap();
+        let words: Vec<Word> = tokens.into_iter().map(|token| token.word).collect();
+        let read = reader(&words, Colons::new(None, dialect), &mut findings);
+        (read, findings.into_vec())
+    }
+
+    /// `host(weight) path:sub` of each server, or the code of the first finding.
+    fn servers_of(text: &str, dialect: &Dialect) -> Result<Vec<String>, &'static str> {
+        let (read, findings) = with(text, dialect, servers);
+        let Some(read) = read else {
+            return Err(findings[0].code);
+        };
+        let one = |server: &Server| {
+            let host = server.host.as_ref().map_or("-".into(), BString::to_string);
+            let below = server.subdirectory.as_ref();
+            let below = below.map_or(String::new(), |below| format!(" below {below}"));
+            format!("{host} {} {}{below}", server.weight, server.path)
+        };
+        Ok(read.iter().map(one).collect())
+    }
+
+    #[test]
+    fn lists_of_servers() {
+        for (text, expected) in [
+            ("srv:/a", &["srv 0 /a"][..]),
+            (":/a", &["- 0 /a"]),
+            ("a,b(2):/x c(1):/y", &["a 0 /x", "b 2 /x", "c 1 /y"]),
+            ("[fd00::1]:/x", &["fd00::1 0 /x"]),
+            ("[fd00::1%eth0](3),h:/x", &["fd00::1%eth0 3 /x", "h 0 /x"]),
+            ("fd00::1:/x", &["fd00::1 0 /x"]),
+            ("10.0.0.1:/", &["10.0.0.1 0 /"]),
+            ("s_r.example.:/x", &["s_r.example. 0 /x"]),
+            ("srv:/a:b", &["srv 0 /a/b"]),
+            ("srv:/a\\:b:c", &["srv 0 /a:b/c"]),
+            ("\"srv:/a:b\"", &["srv 0 /a:b"]),
+            ("srv:/&:c", &["srv 0 /a:b/c"]),
+            ("srv\\:/a", &["srv 0 /a"]),
+            ("srv:/x,", &["srv 0 /x,"]),
+            ("srv://a//b/", &["srv 0 //a//b/"]),
+        ] {
+            assert_eq!(
+                servers_of(text, &Dialect::LINUX).unwrap(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_server() {
+        for (text, code) in [
+            ("srv", "location-without-path"),
+            ("near1 near2:/x", "location-without-path"),
+            ("near1:/x near1", "location-without-path"),
+            ("ro,soft=1", "location-without-path"),
+            ("srv:path", "relative-path"),
+            ("srv:", "relative-path"),
+            (":", "relative-path"),
+            ("a,:/x", "empty-host"),
+            (",a:/x", "empty-host"),
+            ("[]:/x", "bad-host"),
+            ("[::1:/x", "relative-path"),
+            ("a(1:/x", "bad-weight"),
+            ("a(x):/x", "bad-weight"),
+            ("a(99999999999):/x", "bad-weight"),
+            ("(1)a:/x", "bad-weight"),
+            ("u@h:/x", "bad-host"),
+            ("\"-x\":/x", "bad-host"),
+            ("&:/x", "bad-host"),
+            ("[&]:/x", "bad-host"),
+            ("h\u{e4}:/x", "bad-host"),
+            ("[fd00::1%]:/x", "bad-host"),
+        ] {
+            assert_eq!(servers_of(text, &Dialect::LINUX), Err(code), "{text}");
+        }
+    }
+
+    #[test]
+    fn advice_fits_the_mistake() {
+        for (text, advice) in [
+            (
+                "near1 near2:/x",
+                "separate hosts by commas without blanks: near1,…:/path",
+            ),
+            (
+                "near1:/x near1",
+                "quote a path that has blanks in it: \"host:/a b\"",
+            ),
+            ("rw,soft", "options begin with a dash"),
+            ("srv", "write srv:/path"),
+        ] {
+            let (_, findings) = with(text, &Dialect::LINUX, servers);
+            assert_eq!(findings[0].help.as_deref(), Some(advice), "{text}");
+        }
+    }
+
+    #[test]
+    fn sub_directories_of_the_older_language() {
+        for (text, expected) in [
+            ("h:/path:sub", Ok("h 0 /path below sub")),
+            ("h:/path:sub/dir", Ok("h 0 /path below sub/dir")),
+            ("h:/a\\:b", Ok("h 0 /a:b")),
+            ("h:/path:", Err("bad-subdirectory")),
+            ("h:/path:..", Err("bad-subdirectory")),
+            ("h:/path:&", Err("bad-subdirectory")),
+            ("h:/a:b:c", Err("bad-subdirectory")),
+        ] {
+            let read = servers_of(text, &Dialect::SUN);
+            assert_eq!(
+                read,
+                expected.map(|text| alloc::vec![String::from(text)]),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn sources_as_they_stand() {
+        for (text, expected) in [
+            (":/dev/sr0", Ok("/dev/sr0")),
+            ("tmpfs", Ok("tmpfs")),
+            (":", Ok("")),
+            (":/a:b", Ok("/a/b")),
+            ("srv:/a:b:c", Ok("srv:/a/b/c")),
+            ("https://h:80/x:y", Ok("https://h:80/x:y")),
+            ("://win/share", Ok("//win/share")),
+            (":a:b", Ok("a:b")),
+            (":/a b  c", Ok("/a b c")),
+            ("a b", Ok("a b")),
+            (":/a :/b", Ok("/a :/b")),
+            ("h1,h2:/p", Ok("h1,h2:/p")),
+            ("&", Ok("a:b")),
+            (":&", Ok("a:b")),
+            ("\"\"", Err("missing-location")),
+            (":-x", Err("source-like-option")),
+            ("srv:path", Err("relative-path")),
+            ("[fd00::1]", Err("relative-path")),
+            ("ro :/b", Err("unexpected-word")),
+        ] {
+            let (read, findings) = with(text, &Dialect::LINUX, source);
+            let read = read.as_ref().map(|read| read.to_str().unwrap());
+            assert_eq!(read.ok_or_else(|| findings[0].code), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_maps() {
+        let map_of = |text: &str| with(text, &Dialect::LINUX, |words, _, found| map(words, found));
+        let (spec, _) = map_of("file,sun:/etc/auto.x arg \"b c\"");
+        let spec = spec.unwrap();
+        assert_eq!(
+            (spec.kind, spec.format.as_deref()),
+            (Some(MapType::File), Some("sun"))
+        );
+        assert_eq!(spec.name, "/etc/auto.x");
+        assert_eq!(spec.arguments, ["arg", "b c"]);
+        assert_eq!(map_of(":\"/etc/a b\\c\"").0.unwrap().name, "/etc/a b\\c");
+        assert_eq!(map_of("auto_src").0.unwrap().name, "auto_src");
+        for (text, code) in [
+            ("&", "bad-map-name"),
+            (":", "bad-map-name"),
+            ("nfs:/x", "unknown-map-type"),
+        ] {
+            assert_eq!(map_of(text).1[0].code, code, "{text}");
         }
     }
 }

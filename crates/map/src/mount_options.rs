@@ -404,3 +404,222 @@ pub fn seconds(text: &[u8]) -> Option<u32> {
         .checked_mul(unit)
         .filter(|seconds| *seconds <= TIMEOUT_LIMIT)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+    use crate::diagnostic::Diagnostic;
+    use crate::text::Fragment;
+
+    fn words(list: &str) -> Vec<OptionWord> {
+        let word = |text: &[u8]| OptionWord {
+            text: text.into(),
+            span: Some(Span::new(0, 1)),
+        };
+        list.split(',')
+            .filter(|text| !text.is_empty())
+            .map(|text| word(text.as_bytes()))
+            .collect()
+    }
+
+    fn settled(list: &str, dialect: &Dialect) -> (Option<Settled>, Vec<Diagnostic>) {
+        let fragment = Fragment::whole("m", "x");
+        let mut findings = Findings::new(&fragment);
+        let settled = settle(&words(list), dialect, &mut findings);
+        (settled, findings.into_vec())
+    }
+
+    /// Type and options that are left of `list`.
+    fn left(list: &str) -> (alloc::string::String, alloc::string::String) {
+        let settled = settled(list, &Dialect::LINUX).0.unwrap();
+        (
+            settled.fstype.to_string(),
+            bstr::join(",", &settled.options).to_str().unwrap().into(),
+        )
+    }
+
+    #[test]
+    fn levels_are_merged_by_the_rule() {
+        let text = |words: Vec<OptionWord>| {
+            bstr::join(",", words.iter().map(|word| &word.text))
+                .to_str()
+                .unwrap()
+                .to_string()
+        };
+        let (global, master, entry, none) = (words("g"), words("m"), words("e"), words(""));
+        let all = [&global[..], &master, &entry];
+        let silent = [&global[..], &master, &none];
+        let offset = words("o");
+        for (outer, offset, merging, merged) in [
+            (all, &offset, Merging::Append, "g,m,e,o"),
+            (all, &offset, Merging::Innermost, "o"),
+            (all, &none, Merging::Innermost, "e"),
+            (silent, &none, Merging::Innermost, "m"),
+            (all, &offset, Merging::InnermostThenOffset, "e,o"),
+            (silent, &offset, Merging::InnermostThenOffset, "m,o"),
+            (
+                [&global[..], &none, &none],
+                &none,
+                Merging::InnermostThenOffset,
+                "g",
+            ),
+            ([&none[..], &none, &none], &none, Merging::Innermost, ""),
+        ] {
+            assert_eq!(text(merge(&outer, offset, merging)), merged, "{merging:?}");
+        }
+        assert_eq!(Merging::new(&Dialect::SUN, true), Merging::Innermost);
+        assert_eq!(Merging::new(&Dialect::LINUX, true), Merging::Append);
+        assert_eq!(
+            Merging::new(&Dialect::LINUX, false),
+            Merging::InnermostThenOffset
+        );
+    }
+
+    #[test]
+    fn the_automounters_own_words_are_taken_out() {
+        let own = "strict,nonstrict,use-weight-only,no-use-weight-only,browse,nobrowse,bg,nofg,\
+                   timeout=5";
+        let other = "nobind,symlink,nosymlink,private,shared,strictexpire,hosts,fg,bg1";
+        for (fstype, rest) in [
+            ("nfs", "private,shared,strictexpire,hosts,fg,bg1"),
+            ("bind", "strictexpire,hosts,fg,bg1"),
+            ("fake", other),
+            ("autofs", "fg,bg1"),
+        ] {
+            let list = format!("{own},{other},fstype={fstype},ro");
+            assert_eq!(
+                left(&list),
+                (fstype.into(), format!("{rest},ro")),
+                "{fstype}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_words_say() {
+        let (settled, _) = settled(
+            "fstype=autofs,strict,use-weight-only,nobind,symlink,private,timeout=2m,browse,\
+             strictexpire,-DA=1,DB=2,--timeout=7,x",
+            &Dialect::LINUX,
+        );
+        let settled = settled.unwrap();
+        assert_eq!(settled.strict, Some(true));
+        assert_eq!(settled.timeout, Some(7));
+        let mut outer = PointOptions {
+            mode: Some(0o755),
+            browse: Some(true),
+            ..Default::default()
+        };
+        outer.mount.push("gone".into());
+        let point = settled.point(&outer);
+        assert_eq!(point.timeout, Some(7));
+        assert!(point.nobind && point.symlink && point.strict_expire && point.strict);
+        assert_eq!(point.selection, Selection::WeightOnly);
+        assert_eq!(point.propagation, Propagation::Private);
+        assert_eq!((point.browse, point.mode), (Some(true), None));
+        assert_eq!(
+            point.defines,
+            [("A".into(), "1".into()), ("B".into(), "2".into())]
+        );
+        assert_eq!(point.mount, ["x"]);
+    }
+
+    #[test]
+    fn the_last_type_counts_and_must_be_a_word() {
+        assert_eq!(left("fstype=a,fstype=b").0, "b");
+        assert_eq!(left("").0, "nfs");
+        assert_eq!(left("fstype=").0, "");
+        assert_eq!(left("FSTYPE=x"), ("nfs".into(), "FSTYPE=x".into()));
+        let longest = "t".repeat(FSTYPE_LIMIT);
+        assert_eq!(left(&format!("fstype={longest}")).0, longest);
+        for bad in ["../x", "a b", "-t", &("t".to_string() + &longest)] {
+            let (settled, findings) = settled(&format!("fstype={bad}"), &Dialect::LINUX);
+            assert!(
+                settled.is_none() && findings[0].code == "bad-fstype",
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn bind_mounts_can_be_written_in_several_ways() {
+        for (list, fstype, rest) in [
+            ("fstype=none,bind,ro", "bind", "ro"),
+            ("fstype=none,rbind", "rbind", ""),
+            ("fstype=none,ro", "none", "ro"),
+            ("fstype=bind,bind,ro", "bind", "ro"),
+        ] {
+            assert_eq!(left(list), (fstype.into(), rest.into()), "{list}");
+        }
+        let recursive = settled("fstype=bind,rbind", &Dialect::LINUX).0.unwrap();
+        assert_eq!(recursive.family, Family::Bind { recursive: true });
+        let shared = settled("fstype=bind,shared,slave", &Dialect::LINUX);
+        assert_eq!(shared.1[0].code, "shared-in-entry");
+        assert_eq!(shared.0.unwrap().propagation, Some(Propagation::Slave));
+    }
+
+    #[test]
+    fn old_types_are_translated_or_pointed_out() {
+        let list = "fstype=cachefs,backfstype=nfs4,cachedir=/cache,ro";
+        let (sun, findings) = settled(list, &Dialect::SUN);
+        let sun = sun.unwrap();
+        assert_eq!((sun.fstype, sun.family), ("nfs4".into(), Family::Nfs));
+        assert_eq!(sun.options, ["ro", "fsc"]);
+        assert_eq!(findings[0].message, "cachefs is mounted as nfs4,fsc");
+        let (linux, findings) = settled("fstype=hsfs,ro", &Dialect::LINUX);
+        assert_eq!(linux.unwrap().fstype, "hsfs");
+        assert_eq!(findings[0].help.as_deref(), Some("write -fstype=iso9660"));
+        let lofs = settled("fstype=lofs", &Dialect::SUN).0.unwrap();
+        assert_eq!(lofs.family, Family::Bind { recursive: false });
+    }
+
+    #[test]
+    fn slips_are_pointed_out() {
+        for (list, code) in [
+            ("fstpye=ext4", "misspelt-option"),
+            ("timout=5", "misspelt-option"),
+            ("-fstype=ext4", "dashed-option"),
+            ("timeout=soon", "bad-timeout"),
+            ("fstype=ext4,nobind", "option-without-effect"),
+            ("bg", "background-mount"),
+        ] {
+            assert_eq!(settled(list, &Dialect::LINUX).1[0].code, code, "{list}");
+        }
+        assert!(
+            settled("ro,soft,vers=4.2,credentials=/x", &Dialect::LINUX)
+                .1
+                .is_empty()
+        );
+        let outer = [OptionWord::outer("fstpye=x".into())];
+        let fragment = Fragment::whole("m", "x");
+        let mut findings = Findings::new(&fragment);
+        settle(&outer, &Dialect::LINUX, &mut findings);
+        assert!(
+            findings.into_vec().is_empty(),
+            "the master map has its own findings"
+        );
+    }
+
+    #[test]
+    fn times() {
+        for (text, time) in [
+            ("5", Some(5)),
+            ("0", Some(0)),
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("2h", Some(7_200)),
+            ("1d", Some(86_400)),
+            ("", None),
+            ("s", None),
+            ("-1", None),
+            ("5x", None),
+            ("99999999999", None),
+            ("315360000", Some(TIMEOUT_LIMIT)),
+            ("315360001", None),
+        ] {
+            assert_eq!(seconds(text.as_bytes()), time, "{text}");
+        }
+    }
+}

@@ -127,3 +127,93 @@ fn option(word: &Word, options: &mut Vec<OptionSyntax>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use bstr::ByteSlice;
+
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::expand::expand;
+    use crate::lexer::lex;
+    use crate::lookup::{Found, Matched};
+    use crate::text::Fragment;
+    use crate::token::plain;
+
+    /// `options | offset options: locations | …`, or the code of the finding.
+    fn parsed(text: &str) -> Result<String, &'static str> {
+        let found = Found {
+            fragment: Fragment::whole("m", text),
+            key: Span::default(),
+            value: Span::new(0, text.len()),
+            matched: Matched::Exact,
+            map: "m".into(),
+            via: Vec::new(),
+        };
+        let mut findings = Findings::new(&found.fragment);
+        let expanded = expand(&found, "k".into(), &(), &mut findings).unwrap();
+        let tokens = lex(&expanded.bytes, &Dialect::LINUX, &mut findings).unwrap();
+        let Some(entry) = parse(tokens, &mut findings) else {
+            return Err(findings.into_vec()[0].code);
+        };
+        let options = |options: &[OptionSyntax]| -> String {
+            let texts: Vec<_> = options.iter().map(|option| plain(&option.bytes)).collect();
+            bstr::join(",", texts).to_str_lossy().into_owned()
+        };
+        let mut out = options(&entry.options);
+        for mount in &entry.mounts {
+            let offset = mount
+                .offset
+                .as_ref()
+                .map_or("-".into(), |word| word.plain());
+            let locations: Vec<_> = mount.locations.iter().map(Word::plain).collect();
+            let locations = bstr::join(" ", locations).to_str_lossy().into_owned();
+            out += &alloc::format!(" | {offset} {}: {locations}", options(&mount.options));
+        }
+        Ok(out)
+    }
+
+    #[test]
+    fn entries() {
+        for (text, expected) in [
+            ("srv:/a", " | - : srv:/a"),
+            ("-ro,soft srv:/a", "ro,soft | - : srv:/a"),
+            ("-ro -soft - srv:/a h:/b", "ro,soft | - : srv:/a h:/b"),
+            ("-,ro,,soft, :/a", "ro,soft | - : :/a"),
+            ("-a=\"b,c\",d\\,e :/a", "a=b,c,d,e | - : :/a"),
+            ("/ :/a /b -c :/d", " | / : :/a | /b c: :/d"),
+            (":/a /b :/c", " | - : :/a | /b : :/c"),
+            ("-x / -y :/a", "x | / y: :/a"),
+            ("", ""),
+            ("-ro", "ro"),
+            ("/a", " | /a : "),
+            ("\"-ro\" :/a", " | - : -ro :/a"),
+        ] {
+            assert_eq!(parsed(text).as_deref(), Ok(expected), "{text}");
+        }
+        for text in [":/a -ro", "/x :/a -ro", ":/a -ro /b :/c"] {
+            assert_eq!(parsed(text), Err("options-after-location"), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_know_their_values() {
+        let word = |text: &str| -> OptionSyntax {
+            let byte = |value| crate::token::Byte {
+                value,
+                source: crate::token::Source::Text,
+                protected: false,
+                span: Span::default(),
+            };
+            OptionSyntax {
+                bytes: text.bytes().map(byte).collect(),
+                span: Span::default(),
+            }
+        };
+        assert!(word("ro").is("ro") && word("timeout=5").is("timeout"));
+        assert!(!word("rox").is("ro") && !word("r").is("ro"));
+        assert_eq!(plain(word("a=b=c").value_of("a").unwrap()), "b=c");
+    }
+}
