@@ -47,7 +47,8 @@ pub struct SitePoint {
     pub path: BString,
     /// Whether keys are names under `path` or paths of their own.
     pub kind: MapKind,
-    /// The maps, in the order in which they are searched.
+    /// The maps, in the order in which they are searched. After those of a direct map there may
+    /// be maps of type null, named after the keys that `-null` lines cancel.
     pub maps: Vec<MapSpec>,
     /// What the line says about the mount point.
     pub options: PointOptions,
@@ -136,6 +137,8 @@ struct Null {
     fragment: Fragment,
     span: Span,
     used: bool,
+    /// Whether a direct map follows, which may have a key of that name.
+    over_direct: bool,
 }
 
 /// A master map being read.
@@ -413,13 +416,16 @@ impl<'m> Reader<'m> {
             }
         };
         let MasterEntry {
-            maps,
+            mut maps,
             options,
             origin,
             fragment,
             span,
             ..
         } = entry;
+        if kind == MapKind::Direct {
+            maps.extend(self.cancelled_keys());
+        }
         self.lines.push((fragment, span));
         self.points.push(SitePoint {
             path,
@@ -451,6 +457,7 @@ impl<'m> Reader<'m> {
             fragment: entry.fragment,
             span: entry.span,
             used: false,
+            over_direct: false,
         };
         self.nulls.entry(path).or_insert(null);
     }
@@ -467,6 +474,28 @@ impl<'m> Reader<'m> {
             return true;
         }
         !std::mem::replace(&mut null.used, true)
+    }
+
+    /// The keys that `-null` lines cancel in the direct maps after them, as maps that stand for
+    /// it: a line for a path may mean an indirect mount point or the key of a direct map.
+    fn cancelled_keys(&mut self) -> Vec<MapSpec> {
+        let waiting = self
+            .nulls
+            .iter_mut()
+            .filter(|(path, null)| !null.used && *path != "/-");
+        let mut keys: Vec<MapSpec> = waiting
+            .map(|(path, null)| {
+                null.over_direct = true;
+                let origin = Some(null.fragment.origin(null.span));
+                MapSpec {
+                    kind: Some(MapType::Null),
+                    origin,
+                    ..plain(path.clone())
+                }
+            })
+            .collect();
+        keys.sort_by(|one, other| one.name.cmp(&other.name));
+        keys
     }
 
     /// Reports a second entry for an indirect mount point.
@@ -522,7 +551,7 @@ impl<'m> Reader<'m> {
             .nulls
             .drain()
             .map(|(_, null)| null)
-            .filter(|null| !null.used)
+            .filter(|null| !null.used && !null.over_direct)
             .collect();
         unused.sort_by_key(|null| (null.fragment.name.clone(), null.fragment.first_line));
         for null in unused {

@@ -82,6 +82,13 @@ fn place(maps: &Maps, spec: &MapSpec, included: bool) -> Place {
     }
 }
 
+/// The key of a direct map that a line `KEY -null` of the master map cancels: the master map
+/// puts a map of type null with the key as its name among the maps of the mount point.
+fn cancelled_key(spec: &MapSpec) -> Option<&BStr> {
+    let is_path = spec.kind == Some(MapType::Null) && spec.name.starts_with(b"/");
+    is_path.then(|| spec.name.as_bstr())
+}
+
 /// Which of two misses is the more telling one.
 fn graver(one: Option<Miss>, other: Miss) -> Miss {
     fn weight(miss: &Miss) -> u8 {
@@ -130,6 +137,9 @@ impl<'s> Search<'s> {
 
     /// Searches several maps in order.
     pub(super) fn maps(&mut self, maps: &[MapSpec], key: &BStr) -> Result<Found, Stop> {
+        if maps.iter().any(|map| cancelled_key(map) == Some(key)) {
+            return Err(Miss::NoSuchKey.into());
+        }
         let mut worst = None;
         for spec in maps {
             match self.map(spec, key, false) {
@@ -327,6 +337,8 @@ impl<'l> List<'l> {
 
     /// Lists several maps in order.
     pub(super) fn maps(&mut self, maps: &[MapSpec]) {
+        let cancelled = maps.iter().filter_map(cancelled_key);
+        self.seen.extend(cancelled.map(ToOwned::to_owned));
         for spec in maps {
             if let Err(miss) = self.map(spec, false) {
                 self.listing

@@ -231,3 +231,35 @@ fn a_directory_is_read_in_order_and_watched() {
         );
     }
 }
+
+#[test]
+fn null_cancels_a_key_of_the_direct_maps_after_it() {
+    let files = [
+        ("/etc/auto.master", "/- d1\n/d/a -null\n/- d2\n"),
+        ("/etc/d1", "/d/x :/1\n"),
+        ("/etc/d2", "/d/a :/2\n/d/b :/2\n"),
+    ];
+    let maps = maps(&files);
+    let site = read(&maps, &MasterRequest::default()).unwrap();
+    assert_eq!(codes(&site), [] as [&str; 0]);
+    let context = crate::source::LookupContext {
+        kind: MapKind::Direct,
+        dialect: &site.dialect,
+        requester: &Default::default(),
+        defines: &[],
+        mount_point: "/-".into(),
+        deadline: None,
+    };
+    let keys = |point: &SitePoint| {
+        let listing = maps.keys(&point.maps, &context);
+        listing
+            .keys
+            .iter()
+            .map(|one| one.key.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&site.points[0]), ["/d/x"]);
+    assert_eq!(keys(&site.points[1]), ["/d/b"]);
+    let cancelled = maps.lookup(&site.points[1].maps, "/d/a".into(), &context);
+    assert_eq!(cancelled, Err(Miss::NoSuchKey));
+}
