@@ -1,12 +1,34 @@
-//! `piton expire`.
+//! `piton expire`: unmount what is idle now.
 
+use std::path::PathBuf;
+
+use super::talk::{absolute, complain, connect, count, explain_left, print};
 use crate::exit::Exit;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Only what is at or below this path.
+    path: Option<PathBuf>,
+}
 
-/// Runs it.
-pub(crate) fn run(_args: &Args) -> Exit {
-    Exit::Failure
+/// Runs it. What is in use stays, and that is no failure.
+pub(crate) fn run(args: &Args) -> Exit {
+    let path = match args.path.as_deref().map(absolute).transpose() {
+        Ok(path) => path,
+        Err(why) => return complain(&why),
+    };
+    let mut client = match connect() {
+        Ok(client) => client,
+        Err(error) => return complain(&error),
+    };
+    match client.expire(path.as_deref()) {
+        Ok(left) if left.is_empty() => print("nothing stays mounted\n"),
+        Ok(left) => {
+            let mut text = explain_left(Some(&mut client), &left);
+            text += &format!("{} in use\n", count(left.len(), "mount"));
+            print(&text)
+        }
+        Err(error) => complain(&error),
+    }
 }

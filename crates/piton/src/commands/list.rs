@@ -1,12 +1,36 @@
-//! `piton list`.
+//! `piton list`: what is mounted, a line each.
+//!
+//! The lines are for programs: path, source, kind, mount point and age in seconds, parted by tabs.
+//! Control characters and backslashes are written in octal. Fields may be added at the end.
 
+use std::fmt::Write;
+
+use super::talk::{complain, connect, field, print, print_json};
 use crate::exit::Exit;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// As JSON: an array of objects.
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs it.
-pub(crate) fn run(_args: &Args) -> Exit {
-    Exit::Failure
+pub(crate) fn run(args: &Args) -> Exit {
+    let mounts = match connect().and_then(|mut client| client.list()) {
+        Ok(mounts) => mounts,
+        Err(error) => return complain(&error),
+    };
+    if args.json {
+        return print_json(&mounts);
+    }
+    let mut text = String::new();
+    for mount in &mounts {
+        let fields =
+            [&mount.path, &mount.source, &mount.kind, &mount.mount_point].map(|text| field(text));
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}\t{}", fields.join("\t"), mount.age_ms / 1000);
+    }
+    print(&text)
 }

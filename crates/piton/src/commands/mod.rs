@@ -11,4 +11,5 @@ pub(crate) mod mount;
 pub(crate) mod reload;
 pub(crate) mod status;
 pub(crate) mod stop;
+mod talk;
 pub(crate) mod unmount;

@@ -1,12 +1,260 @@
-//! `piton status`.
+//! `piton status`: what is mounted, who waits, what failed and who keeps things busy.
 
+use std::fmt::{self, Write};
+use std::path::PathBuf;
+
+use anstyle::Style;
+use piton_control::message::{Job, Mount, MountPoint, Status};
+
+use super::talk::{
+    ATTENTION, BAD, Clean, FAINT, GOOD, HEADING, absolute, complain, connect, count, holder, print,
+    print_json, requester, span,
+};
 use crate::exit::Exit;
+
+/// Direct mount points of one map that are shown one by one; more are counted.
+const DIRECT_SHOWN: usize = 8;
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Show only what is at, below or above this path.
+    path: Option<PathBuf>,
+    /// As JSON, for programs.
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs it.
-pub(crate) fn run(_args: &Args) -> Exit {
-    Exit::Failure
+pub(crate) fn run(args: &Args) -> Exit {
+    let path = match args.path.as_deref().map(absolute).transpose() {
+        Ok(path) => path,
+        Err(why) => return complain(&why),
+    };
+    match connect().and_then(|mut client| client.status(path.as_deref())) {
+        Ok(status) if args.json => print_json(&status),
+        Ok(status) => print(&render(&status)),
+        Err(error) => complain(&error),
+    }
+}
+
+/// The view for people.
+fn render(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write_all(&mut text, status);
+    text
+}
+
+fn write_all(out: &mut String, status: &Status) -> fmt::Result {
+    let Status {
+        version,
+        keeper,
+        daemon,
+        ..
+    } = status;
+    write!(out, "{HEADING}piton {}{HEADING:#}", Clean(version))?;
+    write!(
+        out,
+        ", daemon {} (keeper {}) since {}",
+        daemon.pid,
+        keeper.pid,
+        Clean(&daemon.since)
+    )?;
+    if !status.master_maps.is_empty() {
+        write!(
+            out,
+            ", master map {}",
+            Clean(&status.master_maps.join(", "))
+        )?;
+    }
+    out.push('\n');
+    write_points(out, &status.mount_points)?;
+    heading(out, &format!("Mounted ({})", status.mounts.len()))?;
+    for mount in &status.mounts {
+        write_mount(out, mount)?;
+    }
+    if status.mounts.is_empty() {
+        writeln!(out, "  {FAINT}nothing{FAINT:#}")?;
+    }
+    write_servers(out, status)?;
+    if !status.jobs.is_empty() {
+        heading(out, &format!("Under way ({})", status.jobs.len()))?;
+        for job in &status.jobs {
+            write_job(out, job)?;
+        }
+    }
+    write_failures(out, status)
+}
+
+fn heading(out: &mut String, text: &str) -> fmt::Result {
+    writeln!(out, "\n{HEADING}{text}{HEADING:#}")
+}
+
+fn write_points(out: &mut String, points: &[MountPoint]) -> fmt::Result {
+    heading(out, &format!("Mount points ({})", points.len()))?;
+    if points.is_empty() {
+        return writeln!(out, "  {FAINT}none{FAINT:#}");
+    }
+    let mut rest = points;
+    while let [first, others @ ..] = rest {
+        let alike = others
+            .iter()
+            .take_while(|point| share_a_line(first, point))
+            .count();
+        let (group, after) = rest.split_at(1 + alike);
+        if group.len() > DIRECT_SHOWN {
+            write_group(out, group)?;
+        } else {
+            group
+                .iter()
+                .try_for_each(|point| write_point(out, &Clean(&point.path), point))?;
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Returns true if and only if both are keys of one direct map, in the same state.
+fn share_a_line(one: &MountPoint, other: &MountPoint) -> bool {
+    let line = |point: &MountPoint| (point.map.clone(), point.origin.clone(), point.state.clone());
+    one.kind == "direct" && other.kind == "direct" && line(one) == line(other)
+}
+
+fn write_group(out: &mut String, group: &[MountPoint]) -> fmt::Result {
+    let [first, .., last] = group else {
+        return Ok(());
+    };
+    let what = format!(
+        "{} paths, {} to {}",
+        group.len(),
+        Clean(&first.path),
+        Clean(&last.path)
+    );
+    write_point(out, &what, first)
+}
+
+fn write_point(out: &mut String, what: &dyn fmt::Display, point: &MountPoint) -> fmt::Result {
+    let state = if point.state == "ready" {
+        GOOD
+    } else {
+        ATTENTION
+    };
+    writeln!(
+        out,
+        "  {what}  {} map {}  {state}{}{state:#}  {}  {FAINT}{}{FAINT:#}",
+        Clean(&point.kind),
+        Clean(&point.map),
+        Clean(&point.state),
+        expiry(point.timeout_s),
+        Clean(&point.origin)
+    )
+}
+
+fn expiry(timeout_s: u32) -> String {
+    match timeout_s {
+        0 => "never expires".to_owned(),
+        seconds => format!("expires after {} idle", span(u64::from(seconds) * 1000)),
+    }
+}
+
+fn write_mount(out: &mut String, mount: &Mount) -> fmt::Result {
+    let source: &str = if mount.source.is_empty() {
+        &mount.kind
+    } else {
+        &mount.source
+    };
+    writeln!(
+        out,
+        "  {HEADING}{}{HEADING:#}  {}",
+        Clean(&mount.path),
+        Clean(source)
+    )?;
+    let accesses = if mount.uses == 1 {
+        "1 access".to_owned()
+    } else {
+        format!("{} accesses", mount.uses)
+    };
+    writeln!(
+        out,
+        "      for {}, {accesses}, {}",
+        span(mount.age_ms),
+        expiry(mount.timeout_s)
+    )?;
+    writeln!(out, "      first for {}", requester(&mount.first))?;
+    if mount.last != mount.first {
+        writeln!(out, "      last for {}", requester(&mount.last))?;
+    }
+    if let Some(busy) = &mount.busy {
+        writeln!(out, "      {ATTENTION}busy{ATTENTION:#}: {}", Clean(busy))?;
+    }
+    mount
+        .holders
+        .iter()
+        .try_for_each(|found| writeln!(out, "      held by {}", holder(found)))
+}
+
+fn write_servers(out: &mut String, status: &Status) -> fmt::Result {
+    if status.servers.is_empty() {
+        return Ok(());
+    }
+    heading(out, &format!("Servers ({})", status.servers.len()))?;
+    for server in &status.servers {
+        let mounts = usize::try_from(server.mounts).unwrap_or(usize::MAX);
+        writeln!(out, "  {}  {}", Clean(&server.host), count(mounts, "mount"))?;
+    }
+    Ok(())
+}
+
+fn write_job(out: &mut String, job: &Job) -> fmt::Result {
+    let waiters = match job.waiters {
+        0 => "nobody waits".to_owned(),
+        1 => "1 access waits".to_owned(),
+        many => format!("{many} accesses wait"),
+    };
+    writeln!(
+        out,
+        "  {}  {ATTENTION}{}{ATTENTION:#} for {}, {waiters}",
+        Clean(&job.path),
+        Clean(&job.stage),
+        span(job.age_ms)
+    )?;
+    writeln!(out, "      first for {}", requester(&job.requester))
+}
+
+fn write_failures(out: &mut String, status: &Status) -> fmt::Result {
+    let line = |out: &mut String, style: Style, path: &str, reason: &str, when: &str| {
+        writeln!(
+            out,
+            "  {style}{}{style:#}: {}  {FAINT}{when}{FAINT:#}",
+            Clean(path),
+            Clean(reason)
+        )
+    };
+    if !status.negative.is_empty() {
+        heading(
+            out,
+            &format!("Answered from memory ({})", status.negative.len()),
+        )?;
+        for negative in &status.negative {
+            let when = format!("for another {}", span(negative.left_ms));
+            line(out, ATTENTION, &negative.path, &negative.reason, &when)?;
+        }
+    }
+    if !status.last_errors.is_empty() {
+        heading(
+            out,
+            &format!("Last failures ({})", status.last_errors.len()),
+        )?;
+        for error in &status.last_errors {
+            line(
+                out,
+                BAD,
+                &error.path,
+                &error.reason,
+                &Clean(&error.at).to_string(),
+            )?;
+        }
+    }
+    Ok(())
 }

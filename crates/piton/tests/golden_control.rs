@@ -1,0 +1,560 @@
+//! What the commands that talk to the daemon print, word for word.
+//!
+//! The daemon is a canned one behind the real control socket.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use piton_control::message::{
+    Change, Daemon, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
+    Requester, Status,
+};
+use piton_control::{RuntimeDir, Server, Service, ServiceError};
+
+/// A daemon with something of everything.
+#[derive(Default)]
+struct Canned {
+    /// Nothing is mounted and nothing happened.
+    bare: bool,
+    /// Another path that is mounted.
+    extra: Option<String>,
+}
+
+fn ann() -> Mount {
+    Mount {
+        path: "/home/ann".to_owned(),
+        mount_point: "/home".to_owned(),
+        source: "fs1:/export/home/ann".to_owned(),
+        kind: "mount".to_owned(),
+        host: Some("fs1".to_owned()),
+        since: "2026-11-30T09:15:00Z".to_owned(),
+        age_ms: 754_321,
+        timeout_s: 300,
+        first: Requester {
+            uid: 1000,
+            pid: 4321,
+            comm: Some("bash".to_owned()),
+        },
+        last: Requester {
+            uid: 0,
+            pid: 99,
+            comm: None,
+        },
+        uses: 3,
+        busy: Some("in use".to_owned()),
+        holders: vec![
+            Holder {
+                pid: 4400,
+                // A process may call itself anything.
+                comm: "vi\u{1b}[2Jm".to_owned(),
+                uid: 1000,
+                how: "open file".to_owned(),
+                path: Some("/home/ann/thesis".to_owned()),
+                elsewhere: false,
+            },
+            Holder {
+                how: "mounted on it".to_owned(),
+                path: Some("/home/ann/media".to_owned()),
+                ..Holder::default()
+            },
+        ],
+    }
+}
+
+fn directory() -> Mount {
+    let requester = Requester {
+        uid: 1001,
+        pid: 0,
+        comm: None,
+    };
+    Mount {
+        path: "/home/tab\there".to_owned(),
+        mount_point: "/home".to_owned(),
+        kind: "directory".to_owned(),
+        since: "2026-11-30T09:27:00Z".to_owned(),
+        age_ms: 3_210,
+        first: requester.clone(),
+        last: requester,
+        uses: 1,
+        ..Mount::default()
+    }
+}
+
+fn points() -> Vec<MountPoint> {
+    let point = |path: String, kind: &str, map: &str, state: &str, timeout_s, line| MountPoint {
+        path,
+        kind: kind.to_owned(),
+        map: map.to_owned(),
+        state: state.to_owned(),
+        timeout_s,
+        origin: format!("/etc/auto.master:{line}:1"),
+    };
+    let direct = |number| {
+        point(
+            format!("/sw/tool{number}"),
+            "direct",
+            "/etc/auto.sw",
+            "ready",
+            0,
+            4,
+        )
+    };
+    let mut points = vec![
+        point("/home".to_owned(), "indirect", "auto.home", "ready", 300, 3),
+        point(
+            "/old".to_owned(),
+            "indirect",
+            "auto.old",
+            "pending removal",
+            600,
+            7,
+        ),
+    ];
+    points.extend((10..30).map(direct));
+    points
+}
+
+fn full() -> Status {
+    let mut status = Status {
+        version: "0.1.0".to_owned(),
+        keeper: Keeper { pid: 700 },
+        daemon: Daemon {
+            pid: 701,
+            since: "2026-11-30T08:00:00Z".to_owned(),
+        },
+        mount_points: points(),
+        mounts: vec![ann(), directory()],
+        jobs: vec![Job {
+            path: "/home/bob".to_owned(),
+            stage: "mounting".to_owned(),
+            waiters: 2,
+            age_ms: 3_250,
+            requester: Requester {
+                uid: 1002,
+                pid: 5000,
+                comm: Some("ls".to_owned()),
+            },
+        }],
+        negative: vec![Negative {
+            path: "/home/.git".to_owned(),
+            reason: "no map has this key".to_owned(),
+            left_ms: 42_000,
+        }],
+        last_errors: vec![LastError {
+            path: "/home/carol".to_owned(),
+            reason: "fs2: connection timed out".to_owned(),
+            at: "2026-11-30T09:20:00Z".to_owned(),
+        }],
+        master_maps: vec!["/etc/auto.master".to_owned()],
+        ..Status::default()
+    };
+    status.count_servers();
+    status
+}
+
+impl Service for Canned {
+    fn status(&self, path: Option<&str>) -> Result<Status, ServiceError> {
+        let mut status = if self.bare { Status::default() } else { full() };
+        status.mounts.extend(self.extra.iter().map(|path| Mount {
+            path: path.clone(),
+            source: "tmpfs".to_owned(),
+            ..Mount::default()
+        }));
+        match path {
+            Some(path) if !status.narrow(path) && self.extra.is_none() => {
+                Err(ServiceError::NoSuchPlace {
+                    path: path.to_owned(),
+                })
+            }
+            _ => Ok(status),
+        }
+    }
+
+    fn plan(&self) -> Result<ReloadPlan, ServiceError> {
+        let change = |path: &str, detail: &str| Change {
+            path: path.to_owned(),
+            map: "auto.x".to_owned(),
+            detail: detail.to_owned(),
+        };
+        Ok(ReloadPlan {
+            added: vec![change("/new", "")],
+            removed: vec![change("/old", "")],
+            changed: vec![change("/home", "timeout 300 to 600")],
+            unchanged: 4,
+            diagnostics: vec!["/etc/auto.master:9:1: no map is named".to_owned()],
+        })
+    }
+
+    fn reload(&self) -> Result<ReloadPlan, ServiceError> {
+        if self.bare {
+            return Err(ServiceError::failed("/etc/auto.master: no such file"));
+        }
+        Ok(ReloadPlan {
+            unchanged: 4,
+            ..ReloadPlan::default()
+        })
+    }
+
+    fn expire(&self, path: Option<&str>) -> Result<Vec<Left>, ServiceError> {
+        let left = Left {
+            path: "/home/ann".to_owned(),
+            reason: "in use".to_owned(),
+        };
+        Ok(if path.is_some() {
+            Vec::new()
+        } else {
+            vec![left]
+        })
+    }
+
+    fn unmount(&self, path: &str) -> Result<Vec<Left>, ServiceError> {
+        match path {
+            "/home/ann" => self.expire(None),
+            "/home/tab" => Ok(Vec::new()),
+            _ => Err(ServiceError::NoSuchPlace {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
+    fn stop(&self, detach: bool) -> Result<Vec<Left>, ServiceError> {
+        let left = |path: &str| Left {
+            path: path.to_owned(),
+            reason: "in use".to_owned(),
+        };
+        Ok(if detach {
+            vec![left("/a"), left("/b")]
+        } else {
+            vec![left("/home/ann")]
+        })
+    }
+}
+
+struct Bed {
+    root: tempfile::TempDir,
+    dir: RuntimeDir,
+    _server: Server,
+}
+
+fn bed(canned: Canned) -> Bed {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let dir = RuntimeDir::new(root.path().join("run"));
+    let server = Server::bind(&dir, Arc::new(canned)).expect("a server");
+    Bed {
+        root,
+        dir,
+        _server: server,
+    }
+}
+
+impl Bed {
+    /// Exit status, standard output and standard error of a command.
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        outcome(self.command(args))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_piton"));
+        command.args(args).env("PITON_RUNTIME_DIR", self.dir.path());
+        command
+    }
+
+    /// The same text whatever the place of the runtime directory.
+    fn out(&self, args: &[&str]) -> String {
+        let (status, out, err) = self.run(args);
+        format!("{out}{err}= {status}\n")
+    }
+}
+
+fn outcome(mut command: Command) -> (i32, String, String) {
+    let output = command.output().expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (
+        output.status.code().expect("an exit"),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Both texts between rulers where they differ.
+fn check(found: &str, expected: &str) {
+    assert!(
+        found == expected,
+        "found\n{found}\n---- expected\n{expected}\n----"
+    );
+}
+
+/// Compares with a file; `UPDATE=1` in the environment writes it.
+fn golden(name: &str, found: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden_control")
+        .join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, found).expect("written");
+    }
+    check(found, &std::fs::read_to_string(&path).unwrap_or_default());
+}
+
+#[test]
+fn status_shows_everything() {
+    golden("status.txt", &bed(Canned::default()).out(&["status"]));
+}
+
+#[test]
+fn status_of_a_path_shows_what_belongs_to_it() {
+    golden(
+        "status-path.txt",
+        &bed(Canned::default()).out(&["status", "/sw/tool12/bin/../"]),
+    );
+}
+
+#[test]
+fn status_of_a_path_that_is_not_ours_says_so() {
+    check(
+        &bed(Canned::default()).out(&["status", "/etc"]),
+        "piton: nothing of the automounter's is at /etc\n= 1\n",
+    );
+}
+
+#[test]
+fn status_of_an_idle_daemon_is_short() {
+    golden(
+        "status-bare.txt",
+        &bed(Canned {
+            bare: true,
+            ..Canned::default()
+        })
+        .out(&["status"]),
+    );
+}
+
+#[test]
+fn status_as_json_is_what_the_daemon_said() {
+    let (exit, out, err) = bed(Canned::default()).run(&["status", "--json"]);
+    assert_eq!((exit, err.as_str()), (0, ""));
+    let read: Status = serde_json::from_str(&out).expect("a status");
+    let mut expected = full();
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(read, expected);
+    }
+    expected.redact_for(u32::MAX);
+    let mut read = read;
+    read.redact_for(u32::MAX);
+    assert_eq!(read, expected);
+    let squeezed: String = out.split_whitespace().collect();
+    assert!(
+        squeezed.starts_with(
+            r#"{"version":"0.1.0","keeper":{"pid":700},"daemon":{"pid":701,"since":""#
+        )
+    );
+}
+
+#[test]
+fn list_has_a_line_for_each_mount() {
+    check(
+        &bed(Canned::default()).out(&["list"]),
+        "/home/ann\tfs1:/export/home/ann\tmount\t/home\t754\n\
+         /home/tab\\011here\t\tdirectory\t/home\t3\n= 0\n",
+    );
+    let json = bed(Canned::default()).out(&["list", "--json"]);
+    assert!(
+        json.starts_with("[\n  {\n    \"path\": \"/home/ann\","),
+        "{json}"
+    );
+    check(
+        &bed(Canned {
+            bare: true,
+            ..Canned::default()
+        })
+        .out(&["list"]),
+        "= 0\n",
+    );
+}
+
+#[test]
+fn reload_shows_what_changes() {
+    let full = bed(Canned::default());
+    check(
+        &full.out(&["reload", "--plan"]),
+        "- /old  map auto.x\n~ /home  map auto.x  (timeout 300 to 600)\n+ /new  map auto.x\n\
+         1 would be added, 1 would be removed, 1 would be changed, 4 unchanged\n\
+         piton: /etc/auto.master:9:1: no map is named\n= 0\n",
+    );
+    check(
+        &full.out(&["reload"]),
+        "nothing changed; 4 unchanged\n= 0\n",
+    );
+    check(
+        &bed(Canned {
+            bare: true,
+            ..Canned::default()
+        })
+        .out(&["reload"]),
+        "piton: /etc/auto.master: no such file\n= 1\n",
+    );
+}
+
+#[test]
+fn what_stays_is_named_with_who_keeps_it() {
+    let bed = bed(Canned::default());
+    let stays = "stays /home/ann: in use\n        vi\\u{1b}[2Jm (pid 4400) of uid 1000: open file \
+                 /home/ann/thesis\n        mounted on it /home/ann/media\n";
+    check(
+        &bed.out(&["expire"]),
+        &format!("{stays}1 mount in use\n= 0\n"),
+    );
+    check(
+        &bed.out(&["expire", "/home"]),
+        "nothing stays mounted\n= 0\n",
+    );
+    check(
+        &bed.out(&["unmount", "/home/ann/"]),
+        &format!("{stays}= 1\n"),
+    );
+    check(
+        &bed.out(&["unmount", "/home/tab"]),
+        "unmounted /home/tab\n= 0\n",
+    );
+    check(
+        &bed.out(&["unmount", "/x"]),
+        "piton: nothing of the automounter's is at /x\n= 1\n",
+    );
+}
+
+#[test]
+fn stop_names_what_stays_and_is_content() {
+    let bed = bed(Canned::default());
+    check(
+        &bed.out(&["stop"]),
+        "stays /home/ann: in use\n1 mount in use\n= 0\n",
+    );
+    check(
+        &bed.out(&["stop", "--detach"]),
+        "left 2 mounts for the next daemon\n= 0\n",
+    );
+}
+
+#[test]
+fn mount_touches_and_says_what_is_there() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let there = root.path().to_str().expect("UTF-8").to_owned();
+    let bed = bed(Canned {
+        extra: Some(there.clone()),
+        ..Canned::default()
+    });
+    check(
+        &bed.out(&["mount", &there]),
+        &format!("{there}  tmpfs, as it was before\n= 0\n"),
+    );
+    let file = root.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    check(
+        &bed.out(&["mount", file.to_str().expect("UTF-8")]),
+        &format!("{there}  tmpfs, as it was before\n= 0\n"),
+    );
+    check(
+        &bed.out(&["mount", &format!("{there}/absent/x")]),
+        &format!("piton: {there}/absent/x: No such file or directory\n= 1\n"),
+    );
+    check(
+        &bed.out(&["mount", "/home/.git/config"]),
+        "piton: /home/.git/config: No such file or directory\n= 1\n",
+    );
+    check(
+        &bed.out(&["mount", "/home/.git"]),
+        "piton: /home/.git: No such file or directory: no map has this key\n= 1\n",
+    );
+}
+
+#[test]
+fn without_a_daemon_every_command_says_how_to_start_one() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for args in [
+        &["status"][..],
+        &["list"],
+        &["reload"],
+        &["expire"],
+        &["mount", "/x"],
+        &["unmount", "/x"],
+        &["stop"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_piton"));
+        command.args(args).env("PITON_RUNTIME_DIR", root.path());
+        let (status, out, err) = outcome(command);
+        let expected = format!(
+            "piton: no piton daemon runs here (no socket at {}/control): start it with `piton \
+             daemon`, or name its runtime directory in PITON_RUNTIME_DIR\n",
+            root.path().display()
+        );
+        assert_eq!((status, out.as_str(), err), (1, "", expected), "{args:?}");
+    }
+}
+
+#[test]
+fn colour_is_for_terminals_and_who_asks_for_it() {
+    let bed = bed(Canned::default());
+    let mut command = bed.command(&["status"]);
+    command.env("CLICOLOR_FORCE", "1");
+    let (_, out, _) = outcome(command);
+    assert!(out.contains("\u{1b}[32mready"), "{out}");
+    assert!(
+        !out.contains("\u{1b}[2J"),
+        "an escape sequence of a process got through: {out}"
+    );
+}
+
+/// A program that another user can run, wherever the build directory is.
+fn program() -> PathBuf {
+    let program = std::fs::File::open(env!("CARGO_BIN_EXE_piton")).expect("it was built");
+    let fd = std::os::fd::IntoRawFd::into_raw_fd(program);
+    PathBuf::from(format!("/proc/self/fd/{fd}"))
+}
+
+#[test]
+fn another_user_may_look_and_not_touch() {
+    use std::os::unix::fs::PermissionsExt;
+    if !rustix::process::geteuid().is_root() {
+        // The daemon's own user may do everything: there is no other user to be had.
+        check(
+            &bed(Canned::default()).out(&["expire", "/home"]),
+            "nothing stays mounted\n= 0\n",
+        );
+        return;
+    }
+    let bed = bed(Canned::default());
+    std::fs::set_permissions(bed.root.path(), PermissionsExt::from_mode(0o755)).expect("mode");
+    let program = program();
+    let nobody = |args: &[&str]| {
+        let mut command = Command::new(&program);
+        command
+            .args(args)
+            .env("PITON_RUNTIME_DIR", bed.dir.path())
+            .uid(65_534)
+            .gid(65_534);
+        outcome(command)
+    };
+    assert_eq!(nobody(&["list"]).0, 0);
+    assert_eq!(nobody(&["reload", "--plan"]).0, 0);
+    let (status, out, _) = nobody(&["status"]);
+    assert_eq!(status, 0);
+    assert!(
+        out.contains("of uid 1000: open file\n"),
+        "another user's file is shown: {out}"
+    );
+    for args in [
+        &["reload"][..],
+        &["expire"],
+        &["unmount", "/home/ann"],
+        &["stop"],
+    ] {
+        let (status, out, err) = nobody(args);
+        let expected = "piton: not permitted: only root and the daemon's own user may do this\n";
+        assert_eq!(
+            (status, out.as_str(), err.as_str()),
+            (1, "", expected),
+            "{args:?}"
+        );
+    }
+}
