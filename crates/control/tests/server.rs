@@ -27,6 +27,10 @@ impl Service for Canned {
                 path: "/nowhere".to_owned(),
             }),
             Some("/panic") => panic!("on purpose"),
+            Some("/slow") => {
+                std::thread::sleep(limits::READ_CALL + Duration::from_secs(1));
+                Ok(Status::default())
+            }
             _ => Ok(Status {
                 version: "1".to_owned(),
                 ..Status::default()
@@ -382,6 +386,40 @@ fn a_client_that_dawdles_with_its_request_is_left() {
     assert!(began.elapsed() < limits::ARRIVAL / 2);
     assert!(ended(&mut slow));
     assert!(began.elapsed() < limits::ARRIVAL * 2);
+}
+
+#[test]
+fn a_call_that_overruns_is_answered_in_time_and_the_connection_lives() {
+    let bed = bed();
+    let mut client = bed.client();
+    let began = Instant::now();
+    assert!(matches!(
+        client.status(Some("/slow")),
+        Err(ClientError::TimedOut)
+    ));
+    let took = began.elapsed();
+    assert!(took >= limits::READ_CALL && took < limits::READ_CALL + limits::CLIENT_SLACK);
+    assert_eq!(client.status(None).expect("status").version, "1");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_reply_is_left() {
+    let bed = bed_with(Canned {
+        mounts: 50_000,
+        ..Canned::default()
+    });
+    let mut deaf = bed.raw();
+    deaf.write_all(b"{\"method\":\"org.piton.Automounter.List\"}\0")
+        .expect("sent");
+    // Others are served meanwhile.
+    assert_eq!(bed.client().status(None).expect("status").version, "1");
+    std::thread::sleep(limits::DELIVERY + Duration::from_secs(1));
+    let mut rest = Vec::new();
+    let end = deaf.read_to_end(&mut rest);
+    assert!(
+        end.is_err() || rest.last() != Some(&0),
+        "the whole reply was still delivered"
+    );
 }
 
 #[test]
