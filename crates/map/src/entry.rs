@@ -13,7 +13,7 @@ use crate::expand::{Replacement, Variables, expand};
 use crate::findings::Findings;
 use crate::fstype::Family;
 use crate::key::KEY_LIMIT;
-use crate::lexer::lex;
+use crate::lexer;
 use crate::location::{self, Colons, Server};
 use crate::lookup::{Found, MapSpec};
 use crate::mount_options::{Merging, OptionWord, Settled, merge, settle};
@@ -132,7 +132,7 @@ pub fn read(request: &EntryRequest) -> Reading {
     let mut reading = Reading::default();
     let expanded = expand(request.found, request.key, request.variables, &mut findings);
     if let Some(expanded) = expanded {
-        let tokens = lex(&expanded.bytes, request.dialect, &mut findings);
+        let tokens = lexer::tokens(&expanded.bytes, request.dialect, &mut findings);
         let syntax = tokens.and_then(|tokens| parse(tokens, &mut findings));
         reading.entry =
             syntax.and_then(|syntax| Checker::new(request, &mut findings).entry(&syntax));
@@ -283,7 +283,7 @@ impl<'c, 'f> Checker<'c, 'f> {
         let fstype = settled.fstype.clone();
         Some(match settled.family {
             Family::Nfs => {
-                let servers = location::servers(words, colons, self.findings)?;
+                let servers = location::locations(words, colons, self.findings)?;
                 What::Servers { fstype, servers }
             }
             Family::Bind { recursive } => {

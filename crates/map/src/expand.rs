@@ -278,8 +278,8 @@ impl<'t> Scanner<'t> {
             }
             b'&' => return Piece::Key { at },
             b'$' => {
-                if let Some(variable) = self.variable(at) {
-                    return variable;
+                if let Some(reference) = self.reference(at) {
+                    return reference;
                 }
             }
             _ => {}
@@ -288,7 +288,7 @@ impl<'t> Scanner<'t> {
     }
 
     /// The variable whose `$` stands at `at`; `None`: it is a dollar sign and nothing else.
-    fn variable(&mut self, at: usize) -> Option<Piece> {
+    fn reference(&mut self, at: usize) -> Option<Piece> {
         let rest = &self.text[at + 1..];
         let first = *rest.first()?;
         if is_blank(first) || first == b'\n' {
@@ -480,7 +480,10 @@ mod tests {
         found.map = "-hosts".into();
         let mut findings = Findings::new(&found.fragment);
         assert!(expand(&found, "k".into(), &(), &mut findings).is_some());
-        assert!(HOSTS_ENTRY_LIMIT > 30_000 * 100);
+        found.fragment.text = "x".repeat(HOSTS_ENTRY_LIMIT + 1).into();
+        found.value = Span::new(0, HOSTS_ENTRY_LIMIT + 1);
+        let mut findings = Findings::new(&found.fragment);
+        assert!(expand(&found, "k".into(), &(), &mut findings).is_none());
     }
 
     #[test]

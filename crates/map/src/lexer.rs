@@ -16,7 +16,7 @@ use crate::text::Span;
 use crate::token::{Byte, Source, Token, Word};
 
 /// Splits `bytes` into tokens. `None`: the entry cannot be used, and `findings` says why.
-pub fn lex(bytes: &[Byte], dialect: &Dialect, findings: &mut Findings) -> Option<Vec<Token>> {
+pub fn tokens(bytes: &[Byte], dialect: &Dialect, findings: &mut Findings) -> Option<Vec<Token>> {
     let mut lexer = Lexer {
         bytes,
         at: 0,
@@ -45,7 +45,7 @@ fn separates(byte: &Byte) -> bool {
 impl Lexer<'_> {
     /// The next word; the inner `None` at the end of the entry, the outer one when it is broken.
     fn word(&mut self, findings: &mut Findings) -> Option<Option<Word>> {
-        self.skip_blanks(findings);
+        self.blanks(findings);
         let Some(first) = self.bytes.get(self.at) else {
             return Some(None);
         };
@@ -76,7 +76,7 @@ impl Lexer<'_> {
 
     /// Goes to the next word. A backslash between blanks was the end of a line before somebody
     /// pasted the entry into one: it counts as a blank.
-    fn skip_blanks(&mut self, findings: &mut Findings) {
+    fn blanks(&mut self, findings: &mut Findings) {
         while let Some(byte) = self.bytes.get(self.at) {
             let next = self.bytes.get(self.at + 1);
             if byte.is_mark(b'\\') && next.is_some_and(separates) {
@@ -178,7 +178,7 @@ mod tests {
     use crate::token::TokenKind;
 
     /// The tokens of `value`, with `key` for `&`.
-    fn tokens(value: &str, key: &str, dialect: &Dialect) -> (Option<Vec<Token>>, Vec<Diagnostic>) {
+    fn lexed(value: &str, key: &str, dialect: &Dialect) -> (Option<Vec<Token>>, Vec<Diagnostic>) {
         let found = Found {
             fragment: Fragment::whole("m", value),
             key: Span::default(),
@@ -189,12 +189,12 @@ mod tests {
         };
         let mut findings = Findings::new(&found.fragment);
         let expanded = expand(&found, key.into(), &(), &mut findings).unwrap();
-        let tokens = lex(&expanded.bytes, dialect, &mut findings);
+        let tokens = tokens(&expanded.bytes, dialect, &mut findings);
         (tokens, findings.into_vec())
     }
 
     fn words(value: &str, key: &str) -> Option<Vec<String>> {
-        let (tokens, _) = tokens(value, key, &Dialect::SUN);
+        let (tokens, _) = lexed(value, key, &Dialect::SUN);
         let word = |token: &Token| token.word.plain().to_str_lossy().into_owned();
         Some(tokens?.iter().map(word).collect())
     }
@@ -244,7 +244,7 @@ mod tests {
                 words("x& y", key).unwrap(),
                 [String::from("x") + key, "y".into()]
             );
-            let (tokens, _) = tokens("&", key, &Dialect::LINUX);
+            let (tokens, _) = lexed("&", key, &Dialect::LINUX);
             assert_eq!(tokens.unwrap()[0].kind, TokenKind::Location, "{key:?}");
         }
         assert_eq!(words("&", "a\nb"), None);
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn kinds_are_told_by_the_first_byte() {
-        let kind = |value: &str| tokens(value, "k", &Dialect::LINUX).0.unwrap()[0].kind;
+        let kind = |value: &str| lexed(value, "k", &Dialect::LINUX).0.unwrap()[0].kind;
         assert_eq!(kind("-ro"), TokenKind::Options);
         assert_eq!(kind("-\"a b\""), TokenKind::Options);
         assert_eq!(kind("\"-ro\""), TokenKind::Location);
@@ -265,10 +265,10 @@ mod tests {
 
     #[test]
     fn a_doubled_backslash_is_a_matter_of_dialect() {
-        let (linux, findings) = tokens("/a\\\\b", "k", &Dialect::LINUX);
+        let (linux, findings) = lexed("/a\\\\b", "k", &Dialect::LINUX);
         assert_eq!(linux.unwrap()[0].word.plain(), "/ab");
         assert_eq!(findings[0].code, "doubled-backslash");
-        let (sun, findings) = tokens("/a\\\\b", "k", &Dialect::SUN);
+        let (sun, findings) = lexed("/a\\\\b", "k", &Dialect::SUN);
         assert_eq!(sun.unwrap()[0].word.plain(), "/a\\b");
         assert!(findings.is_empty());
     }

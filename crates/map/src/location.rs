@@ -46,35 +46,47 @@ impl Colons {
     }
 }
 
-/// `location = servers , ":" , path`, several times: the servers of a network file system.
-pub fn servers(words: &[Word], colons: Colons, findings: &mut Findings) -> Option<Vec<Server>> {
+/// `locations = location , { location }`: the servers of a network file system.
+pub fn locations(words: &[Word], colons: Colons, findings: &mut Findings) -> Option<Vec<Server>> {
     let mut servers = Vec::new();
     for (number, word) in words.iter().enumerate() {
-        let mut bytes = word.bytes.clone();
-        let Some(colon) = separator(&bytes) else {
+        let Some(colon) = separator(&word.bytes) else {
             no_separator(words, number, findings);
             return None;
         };
-        if colons.slashify {
-            slashify(&mut bytes[colon + 1..]);
-        }
-        let (path, subdirectory) = path(&bytes[colon + 1..], word, colons, findings)?;
-        let server = |host, weight| Server {
-            host,
-            path: path.clone(),
-            subdirectory: subdirectory.clone(),
-            weight,
-        };
-        if colon == 0 {
-            servers.push(server(None, 0));
-            continue;
-        }
-        for part in split_hosts(&bytes[..colon]) {
-            let (host, weight) = host(part, word, findings)?;
-            servers.push(server(Some(host), weight));
-        }
+        location(word, colon, colons, findings, &mut servers)?;
     }
     Some(servers)
+}
+
+/// `location = [ servers ] , ":" , path`, divided at `colon`.
+fn location(
+    word: &Word,
+    colon: usize,
+    colons: Colons,
+    findings: &mut Findings,
+    list: &mut Vec<Server>,
+) -> Option<()> {
+    let mut bytes = word.bytes.clone();
+    if colons.slashify {
+        slashify(&mut bytes[colon + 1..]);
+    }
+    let (path, subdirectory) = path(&bytes[colon + 1..], word, colons, findings)?;
+    let at = |host, weight| Server {
+        host,
+        path: path.clone(),
+        subdirectory: subdirectory.clone(),
+        weight,
+    };
+    if colon == 0 {
+        list.push(at(None, 0));
+        return Some(());
+    }
+    for part in servers(&bytes[..colon]) {
+        let (host, weight) = server(part, word, findings)?;
+        list.push(at(Some(host), weight));
+    }
+    Some(())
 }
 
 /// The colon between host and path: the first that a slash follows, not one in brackets.
@@ -165,7 +177,7 @@ fn path(
 }
 
 /// `servers = server , { "," , server }`
-fn split_hosts(bytes: &[Byte]) -> impl Iterator<Item = &[Byte]> {
+fn servers(bytes: &[Byte]) -> impl Iterator<Item = &[Byte]> {
     let mut bracket = false;
     bytes.split(move |byte| {
         bracket = (bracket || byte.is_mark(b'[')) && !byte.is_mark(b']');
@@ -174,7 +186,7 @@ fn split_hosts(bytes: &[Byte]) -> impl Iterator<Item = &[Byte]> {
 }
 
 /// `server = host , [ "(" , weight , ")" ]`
-fn host(part: &[Byte], word: &Word, findings: &mut Findings) -> Option<(BString, u32)> {
+fn server(part: &[Byte], word: &Word, findings: &mut Findings) -> Option<(BString, u32)> {
     let span = span_of(part, word.span);
     let (name, weight) = match part.iter().position(|byte| byte.is_mark(b'(')) {
         Some(open) => (&part[..open], weight(&part[open..], span, findings)?),
@@ -185,6 +197,11 @@ fn host(part: &[Byte], word: &Word, findings: &mut Findings) -> Option<(BString,
         findings.error("empty-host", "a host of the list has no name", span, help);
         return None;
     }
+    Some((host(name, span, findings)?, weight))
+}
+
+/// `host = name | address | "[" , address , [ "%" , zone ] , "]"`
+fn host(name: &[Byte], span: Span, findings: &mut Findings) -> Option<BString> {
     let bracketed = match name {
         [open, inner @ .., close] if open.is_mark(b'[') && close.is_mark(b']') => Some(inner),
         _ => None,
@@ -203,14 +220,10 @@ fn host(part: &[Byte], word: &Word, findings: &mut Findings) -> Option<(BString,
     }
     if bracketed.is_none() && host.contains(&b':') {
         let help = format!("write [{host}]");
-        findings.warn(
-            "ipv6-without-brackets",
-            "an IPv6 address stands in brackets",
-            span,
-            &help,
-        );
+        let message = "an IPv6 address stands in brackets";
+        findings.warn("ipv6-without-brackets", message, span, &help);
     }
-    Some((host, weight))
+    Some(host)
 }
 
 /// `"(" , weight , ")"`
@@ -379,7 +392,7 @@ mod tests {
     use super::*;
     use crate::diagnostic::Diagnostic;
     use crate::expand::expand;
-    use crate::lexer::lex;
+    use crate::lexer;
     use crate::lookup::{Found, MapType, Matched};
     use crate::text::Fragment;
 
@@ -399,7 +412,7 @@ mod tests {
         };
         let mut findings = Findings::new(&found.fragment);
         let expanded = expand(&found, "a:b".into(), &(), &mut findings).unwrap();
-        let tokens = lex(&expanded.bytes, dialect, &mut findings).unwrap();
+        let tokens = lexer::tokens(&expanded.bytes, dialect, &mut findings).unwrap();
         let words: Vec<Word> = tokens.into_iter().map(|token| token.word).collect();
         let read = reader(&words, Colons::new(None, dialect), &mut findings);
         (read, findings.into_vec())
@@ -407,7 +420,7 @@ mod tests {
 
     /// `host(weight) path:sub` of each server, or the code of the first finding.
     fn servers_of(text: &str, dialect: &Dialect) -> Result<Vec<String>, &'static str> {
-        let (read, findings) = with(text, dialect, servers);
+        let (read, findings) = with(text, dialect, locations);
         let Some(read) = read else {
             return Err(findings[0].code);
         };
@@ -490,7 +503,7 @@ mod tests {
             ("rw,soft", "options begin with a dash"),
             ("srv", "write srv:/path"),
         ] {
-            let (_, findings) = with(text, &Dialect::LINUX, servers);
+            let (_, findings) = with(text, &Dialect::LINUX, locations);
             assert_eq!(findings[0].help.as_deref(), Some(advice), "{text}");
         }
     }

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::dialect::Dialect;
     use crate::expand::expand;
-    use crate::lexer::lex;
+    use crate::lexer;
     use crate::lookup::{Found, Matched};
     use crate::text::Fragment;
     use crate::token::plain;
@@ -154,7 +154,7 @@ mod tests {
         };
         let mut findings = Findings::new(&found.fragment);
         let expanded = expand(&found, "k".into(), &(), &mut findings).unwrap();
-        let tokens = lex(&expanded.bytes, &Dialect::LINUX, &mut findings).unwrap();
+        let tokens = lexer::tokens(&expanded.bytes, &Dialect::LINUX, &mut findings).unwrap();
         let Some(entry) = parse(tokens, &mut findings) else {
             return Err(findings.into_vec()[0].code);
         };

@@ -493,12 +493,11 @@ fn command(attempt: &Attempt, target: &str) -> String {
     }
     words.push(attempt.source.to_string());
     words.push(target.to_owned());
-    let text = words
+    words
         .iter()
         .map(|word| quoted(word))
         .collect::<Vec<_>>()
-        .join(" ");
-    text
+        .join(" ")
 }
 
 /// A word as a shell reads it, in the manner of Python's shlex.
