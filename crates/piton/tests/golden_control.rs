@@ -156,7 +156,21 @@ fn full() -> Status {
 
 impl Service for Canned {
     fn status(&self, path: Option<&str>) -> Result<Status, ServiceError> {
-        let mut status = if self.bare { Status::default() } else { full() };
+        let mut status = full();
+        if self.bare {
+            let Status {
+                version,
+                keeper,
+                daemon,
+                ..
+            } = status;
+            status = Status {
+                version,
+                keeper,
+                daemon,
+                ..Status::default()
+            };
+        }
         status.mounts.extend(self.extra.iter().map(|path| Mount {
             path: path.clone(),
             source: "tmpfs".to_owned(),
