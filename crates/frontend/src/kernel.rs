@@ -313,6 +313,10 @@ impl Triggers for KernelFrontEnd {
         self.unmake(spec).map_err(|error| failure(&error))
     }
 
+    fn entry_root(&self, path: &BStr) -> Option<BString> {
+        self.shared.read().root_above(path)
+    }
+
     fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {
         let (root, key) = self.root_of_key(path)?;
         Some(match root.make_dir(&key, DIRECTORY_MODE) {

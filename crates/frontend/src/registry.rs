@@ -27,6 +27,8 @@ pub(crate) struct Registry {
     by_trigger: HashMap<TriggerId, Entry>,
     by_point: HashMap<PointId, TriggerId>,
     indirect_by_path: HashMap<BString, TriggerId>,
+    /// Direct triggers, which are roots of entries too.
+    direct_paths: HashSet<BString>,
 }
 
 impl Registry {
@@ -49,6 +51,9 @@ impl Registry {
         if self.indirect_by_path.get(&path) == Some(&trigger) {
             self.indirect_by_path.remove(&path);
         }
+        if entry.kind == TriggerKind::Direct {
+            self.direct_paths.remove(&path);
+        }
         Some(entry)
     }
 
@@ -69,6 +74,17 @@ impl Registry {
         let slash = path.rfind_byte(b'/')?;
         let trigger = self.indirect_by_path.get(&path[..slash])?;
         Some((self.by_trigger.get(trigger)?, path[slash + 1..].as_bstr()))
+    }
+
+    /// The mount point of the indirect or direct trigger that `path` is at or below.
+    pub(crate) fn root_above(&self, path: &BStr) -> Option<BString> {
+        let mut path = path.as_bytes();
+        loop {
+            if self.indirect_by_path.contains_key(path) || self.direct_paths.contains(path) {
+                return Some(path.into());
+            }
+            path = &path[..path.rfind_byte(b'/')?];
+        }
     }
 
     pub(crate) fn entries(&self) -> Vec<Entry> {

@@ -5,6 +5,7 @@ mod site;
 
 use std::fs;
 use std::io::Read;
+use std::process::Command;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -80,8 +81,12 @@ fn a_direct_key_is_its_own_mount_point() {
         ]);
         // looking at the directory mounts nothing.
         assert_eq!(site.names("d"), ["one", "two"]);
-        assert!(fs::metadata(site.at("d/one")).is_ok());
-        assert!(!site.is_mounted("d/one"));
+        let listed = Command::new("ls")
+            .arg("-l")
+            .arg(site.at("d"))
+            .output()
+            .unwrap();
+        assert!(listed.status.success() && !site.is_mounted("d/one"));
         assert_eq!(site.names("d/one"), ["x"]);
         assert!(site.is_mounted("d/one") && !site.is_mounted("d/two"));
         site.end();
@@ -571,7 +576,7 @@ fn a_second_daemon_is_refused_and_told_who_is_there() {
         let site = Site::serving(&[("auto.master", MASTER), ("auto.m", "a -fstype=tmpfs :t\n")]);
         let second = site.piton(&["daemon", "--foreground", "--master", "@/auto.master"]);
         let said = String::from_utf8_lossy(&second.stderr).into_owned();
-        let pid = fs::read_to_string(site.at("run/pid")).unwrap();
+        let pid = fs::read_to_string(site.at("ready")).unwrap();
         assert!(
             !second.status.success() && said.contains(pid.trim()),
             "{said}"
@@ -593,11 +598,11 @@ fn the_mount_program_sees_every_decision() {
             ("srv/x", ""),
             (
                 "bin/mount",
-                "#!/bin/sh\necho \"mount $*\" >>@/calls\ncase $1 in -t) mount -t tmpfs none \"$5$6\" 2>/dev/null || mount -t tmpfs none \"${6}\";; *) exec mount \"$@\";; esac\n",
+                "#!/bin/sh\necho \"mount $*\" >>@/calls\ncase $1 in -t) mount -t tmpfs none \"$5$6\" 2>/dev/null || mount -t tmpfs none \"${6}\";; *) exec mount $*;; esac\n",
             ),
             (
                 "bin/umount",
-                "#!/bin/sh\necho \"umount $*\" >>@/calls\nexec umount \"$@\"\n",
+                "#!/bin/sh\necho \"umount $*\" >>@/calls\nexec umount $*\n",
             ),
         ]);
         let mut site = site.with_options(&["--mount-program", "@/bin/mount"]);

@@ -95,7 +95,7 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         signals,
         watcher: Watcher::new().map_err(|error| format!("cannot watch files: {error}"))?,
         journal: Journal::new(settings.quiet_misses),
-        ready: ready(options, &runtime_dir),
+        ready: ready(options),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "piton starts");
     let left = Runtime::new(parts).run(first).map_err(|error| error.to_string())?;
@@ -166,11 +166,13 @@ fn first_load(loader: &Loader, front_end: &dyn FrontEnd, wait: Duration) -> Load
 }
 
 /// What is done once all mount points are in place.
-fn ready(options: &Options, runtime_dir: &RuntimeDir) -> Box<dyn FnOnce()> {
-    let pid_file = options.pid_file.clone().unwrap_or_else(|| runtime_dir.pid_file());
+fn ready(options: &Options) -> Box<dyn FnOnce()> {
+    let pid_file = options.pid_file.clone();
     let background = options.background_child;
     Box::new(move || {
-        write_pid(&pid_file);
+        if let Some(file) = pid_file {
+            write_pid(&file);
+        }
         if background {
             background::announce();
         }

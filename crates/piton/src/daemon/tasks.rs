@@ -13,7 +13,7 @@ use piton_engine::Event;
 use piton_frontend::{Failure, FrontEnd, Ticket};
 use piton_map::expand::needs_requester;
 use piton_map::key::MapKind;
-use piton_map::lookup::{Found, Miss};
+use piton_map::lookup::{Found, MapSpec, MapType, Miss};
 use piton_map::requester::Requester;
 use piton_mount::perform::{self, Settings};
 use piton_plan::facts::HostAnswers;
@@ -68,11 +68,7 @@ impl Worker {
         let key = lookup.key.as_bstr();
         let result =
             self.with_context(lookup, |context| self.maps.lookup(maps, key, context));
-        // What can now be answered from memory was only read for the first time.
-        let costly = result.is_err()
-            && self
-                .with_context(lookup, |context| self.maps.try_lookup_cached(maps, key, context))
-                .is_none();
+        let costly = result.is_err() && maps.iter().any(runs_program);
         Event::Fetched { job: lookup.job, names, costly, result }
     }
 
@@ -196,6 +192,17 @@ impl Worker {
     }
 }
 
+/// Whether asking this map again would run a program again.
+fn runs_program(map: &MapSpec) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    match map.kind {
+        Some(MapType::Program) => true,
+        None if map.name.starts_with(b"/") => std::fs::metadata(path_of(map.name.as_bstr()))
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o100 != 0),
+        _ => false,
+    }
+}
+
 /// A front end as the performer sees it.
 struct Front<'f>(&'f dyn FrontEnd);
 
@@ -206,6 +213,10 @@ impl piton_frontend::Triggers for Front<'_> {
 
     fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure> {
         self.0.remove(spec)
+    }
+
+    fn entry_root(&self, path: &BStr) -> Option<BString> {
+        self.0.entry_root(path)
     }
 
     fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {

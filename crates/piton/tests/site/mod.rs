@@ -89,10 +89,13 @@ impl Site {
                 .open(self.at("log"));
             Stdio::from(options.expect("a log"))
         };
-        let _ = fs::remove_file(self.at("run/pid"));
+        let ready = self.at("ready");
+        let _ = fs::remove_file(&ready);
         let child = Command::new(env!("CARGO_BIN_EXE_piton"))
             .args(["daemon", "--foreground", "-d", "--master"])
             .arg(self.at("auto.master"))
+            .arg("--pid-file")
+            .arg(&ready)
             .args(&self.options)
             .env("PITON_RUNTIME_DIR", self.at("run"))
             .stdin(Stdio::null())
@@ -102,7 +105,6 @@ impl Site {
             .spawn()
             .expect("starting the daemon");
         self.daemon = Some(child);
-        let ready = self.at("run/pid");
         wait_until("the daemon is ready", LIMIT, || {
             let gone = self
                 .daemon

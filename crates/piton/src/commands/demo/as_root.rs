@@ -143,6 +143,8 @@ impl Daemon {
         let child = Command::new(program)
             .args(["daemon", "--foreground", "--master"])
             .arg(stage.path("auto.master"))
+            .arg("--pid-file")
+            .arg(stage.path("ready"))
             .env("PITON_RUNTIME_DIR", stage.path("run"))
             .stdin(Stdio::null())
             .stdout(to_log().map_err(|error| error.to_string())?)
@@ -152,7 +154,7 @@ impl Daemon {
             .map_err(|error| format!("cannot start the daemon: {error}"))?;
         let mut daemon = Self { child, log };
         let begun = Instant::now();
-        while !stage.path("run/pid").exists() {
+        while !stage.path("ready").exists() {
             let gone = daemon.child.try_wait().is_ok_and(|status| status.is_some());
             if gone || begun.elapsed() > PATIENCE {
                 return Err(format!("the daemon did not start:\n{}", daemon.said()));
