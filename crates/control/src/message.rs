@@ -256,18 +256,14 @@ impl Status {
             .collect();
     }
 
-    /// Keeps what is at or below `path`, and the mount points above it.
+    /// Keeps what is at, below or above `path`.
     ///
     /// Returns true if and only if something of the automounter's is there.
     pub fn narrow(&mut self, path: &str) -> bool {
-        let path = trim(path);
-        let related = |other: &str| is_within(other, path);
-        self.mount_points
-            .retain(|point| related(&point.path) || is_within(path, &point.path));
-        self.mounts
-            .retain(|mount| related(&mount.path) || is_within(path, &mount.path));
-        self.jobs
-            .retain(|job| related(&job.path) || is_within(path, &job.path));
+        let related = |other: &str| is_within(other, path) || is_within(path, other);
+        self.mount_points.retain(|point| related(&point.path));
+        self.mounts.retain(|mount| related(&mount.path));
+        self.jobs.retain(|job| related(&job.path));
         self.negative.retain(|negative| related(&negative.path));
         self.last_errors.retain(|error| related(&error.path));
         self.count_servers();

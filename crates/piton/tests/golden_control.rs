@@ -415,10 +415,7 @@ fn what_stays_is_named_with_who_keeps_it() {
     let bed = bed(Canned::default());
     let stays = "stays /home/ann: in use\n        vi\\u{1b}[2Jm (pid 4400) of uid 1000: open file \
                  /home/ann/thesis\n        mounted on it /home/ann/media\n";
-    check(
-        &bed.out(&["expire"]),
-        &format!("{stays}1 mount in use\n= 0\n"),
-    );
+    check(&bed.out(&["expire"]), &format!("{stays}1 in use\n= 0\n"));
     check(
         &bed.out(&["expire", "/home"]),
         "nothing stays mounted\n= 0\n",
@@ -442,7 +439,7 @@ fn stop_names_what_stays_and_is_content() {
     let bed = bed(Canned::default());
     check(
         &bed.out(&["stop"]),
-        "stays /home/ann: in use\n1 mount in use\n= 0\n",
+        "stays /home/ann: in use\n1 in use\n= 0\n",
     );
     check(
         &bed.out(&["stop", "--detach"]),
@@ -470,11 +467,13 @@ fn mount_touches_and_says_what_is_there() {
     );
     check(
         &bed.out(&["mount", &format!("{there}/absent/x")]),
-        &format!("piton: {there}/absent/x: No such file or directory\n= 1\n"),
+        &format!(
+            "piton: {there}/absent/x: No such file or directory; see `piton explain {there}/absent/x`\n= 1\n"
+        ),
     );
     check(
         &bed.out(&["mount", "/home/.git/config"]),
-        "piton: /home/.git/config: No such file or directory\n= 1\n",
+        "piton: /home/.git/config: No such file or directory: no map has this key\n= 1\n",
     );
     check(
         &bed.out(&["mount", "/home/.git"]),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::talk::{absolute, complain, connect, count, explain_left, print};
+use super::talk::{absolute, complain, connect, explain_left, print};
 use crate::exit::Exit;
 
 /// Its arguments.
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Exit {
         Ok(left) if left.is_empty() => print("nothing stays mounted\n"),
         Ok(left) => {
             let mut text = explain_left(Some(&mut client), &left);
-            text += &format!("{} in use\n", count(left.len(), "mount"));
+            text += &format!("{} in use\n", left.len());
             print(&text)
         }
         Err(error) => complain(&error),

@@ -142,11 +142,12 @@ fn fail(client: &mut Client, path: &str, errno: Errno) -> Exit {
         .chain(failures)
         .rfind(|(failed, _)| Path::new(path).starts_with(failed))
         .map(|(_, reason)| format!(": {}", Clean(reason)));
+    // A miss is remembered nowhere, for it costs nothing to find again.
+    let reason = reason.unwrap_or_else(|| format!("; see `piton explain {}`", Clean(path)));
     complain(&format_args!(
-        "{}: {}{}",
+        "{}: {}{reason}",
         Clean(path),
-        describe(errno),
-        reason.unwrap_or_default()
+        describe(errno)
     ))
 }
 

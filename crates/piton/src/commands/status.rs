@@ -54,13 +54,11 @@ fn write_all(out: &mut String, status: &Status) -> fmt::Result {
         ..
     } = status;
     write!(out, "{HEADING}piton {}{HEADING:#}", Clean(version))?;
-    write!(
-        out,
-        ", daemon {} (keeper {}) since {}",
-        daemon.pid,
-        keeper.pid,
-        Clean(&daemon.since)
-    )?;
+    write!(out, ", daemon {}", daemon.pid)?;
+    if keeper.pid != daemon.pid {
+        write!(out, " (keeper {})", keeper.pid)?;
+    }
+    write!(out, " since {}", Clean(&daemon.since))?;
     if !status.master_maps.is_empty() {
         write!(
             out,

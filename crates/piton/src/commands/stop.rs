@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Exit {
         text += &format!("left {} for the next daemon\n", count(left.len(), "mount"));
     } else if !left.is_empty() {
         text += &explain_left(None, &left);
-        text += &format!("{} in use\n", count(left.len(), "mount"));
+        text += &format!("{} in use\n", left.len());
     }
     let printed = print(&text);
     let until = Instant::now() + GONE;
