@@ -522,9 +522,10 @@ mod tests {
         assert_eq!(reading.diagnostics.len(), 2);
         assert_eq!(reading.diagnostics[0].code, "duplicate-offset");
         assert_eq!(reading.diagnostics[0].related.len(), 1);
-        assert!(
-            matches!(&entry.mounts[0].what, What::Servers { servers, .. } if servers[0].path == "/3")
-        );
+        let What::Servers { servers, .. } = &entry.mounts[0].what else {
+            panic!("{entry}")
+        };
+        assert_eq!(servers[0].path, "/3");
     }
 
     #[test]

@@ -133,7 +133,8 @@ fn too_long(found: &Found, findings: &mut Findings) {
         "entry-too-long",
         format!("the entry is longer than {limit} bytes expanded or {written} as written"),
         Span::new(start, start + 1),
-        "split it into several keys, or make the sub-directories a map of their own (-fstype=autofs)",
+        "split it into several keys, or make the sub-directories a map of their own \
+         (-fstype=autofs)",
     );
 }
 

@@ -156,7 +156,8 @@ fn named_type(words: &[OptionWord], findings: &mut Findings) -> Option<BString> 
             "bad-fstype",
             format!("`{name}` cannot be the name of a file system type"),
             span,
-            "mount would look for a helper program of that name; types are words such as nfs4 or ext4",
+            "mount would look for a helper program of that name; types are words such as nfs4 \
+             or ext4",
         );
         return None;
     }

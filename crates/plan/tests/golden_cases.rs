@@ -177,7 +177,8 @@ fn difference(recorded: &Outcome, ours: &Ours) -> Option<String> {
     let [theirs, their_triggers, mounts, triggers, notes] =
         texts.map(|list| list.iter().map(|text| clipped(text)).collect::<Vec<_>>());
     Some(format!(
-        "{}\n    autofs {theirs:?} {their_triggers:?}\n    piton  {mounts:?} {triggers:?} {notes:?}",
+        "{}\n    autofs {theirs:?} {their_triggers:?}\n    piton  {mounts:?} {triggers:?} \
+         {notes:?}",
         recorded.status
     ))
 }
