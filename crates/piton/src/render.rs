@@ -4,7 +4,6 @@
 //! Text of maps need not be UTF-8: bytes that are none are shown as U+FFFD, and the caret stands
 //! where it belongs all the same.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 
 use annotate_snippets::{
@@ -26,18 +25,9 @@ const CONTEXT: usize = 512;
 /// Most places that one finding shows besides its own.
 const PLACES: usize = 8;
 
-/// How a diagnostic is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// Text only: logs, files.
-    Plain,
-    /// With colour, as escape sequences; `anstream` takes them out again where the output is no
-    /// terminal.
-    Coloured,
-}
-
-/// A diagnostic as rustc would show it, with a final line break.
-pub(crate) fn diagnostic(one: &Diagnostic, style: Style) -> String {
+/// A diagnostic as rustc would show it, with a final line break. With colour, as escape sequences:
+/// [`print`] takes them out again where the output is no terminal.
+pub(crate) fn diagnostic(one: &Diagnostic) -> String {
     let level = level(one.severity);
     let mut group = level
         .primary_title(one.message.as_str())
@@ -65,36 +55,16 @@ pub(crate) fn diagnostic(one: &Diagnostic, style: Style) -> String {
     if let Some(help) = &one.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
-    finish(group, style)
+    finish(group)
 }
 
 /// A line of a map with something underlined, without being a finding: for `explain`.
-pub(crate) fn excerpt(fragment: &Fragment, span: Span, words: &str, style: Style) -> String {
+pub(crate) fn excerpt(fragment: &Fragment, span: Span, words: &str) -> String {
     let shown = Shown::new(fragment, span);
     let mark = AnnotationKind::Primary
         .span(shown.range(span))
         .label(label(words));
-    finish(
-        Group::with_level(Level::NOTE).element(shown.snippet().annotation(mark)),
-        style,
-    )
-}
-
-/// A diagnostic on one line: for logs.
-#[allow(dead_code)]
-pub(crate) fn one_line(one: &Diagnostic) -> String {
-    let mut line = format!(
-        "{}: {}[{}]: {}",
-        one.origin(),
-        word(one.severity),
-        one.code,
-        one.message
-    );
-    if let Some(help) = &one.help {
-        // Writing to a string cannot fail.
-        let _ = write!(line, " ({help})");
-    }
-    printable(line.as_bytes().as_bstr())
+    finish(Group::with_level(Level::NOTE).element(shown.snippet().annotation(mark)))
 }
 
 /// A diagnostic as JSON: the form that `explain --json` and `check --json` share.
@@ -188,12 +158,8 @@ fn place_of(origin: &Origin) -> Place<'static> {
         .char_column(origin.position.column as usize)
 }
 
-fn finish(group: Group<'_>, style: Style) -> String {
-    let renderer = match style {
-        Style::Plain => Renderer::plain(),
-        Style::Coloured => Renderer::styled(),
-    };
-    let mut text = renderer.term_width(WIDTH).render(&[group]);
+fn finish(group: Group<'_>) -> String {
+    let mut text = Renderer::styled().term_width(WIDTH).render(&[group]);
     text.push('\n');
     text
 }
@@ -281,7 +247,7 @@ mod tests {
     }
 
     fn plain(one: &Diagnostic) -> String {
-        diagnostic(one, Style::Plain)
+        anstream::adapter::strip_str(&diagnostic(one)).to_string()
     }
 
     #[test]
@@ -388,15 +354,6 @@ warning[some-code]: something is odd
         assert_eq!(
             (one.line, one.column, one.end_line, one.end_column),
             (8, 2, 8, 5)
-        );
-    }
-
-    #[test]
-    fn a_log_line_says_it_all() {
-        let one = finding(b"ann x", Span::new(0, 3)).help("do this");
-        assert_eq!(
-            one_line(&one),
-            "/etc/auto.home:7:1: warning[some-code]: something is odd (do this)"
         );
     }
 

@@ -23,7 +23,6 @@ pub(crate) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     findings.extend(writable_replicas(subject));
     findings.extend(soft_and_writable(subject));
     findings.extend(foreign_without_nosuid(subject));
-    findings.extend(options_replaced(subject));
     findings.extend(requester_in_direct_map(subject));
     findings.extend(root_offset_omitted(subject));
 }
@@ -87,9 +86,9 @@ fn foreign_without_nosuid(subject: &Subject<'_>) -> Option<Diagnostic> {
 
 /// `options-replaced`: options of the mount point's line that the entry's own put out of force
 ///
-fn options_replaced(subject: &Subject<'_>) -> Option<Diagnostic> {
+pub(crate) fn options_replaced(subject: &Subject<'_>) -> Option<Diagnostic> {
     let outer = &subject.point.options.mount;
-    if subject.dialect.options != OptionsRule::Replace || outer.is_empty() {
+    if !subject.replaces || outer.is_empty() {
         return None;
     }
     let span = own_options(subject)?;

@@ -11,9 +11,13 @@ use bstr::{BStr, ByteSlice};
 use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_map::lookup::{MapSpec, MapType};
 use piton_map::text::{Fragment, Span};
+use piton_source::conf::{self, Conf};
 
 use super::{Findings, at};
-use crate::explain::site::Opened;
+use crate::explain::site::{self, Opened};
+
+/// Where Debian has the settings that autofs took from the environment.
+const DEFAULTS: &str = "/etc/default/autofs";
 
 /// Write permission for all.
 const WORLD: u32 = 0o002;
@@ -38,22 +42,36 @@ pub(crate) fn check(opened: &Opened, findings: &mut Findings) {
                 "",
             );
             if seen.insert(path.clone()) {
-                findings.extend(writable(&path, &named));
-                findings.extend(program(&path, map, &named));
+                let shown = opened.shown(&path);
+                findings.extend(writable(&path, &shown, &named));
+                findings.extend(program(&path, &shown, map, &named));
             }
         }
     }
     let watch = opened.maps.watch();
     for file in watch.files.iter().chain(&opened.site.files_read) {
         if seen.insert(file.clone()) {
+            let shown = opened.shown(file);
             let nowhere = Fragment {
-                name: file.to_string_lossy().into(),
+                name: shown.as_str().into(),
                 first_line: 1,
                 text: Default::default(),
             };
             let named = Diagnostic::new(Severity::Error, "", "", &nowhere, Span::new(0, 0));
-            findings.extend(writable(file, &named));
+            findings.extend(writable(file, &shown, &named));
         }
+    }
+}
+
+/// What there is to say about autofs.conf and the older file beside it.
+pub(crate) fn settings(opened: &Opened, findings: &mut Findings) {
+    // What the settings come to is of no interest here.
+    let mut scratch = Conf::default();
+    if let Some(text) = opened.text(&site::CONF.into()) {
+        findings.extend(conf::parse(&text, &mut scratch));
+    }
+    if let Some(text) = opened.text(&DEFAULTS.into()) {
+        findings.extend(conf::parse_defaults(&text, &mut scratch));
     }
 }
 
@@ -85,7 +103,7 @@ fn finding(
 }
 
 /// `writable-map`: whoever writes a map decides what root mounts where.
-fn writable(path: &Path, named: &Diagnostic) -> Option<Diagnostic> {
+fn writable(path: &Path, shown: &str, named: &Diagnostic) -> Option<Diagnostic> {
     let about = std::fs::metadata(path)
         .ok()
         .filter(|about| about.is_file())?;
@@ -94,16 +112,16 @@ fn writable(path: &Path, named: &Diagnostic) -> Option<Diagnostic> {
     }
     let message = format!(
         "everybody may write {}: whoever does decides what is mounted where",
-        path.display()
+        shown
     );
     Some(
         finding(named, Severity::Warning, "writable-map", message)
-            .help(format!("chmod o-w {}", path.display())),
+            .help(format!("chmod o-w {}", shown)),
     )
 }
 
 /// Lints about a map that is run.
-fn program(path: &Path, map: &MapSpec, named: &Diagnostic) -> Option<Diagnostic> {
+fn program(path: &Path, shown: &str, map: &MapSpec, named: &Diagnostic) -> Option<Diagnostic> {
     let about = std::fs::metadata(path)
         .ok()
         .filter(|about| about.is_file())?;
@@ -115,11 +133,11 @@ fn program(path: &Path, map: &MapSpec, named: &Diagnostic) -> Option<Diagnostic>
     if !runs {
         return None;
     }
-    executable_text(path, map, named).or_else(|| writable_program(path, &about, named))
+    executable_text(path, shown, map, named).or_else(|| writable_program(shown, &about, named))
 }
 
 /// `writable-program`: a program that root runs and somebody else may change.
-fn writable_program(path: &Path, about: &Metadata, named: &Diagnostic) -> Option<Diagnostic> {
+fn writable_program(shown: &str, about: &Metadata, named: &Diagnostic) -> Option<Diagnostic> {
     let me = rustix::process::geteuid().as_raw();
     let by_mode = about.mode() & OTHERS != 0;
     let by_owner = about.uid() != 0 && about.uid() != me;
@@ -128,16 +146,21 @@ fn writable_program(path: &Path, about: &Metadata, named: &Diagnostic) -> Option
     }
     let message = format!(
         "the program {} runs as root, and others than root may write it",
-        path.display()
+        shown
     );
     Some(
         finding(named, Severity::Error, "writable-program", message)
-            .help(format!("chown root {0}; chmod go-w {0}", path.display())),
+            .help(format!("chown root {0}; chmod go-w {0}", shown)),
     )
 }
 
 /// `executable-text`: a map in a file that has the execute bit by accident.
-fn executable_text(path: &Path, map: &MapSpec, named: &Diagnostic) -> Option<Diagnostic> {
+fn executable_text(
+    path: &Path,
+    shown: &str,
+    map: &MapSpec,
+    named: &Diagnostic,
+) -> Option<Diagnostic> {
     if map.kind.is_some() {
         return None;
     }
@@ -154,12 +177,12 @@ fn executable_text(path: &Path, map: &MapSpec, named: &Diagnostic) -> Option<Dia
     let first = head.lines().next().unwrap_or_default().as_bstr();
     let message = format!(
         "{} can be executed, so it is run as a program; it begins like a text: `{first}`",
-        path.display()
+        shown
     );
     Some(
         finding(named, Severity::Warning, "executable-text", message).help(format!(
             "chmod a-x {0} if it is a map, or begin it with #! if it is a program",
-            path.display()
+            shown
         )),
     )
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bstr::ByteSlice;
 use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_map::lookup::MapType;
-use piton_map::master::{self, MasterEntry, MasterItem, MountPoint};
+use piton_map::master::{self, MasterEntry, MasterItem};
 
 use super::Findings;
 use crate::explain::site::Opened;
@@ -27,39 +27,11 @@ pub(crate) fn check(opened: &Opened, findings: &mut Findings) {
         let (parsed, _) = master::parse(&text);
         for item in &parsed.items {
             if let MasterItem::Entry(entry) = item {
-                findings.extend(late_null(opened, entry));
                 findings.extend(untidy_mount_point(entry));
                 findings.extend(hosts_without_nosuid(entry));
             }
         }
     }
-}
-
-/// `late-null`: a `-null` that stands below what it is to cancel.
-fn late_null(opened: &Opened, entry: &MasterEntry) -> Option<Diagnostic> {
-    let MountPoint::Path(path) = &entry.mount_point else {
-        return None;
-    };
-    if !entry.is_null() {
-        return None;
-    }
-    let survivor = opened
-        .site
-        .points
-        .iter()
-        .find(|point| point.path == *path)?;
-    let message = format!("`-null` comes too late: {path} has a map already");
-    let mut one = Diagnostic::new(
-        Severity::Warning,
-        "late-null",
-        message,
-        &entry.fragment,
-        entry.span,
-    )
-    .help("move the line above the entry or include that it is to cancel");
-    one.elsewhere
-        .push((survivor.origin.clone(), "the map comes from here".into()));
-    Some(one)
 }
 
 /// `untidy-mount-point`: slashes that autofs takes literally.

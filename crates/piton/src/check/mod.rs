@@ -21,7 +21,7 @@ use std::sync::Arc;
 use bstr::{BStr, ByteSlice};
 use piton_engine::cause::Cause;
 use piton_map::diagnostic::{Diagnostic, Severity};
-use piton_map::dialect::Dialect;
+use piton_map::dialect::{Dialect, OptionsRule};
 use piton_map::key::{self, MapKind};
 use piton_map::lookup::{Found, Matched, Miss};
 use piton_map::requester::{Requester, RequesterNames};
@@ -31,7 +31,7 @@ use piton_source::cache::Listing;
 use piton_source::master::SitePoint;
 
 use crate::explain::site::Opened;
-use crate::explain::trigger_kind;
+use crate::explain::{NOT_RUN, trigger_kind};
 
 /// Most findings of one code that are shown: a mistake made by a program is made a thousand
 /// times, and must not bury the others.
@@ -87,6 +87,11 @@ impl Findings {
         self
     }
 
+    /// Returns true if and only if nothing was found, not even a note.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// Returns true if and only if there is anything worse than a note.
     pub(crate) fn fails(&self) -> bool {
         self.count(Severity::Warning) + self.count(Severity::Error) > 0
@@ -111,6 +116,8 @@ struct Subject<'s> {
     key: &'s BStr,
     planning: &'s Planning,
     dialect: &'s Dialect,
+    /// Whether options of an entry replace those of its mount point.
+    replaces: bool,
 }
 
 /// Looks at a whole site.
@@ -126,6 +133,7 @@ pub(crate) fn check(opened: &Opened, findings: &mut Findings) {
         .collect();
     points::check(opened, &surveyed, findings);
     files::check(opened, findings);
+    files::settings(opened, findings);
     for one in &surveyed {
         let maps = &one.point.maps;
         findings.extend(with_context(
@@ -178,11 +186,12 @@ fn survey<'s>(opened: &Opened, point: &'s SitePoint, requester: &Requester) -> S
     Surveyed { point, listing }
 }
 
-/// `missing-map`, `unreadable-map`: a map that the master map names cannot be had.
+/// `missing-map`, `unreadable-map`, `unavailable-map`: a map that the master map names cannot
+/// be had.
 fn missing(opened: &Opened, one: &Surveyed<'_>, findings: &mut Findings) {
     // What is missing behind an include line was reported there.
     let named = |map: &str| one.point.maps.iter().any(|spec| spec.name == map);
-    for (map, miss) in one.listing.incomplete.iter().filter(|(map, _)| named(map)) {
+    for (_, miss) in one.listing.incomplete.iter().filter(|(map, _)| named(map)) {
         let (severity, code, help) = match miss {
             Miss::NoSuchMap(_) => (
                 Severity::Error,
@@ -194,14 +203,18 @@ fn missing(opened: &Opened, one: &Surveyed<'_>, findings: &mut Findings) {
                 "unreadable-map",
                 "the daemon reads it as root; look at the file and the disk it is on",
             ),
-            Miss::Refused(_) => continue,
+            Miss::NotAvailable(why) if !why.ends_with(NOT_RUN) => (
+                Severity::Warning,
+                "unavailable-map",
+                "use a file or a program map that fetches the entries",
+            ),
             // What cannot be listed by its nature is no mistake.
             _ => continue,
         };
+        let cause = Cause::Lookup(miss.clone());
         let message = format!(
-            "the map {map} of {}: {}",
-            one.point.path,
-            Cause::Lookup(miss.clone())
+            "{cause}; nothing can be mounted from it at {}",
+            one.point.path
         );
         findings.push(at(opened, &one.point.origin, severity, code, message).help(help));
     }
@@ -249,9 +262,14 @@ fn entry(
         key,
         planning: &planning,
         dialect,
+        replaces: !opened.conf.append_options || dialect.options == OptionsRule::Replace,
     };
     entries::check(&subject, findings);
-    dialects::check(opened, &subject, requester, findings);
+    match entries::options_replaced(&subject) {
+        // Says already what the other dialect would do.
+        Some(replaced) => findings.push(replaced),
+        None => dialects::check(opened, &subject, requester, findings),
+    }
     findings.extend(planning.diagnostics);
     Some(found)
 }
@@ -275,7 +293,7 @@ fn plan(
         kind: trigger_kind(point.kind),
         options: &point.options,
         global_options: &[],
-        append_options: true,
+        append_options: opened.conf.append_options,
         dialect,
         requester,
         facts: &opened.facts,

@@ -4,13 +4,13 @@ use piton_map::diagnostic::Severity;
 use serde_json::{Value, json};
 
 use super::Findings;
-use crate::render::{self, JsonDiagnostic, Style};
+use crate::render::{self, JsonDiagnostic};
 
 /// For people.
 pub(crate) fn text(findings: &Findings) -> String {
     let mut text = String::new();
     for one in &findings.kept {
-        text.push_str(&render::diagnostic(one, Style::Coloured));
+        text.push_str(&render::diagnostic(one));
         text.push('\n');
     }
     for (code, more) in &findings.more {

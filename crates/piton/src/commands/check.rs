@@ -43,6 +43,9 @@ pub(crate) fn run(args: &Args) -> Exit {
             }
         }
     }
+    if blind && findings.is_empty() {
+        return Exit::Usage;
+    }
     let findings = findings.finish();
     match (args.sarif, args.json) {
         (true, _) => render::print(&output::sarif(&findings)),

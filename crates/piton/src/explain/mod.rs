@@ -28,6 +28,9 @@ use piton_plan::step::TriggerKind;
 use piton_source::cache::Listing;
 use piton_source::master::SitePoint;
 
+/// How the reason ends for which a program map has no answer when programs may not be run.
+pub(crate) const NOT_RUN: &str = "programs are not run here";
+
 /// What is asked.
 pub(crate) struct Request<'a> {
     /// The path.
@@ -66,6 +69,8 @@ pub(crate) struct Explanation {
     pub(crate) dialect: &'static str,
     /// The master map's name.
     pub(crate) master: String,
+    /// Seconds of idleness that autofs.conf names for all maps.
+    pub(crate) conf_timeout: Option<u32>,
     /// One for each mount point gone through, outermost first.
     pub(crate) chain: Vec<Link>,
     /// What there is to say about the lines gone through.

@@ -17,10 +17,14 @@ use piton_map::requester::Requester;
 use piton_map::text::{Fragment, Origin, Span};
 use piton_plan::facts::HostFacts;
 use piton_source::cache::{Maps, Settings};
+use piton_source::conf::{self, Conf};
 use piton_source::master::{self, MasterRequest, Site, SitePoint};
 use piton_source::source::LookupContext;
 
 use crate::facts;
+
+/// Where autofs has its settings.
+pub(crate) const CONF: &str = "/etc/autofs.conf";
 
 /// Longest file from which a line is shown. Longer ones are not master maps.
 const SHOWN_BYTES: u64 = 16 << 20;
@@ -44,6 +48,8 @@ pub(crate) struct Opened {
     pub(crate) maps: Maps,
     pub(crate) site: Site,
     pub(crate) facts: HostFacts,
+    /// autofs.conf, which the daemon honours too.
+    pub(crate) conf: Conf,
     root: Option<PathBuf>,
     /// Files of which lines are shown, read once.
     shown: RefCell<HashMap<Arc<str>, Option<Shown>>>,
@@ -86,6 +92,9 @@ pub(crate) fn open(
         ..Settings::default()
     };
     let maps = Maps::new(settings);
+    // What is wrong in it is for `check` to say.
+    let (conf, _) = conf::load(&under(args.root.as_deref(), Path::new(CONF)));
+    let master = master.or(conf.master_map_name.as_deref());
     let request = MasterRequest {
         name: master.map(|name| named(name, args.root.is_some())),
         fall_back: false,
@@ -105,9 +114,18 @@ pub(crate) fn open(
         maps,
         site,
         facts: facts::of_this_host(args.defines.clone()),
+        conf,
         root: args.root.clone(),
         shown: RefCell::default(),
     })
+}
+
+/// Where `path` is found when `root` stands in for `/`.
+fn under(root: Option<&Path>, path: &Path) -> PathBuf {
+    match root {
+        Some(root) if !path.starts_with(root) => root.join(path.strip_prefix("/").unwrap_or(path)),
+        _ => path.to_owned(),
+    }
 }
 
 /// The map called `name` on the command line: a file of the current directory if there is one,
@@ -153,13 +171,19 @@ impl Opened {
 
     /// Where the file called `name` is found, with `--root` taken into account.
     pub(crate) fn locate(&self, name: &BStr) -> PathBuf {
-        let path = Path::new(OsStr::from_bytes(name));
-        match &self.root {
-            Some(root) if !path.starts_with(root) => {
-                root.join(path.strip_prefix("/").unwrap_or(path))
-            }
-            _ => path.to_owned(),
-        }
+        under(self.root.as_deref(), Path::new(OsStr::from_bytes(name)))
+    }
+
+    /// How the file at `path` is called in maps.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        let below = self
+            .root
+            .as_ref()
+            .and_then(|root| path.strip_prefix(root).ok());
+        below.map_or_else(
+            || path.display().to_string(),
+            |below| format!("/{}", below.display()),
+        )
     }
 
     /// The logical line in which `origin` stands, if it is in a file that can be read.

@@ -8,7 +8,7 @@ use piton_map::key::MapKind;
 use piton_map::text::{Fragment, Span};
 
 use super::{Explanation, Link, Mount, Status, map_names};
-use crate::render::{self, Style};
+use crate::render;
 
 /// Most keys listed for a path that is a mount point.
 const KEYS: usize = 20;
@@ -64,7 +64,7 @@ pub(crate) fn render(explanation: &Explanation) -> String {
     );
     for one in &explanation.diagnostics {
         text.push('\n');
-        text.push_str(&render::diagnostic(one, Style::Coloured));
+        text.push_str(&render::diagnostic(one));
     }
     text
 }
@@ -79,7 +79,7 @@ impl Steps {
 
     /// The line a step rests on, indented.
     fn excerpt(&mut self, fragment: &Fragment, span: Span, words: &str) {
-        for shown in render::excerpt(fragment, span, words, Style::Coloured).lines() {
+        for shown in render::excerpt(fragment, span, words).lines() {
             line(&mut self.text, format_args!("   {shown}"));
         }
     }
@@ -261,10 +261,12 @@ fn idle(steps: &mut Steps, explanation: &Explanation) {
     let Some(link) = explanation.chain.last() else {
         return;
     };
-    let (seconds, who) = match (link.timeout, link.point.options.timeout) {
-        (Some(seconds), _) => (seconds, "the entry says so"),
-        (None, Some(seconds)) => (seconds, "the mount point's line says so"),
-        (None, None) => (TIMEOUT, "the default"),
+    let line = link.point.options.timeout;
+    let (seconds, who) = match (link.timeout, line, explanation.conf_timeout) {
+        (Some(seconds), _, _) => (seconds, "the entry says so"),
+        (None, Some(seconds), _) => (seconds, "the mount point's line says so"),
+        (None, None, Some(seconds)) => (seconds, "autofs.conf says so"),
+        (None, None, None) => (TIMEOUT, "the default"),
     };
     match seconds {
         0 => steps.step(format_args!("it is never unmounted for being idle ({who})")),

@@ -14,14 +14,11 @@ use piton_source::source::LookupContext;
 
 use super::near::Near;
 use super::site::Opened;
-use super::{Explanation, Link, Mount, Status, asker, below, map_names, trigger_kind};
+use super::{Explanation, Link, Mount, NOT_RUN, Status, asker, below, map_names, trigger_kind};
 
 /// Most maps nested in one another that a path is followed through; the same number that limits
 /// includes.
 const DEPTH: usize = piton_source::limits::INCLUDE_DEPTH;
-
-/// How the reason ends for which a program map has no answer when programs may not be run.
-const NOT_RUN: &str = "programs are not run here";
 
 /// Follows `path`, touched by `requester`, through the site.
 pub(crate) fn walk(opened: &Opened, requester: Requester, path: BString) -> Explanation {
@@ -49,6 +46,7 @@ pub(crate) fn walk(opened: &Opened, requester: Requester, path: BString) -> Expl
         cause,
         dialect: opened.site.dialect.name,
         master: opened.site.master.clone(),
+        conf_timeout: opened.conf.timeout,
         chain: walk.chain,
         diagnostics: walk.diagnostics,
     }
@@ -289,7 +287,7 @@ impl Walk<'_> {
             kind: trigger_kind(point.kind),
             options: &point.options,
             global_options: &[],
-            append_options: true,
+            append_options: opened.conf.append_options,
             dialect: &opened.site.dialect,
             requester: &self.requester,
             facts: &opened.facts,
