@@ -74,6 +74,8 @@ pub(crate) struct Unmounting<T> {
     pub(crate) steps: Vec<Planned>,
     /// Why they failed, while it is looked whether there was anything to unmount.
     pub(crate) failure: Option<StepFailure>,
+    /// Whether only the offsets are being taken away, to see what is left then.
+    pub(crate) stripping: bool,
     /// The kernel's expiry request, to be answered by the deadline.
     pub(crate) expire: Option<(T, Millis)>,
     /// An operator's request.

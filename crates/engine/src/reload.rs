@@ -478,6 +478,10 @@ impl<T> Engine<T> {
                 false => How::Directory,
             };
             let mut offsets = Vec::new();
+            let directories = match found.covered {
+                true => Vec::new(),
+                false => found.offsets.iter().map(|it| it.path.clone()).collect(),
+            };
             for below in mem::take(&mut found.offsets) {
                 let spec = self.enter_below(&place, &below, &binding);
                 if spec.kind == TriggerKind::Indirect {
@@ -487,32 +491,23 @@ impl<T> Engine<T> {
                 }
                 self.adopt_mounts(spec, below.mounted, adopt);
             }
-            self.adopt_tree(place, how, offsets, found, kind);
+            let own_directory = kind == TriggerKind::Indirect;
+            let tree = Tree {
+                target: found.target,
+                how,
+                own_directory,
+                offsets,
+                directories,
+                since: self.now,
+                first: found.requester.clone(),
+                last: found.requester,
+                uses: 0,
+                busy: None,
+                timeout: None,
+                broken: None,
+            };
+            self.trees.insert(place, tree);
         }
-    }
-
-    fn adopt_tree(
-        &mut self,
-        place: Place,
-        how: How,
-        offsets: Vec<TriggerId>,
-        found: ExistingMount,
-        kind: TriggerKind,
-    ) {
-        let tree = Tree {
-            target: found.target,
-            how,
-            own_directory: kind == TriggerKind::Indirect,
-            offsets,
-            since: self.now,
-            first: found.requester.clone(),
-            last: found.requester,
-            uses: 0,
-            busy: None,
-            timeout: None,
-            broken: None,
-        };
-        self.trees.insert(place, tree);
     }
 
     /// Enters an offset or a submount of an earlier life.

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
+use bstr::BString;
 use piton_map::lookup::Miss;
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
@@ -58,6 +59,10 @@ impl<T> Engine<T> {
             }
         }
         let how = how_of(steps, &outcome.done);
+        let directories = match how {
+            How::Directory => directories_of(steps, &outcome.done),
+            How::Mount { .. } | How::Symlink { .. } | How::Submount(_) => Vec::new(),
+        };
         let in_effect = how != How::Directory || !offsets.is_empty();
         let cause = match &outcome.failed {
             Some(failure) => Some(Cause::Mount(failure.errno, failure.text.clone())),
@@ -65,13 +70,13 @@ impl<T> Engine<T> {
             None => None,
         };
         let Some(cause) = cause else {
-            self.plant(id, target, how, offsets, None);
+            self.plant(id, target, how, (offsets, directories), None);
             return self.serve(id, true);
         };
         // What could not be taken back is entered, so that it has an owner, and goes soon.
         let left_over = in_effect || outcome.failed.is_none();
         if left_over {
-            self.plant(id, target, how, offsets, Some(cause.clone()));
+            self.plant(id, target, how, (offsets, directories), Some(cause.clone()));
         }
         self.fail(id, cause, false);
         if left_over {
@@ -114,7 +119,7 @@ impl<T> Engine<T> {
         id: JobId,
         target: &Target,
         how: How,
-        offsets: Vec<TriggerId>,
+        (offsets, directories): (Vec<TriggerId>, Vec<BString>),
         broken: Option<Cause>,
     ) {
         let Some(job) = self.jobs.get(&id) else {
@@ -136,6 +141,7 @@ impl<T> Engine<T> {
             how,
             own_directory: kind == TriggerKind::Indirect,
             offsets,
+            directories,
             since: self.now,
             first: job.requester.clone(),
             last,
@@ -344,7 +350,7 @@ fn step_at(steps: &[Planned], index: usize) -> Option<&Step> {
 }
 
 /// The place that a step is about.
-fn target_of(steps: &[Planned], index: usize) -> Option<bstr::BString> {
+fn target_of(steps: &[Planned], index: usize) -> Option<BString> {
     Some(match step_at(steps, index)? {
         Step::MakeDirectory { path }
         | Step::Symlink { path, .. }
@@ -358,13 +364,22 @@ fn target_of(steps: &[Planned], index: usize) -> Option<bstr::BString> {
 /// Why an entry of which every part was allowed to fail has nothing to show. Ready would send
 /// the kernel in circles until ELOOP.
 fn nothing_there(outcome: &Outcome) -> Cause {
-    match outcome.tolerated.last() {
+    match outcome.tolerated.first() {
         Some(failure) => Cause::Mount(failure.errno, failure.text.clone()),
         None => {
             let why: Arc<str> = "nothing of the entry could be mounted".into();
             Cause::Mount(Errno::IO, why)
         }
     }
+}
+
+/// The directories that were made for offsets.
+fn directories_of(steps: &[Planned], done: &[DoneStep]) -> Vec<BString> {
+    let directory = |done: &DoneStep| match step_at(steps, done.index)? {
+        Step::MakeDirectory { path } => Some(path.clone()),
+        _ => None,
+    };
+    done.iter().filter_map(directory).collect()
 }
 
 /// How the place came to be, from the steps that are in effect.

@@ -21,6 +21,8 @@ pub(crate) struct Tree {
     pub(crate) own_directory: bool,
     /// Offset triggers below, parents' children only.
     pub(crate) offsets: Vec<TriggerId>,
+    /// Directories made for offsets where the entry has no root; they go with it.
+    pub(crate) directories: Vec<BString>,
     /// Since when it is there.
     pub(crate) since: Millis,
     /// Who asked for it first.

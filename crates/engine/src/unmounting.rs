@@ -1,5 +1,6 @@
 //! Taking down what is idle: for the kernel's expiry, an operator, a reload or the end.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -99,6 +100,7 @@ impl<T> Engine<T> {
                 queue,
                 steps: Vec::new(),
                 failure: None,
+                stripping: false,
                 expire,
                 request: wish.request,
             }),
@@ -214,6 +216,10 @@ impl<T> Engine<T> {
             step,
             required: true,
         };
+        let perhaps = |path| Planned {
+            step: Step::RemoveDirectory { path },
+            required: false,
+        };
         for offset in tree.offsets.iter().rev() {
             if let Some(trigger) = self.triggers.get(offset) {
                 steps.push(must(Step::Remove(trigger.spec.clone())));
@@ -237,16 +243,13 @@ impl<T> Engine<T> {
                     steps.push(must(Step::Remove(trigger.spec.clone())));
                 }
             }
-            How::Directory => {}
+            How::Directory => {
+                let made = with_parents(&tree.target, &tree.directories);
+                steps.extend(made.into_iter().rev().map(perhaps));
+            }
         }
         if tree.own_directory && !matches!(tree.how, How::Symlink { .. }) {
-            let step = Step::RemoveDirectory {
-                path: tree.target.clone(),
-            };
-            steps.push(Planned {
-                step,
-                required: false,
-            });
+            steps.push(perhaps(tree.target.clone()));
         }
         steps
     }
@@ -257,7 +260,11 @@ impl<T> Engine<T> {
             return self.put_back(id, work);
         };
         let steps = work.steps.clone();
+        let stripping = work.stripping;
         self.put_back(id, work);
+        if stripping {
+            return self.stripped(id, &place, &steps, outcome);
+        }
         let Some(failure) = outcome.failed else {
             self.level_gone(id);
             return self.next_level(id);
@@ -311,14 +318,59 @@ impl<T> Engine<T> {
         let Some(Work::Unmounting(work)) = work else {
             return;
         };
-        let Some(failure) = work.failure.take() else {
+        let (Some(failure), Some(place)) = (work.failure.take(), work.queue.last().cloned()) else {
             return;
         };
         if mounted {
+            return self.strip(id, &place, failure);
+        }
+        // Its offsets were put back when unmounting failed: they stand in a bare directory.
+        if let Some(tree) = self.trees.get_mut(&place) {
+            tree.how = How::Directory;
+        }
+        self.next_level(id);
+    }
+
+    /// umount(2) says that nothing is mounted, and yet something is there: perhaps only the
+    /// offsets. They are taken away by themselves; then it will show.
+    fn strip(&mut self, id: JobId, place: &Place, failure: StepFailure) {
+        let tree = self.trees.get(place);
+        let offsets = tree.map(|tree| tree.offsets.clone()).unwrap_or_default();
+        if !not_there(failure.errno) || offsets.is_empty() {
             return self.finish_unmount(id, Some(failure));
         }
-        self.level_gone(id);
-        self.next_level(id);
+        let remove = |offset: &TriggerId| {
+            let spec = self.triggers.get(offset)?.spec.clone();
+            Some(Planned {
+                step: Step::Remove(spec),
+                required: true,
+            })
+        };
+        let steps = offsets.iter().rev().filter_map(remove).collect();
+        if let Some(Work::Unmounting(work)) = self.jobs.get_mut(&id).map(|job| &mut job.work) {
+            work.stripping = true;
+        }
+        self.perform_down(id, steps);
+    }
+
+    fn stripped(&mut self, id: JobId, place: &Place, steps: &[Planned], outcome: Outcome) {
+        if let Some(Work::Unmounting(work)) = self.jobs.get_mut(&id).map(|job| &mut job.work) {
+            work.stripping = false;
+        }
+        let why = StepFailure {
+            index: 0,
+            errno: Errno::INVAL,
+            text: "it was unmounted by hand".into(),
+        };
+        for done in &outcome.done {
+            if let Some(Step::Remove(spec)) = steps.get(done.index).map(|planned| &planned.step) {
+                self.lose_offset(place, spec.id, &why);
+            }
+        }
+        match outcome.failed {
+            Some(failure) => self.finish_unmount(id, Some(failure)),
+            None => self.next_level(id),
+        }
     }
 
     fn is_offset_of(&self, place: &Place, trigger: TriggerId) -> bool {
@@ -332,6 +384,7 @@ impl<T> Engine<T> {
         if let Some(tree) = self.trees.get_mut(place) {
             tree.offsets.retain(|offset| *offset != trigger);
             tree.broken = Some(cause);
+            self.plan_round(place.trigger);
         }
         self.fell_all(trigger);
         self.drop_trigger(trigger);
@@ -414,4 +467,17 @@ impl<T> Engine<T> {
 /// Whether umount(2) said that there is nothing to unmount.
 pub(crate) fn not_there(errno: Errno) -> bool {
     [Errno::INVAL, Errno::NOENT].contains(&errno)
+}
+
+/// Directories below `root` and those between, parents first.
+fn with_parents(root: &BString, made: &[BString]) -> BTreeSet<BString> {
+    let mut directories = BTreeSet::new();
+    let below = |path: &&BString| path.len() > root.len() && path.starts_with(root);
+    for path in made.iter().filter(below) {
+        let slashes = path.iter().enumerate().skip(root.len() + 1);
+        let parents = slashes.filter(|(_, byte)| **byte == b'/');
+        directories.extend(parents.map(|(at, _)| BString::from(&path[..at])));
+        directories.insert(path.clone());
+    }
+    directories
 }
