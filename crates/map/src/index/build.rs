@@ -4,15 +4,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bstr::{BStr, ByteSlice};
+use bstr::BStr;
 
-use super::{Include, key_of, line_of, split, written_at};
+use super::{Include, Reading, key_at, line_of, read, written_at};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::dialect::{Dialect, WildcardRule};
 use crate::key::{self, MapKind, Unterminated};
 use crate::lines::{LineKind, Lines, LogicalLine};
 use crate::spec;
-use crate::table::{KeyTable, LineNumbers};
+use crate::table::{Hashed, KeyHasher, KeyTable, LineNumbers};
 use crate::text::{Fragment, Span};
 
 /// Most diagnostics kept for one map: a map with more is no map, and each costs memory. One
@@ -27,9 +27,14 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    /// Returns true if and only if no more is kept.
+    fn is_full(&self) -> bool {
+        self.kept.len() >= DIAGNOSTICS_LIMIT
+    }
+
     /// Keeps what `make` says, or only counts it when there is too much already.
     fn push(&mut self, make: impl FnOnce() -> Diagnostic) {
-        if self.kept.len() < DIAGNOSTICS_LIMIT {
+        if !self.is_full() {
             self.kept.push(make());
         } else {
             self.more += 1;
@@ -37,22 +42,74 @@ impl Findings {
     }
 }
 
-/// An index while its text is being read.
-pub(super) struct Builder<'t> {
-    pub(super) text: &'t Fragment,
-    pub(super) kind: MapKind,
-    pub(super) numbers: &'t LineNumbers,
+/// What reading comes to.
+pub(super) struct Parts {
     pub(super) keys: KeyTable,
+    pub(super) duplicates: Vec<u32>,
     pub(super) wildcard: Option<u32>,
     pub(super) includes: Vec<Include>,
-    pub(super) found: Findings,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// An index while its text is being read.
+pub(super) struct Builder<'t> {
+    text: &'t Fragment,
+    kind: MapKind,
+    numbers: &'t LineNumbers,
+    hasher: KeyHasher,
+    /// All good keys, equal ones too, in reading order.
+    keys: Vec<Hashed>,
+    wildcard: Option<u32>,
+    includes: Vec<Include>,
+    found: Findings,
     /// The first key that stands below `*`, and how many do.
-    pub(super) below_wildcard: Option<(u32, usize)>,
+    below_wildcard: Option<(u32, usize)>,
 }
 
 impl<'t> Builder<'t> {
+    /// Nothing read yet.
+    pub(super) fn new(text: &'t Fragment, kind: MapKind, numbers: &'t LineNumbers) -> Self {
+        Self {
+            text,
+            kind,
+            numbers,
+            hasher: KeyHasher::default(),
+            keys: Vec::with_capacity(numbers.lines()),
+            wildcard: None,
+            includes: Vec::new(),
+            found: Findings::default(),
+            below_wildcard: None,
+        }
+    }
+
+    /// Reads the text.
+    pub(super) fn read(mut self, dialect: &Dialect) -> Parts {
+        self.lines();
+        let (text, kind) = (self.text, self.kind);
+        let hasher = core::mem::take(&mut self.hasher);
+        let keys = core::mem::take(&mut self.keys);
+        let same = |one: u32, other: u32| match key_at(text, kind, one) {
+            Some(key) => written_at(&text.text, kind, other, &key),
+            None => false,
+        };
+        let (keys, duplicates) = KeyTable::build(hasher, keys, same);
+        duplicates
+            .iter()
+            .for_each(|one| self.duplicate(one.offset, one.first));
+        if dialect.wildcard == WildcardRule::EndsScan {
+            self.dead_entries();
+        }
+        Parts {
+            keys,
+            duplicates: duplicates.iter().map(|one| one.offset).collect(),
+            diagnostics: self.diagnostics(),
+            wildcard: self.wildcard,
+            includes: self.includes,
+        }
+    }
+
     /// Reads all lines.
-    pub(super) fn read(&mut self) {
+    fn lines(&mut self) {
         let mut carriage_return = false;
         for line in Lines::new(&self.text.text) {
             if line.is_odd() {
@@ -68,12 +125,10 @@ impl<'t> Builder<'t> {
         }
     }
 
-    /// Everything there is to say about the text.
-    pub(super) fn diagnostics(&mut self, dialect: &Dialect) -> Vec<Diagnostic> {
-        if dialect.wildcard == WildcardRule::EndsScan {
-            self.dead_entries();
-        }
+    /// Everything there is to say about the text, in reading order.
+    fn diagnostics(&mut self) -> Vec<Diagnostic> {
         let mut kept = core::mem::take(&mut self.found.kept);
+        kept.sort_by_key(|one| one.fragment.first_line);
         if self.found.more > 0 {
             let message = format!(
                 "{} more findings in this map are not shown",
@@ -83,9 +138,10 @@ impl<'t> Builder<'t> {
                 text: Default::default(),
                 ..self.head()
             };
+            let code = "more-findings";
             kept.push(Diagnostic::new(
                 Severity::Note,
-                "more-findings",
+                code,
                 message,
                 &none,
                 Span::new(0, 0),
@@ -125,6 +181,9 @@ impl<'t> Builder<'t> {
         message: impl FnOnce() -> String,
         help: &str,
     ) {
+        if self.found.is_full() {
+            return self.found.more += 1;
+        }
         let fragment = self.fragment(line);
         let span = line.relative(span);
         self.found
@@ -133,91 +192,74 @@ impl<'t> Builder<'t> {
 
     /// Reads a line that is neither blank nor comment nor include.
     fn entry(&mut self, line: &LogicalLine) {
-        let (key, value) = match split(&self.text.text, line) {
-            Ok(spans) => spans,
-            Err(Unterminated(at)) => return self.unterminated(line, at),
-        };
-        let written = self.text.slice(key);
-        let name = key_of(self.kind, written);
-        if value.start == value.end || self.text.text[value.start as usize] == b'#' {
-            return self.report(
+        match read(self.text, self.kind, line) {
+            Ok((span, Reading::Key(key))) => self.key(line, span, &key),
+            Ok((span, Reading::Wildcard)) => self.wildcard(line, span),
+            Ok((span, Reading::Bad(key, reason))) => self.bad_key(line, span, &key, reason),
+            Ok((span, Reading::NoLocation(key))) => self.report(
                 (Severity::Error, "key-without-location"),
-                (line, key),
-                || format!("the key `{name}` has no location"),
+                (line, span),
+                || format!("the key `{key}` has no location"),
                 "write where it is mounted from, as in `key server:/path`",
-            );
-        }
-        if name.as_bytes() == b"*" && written.as_bytes() != b"\\*" {
-            return self.wildcard(line, key);
-        }
-        let reason = match self.kind {
-            MapKind::Indirect => key::bad_name(&name),
-            MapKind::Direct => key::bad_path(&name),
-        };
-        match reason {
-            Some(reason) => self.bad_key(line, key, &name, reason),
-            None => self.insert(line, key, &name),
+            ),
+            Err(Unterminated(at)) => self.unterminated(line, at),
         }
     }
 
     /// Adds a good key.
-    fn insert(&mut self, line: &LogicalLine, key: Span, name: &BStr) {
-        if self.kind == MapKind::Direct && key::has_dot_dot(self.text.slice(key)) {
+    fn key(&mut self, line: &LogicalLine, span: Span, key: &BStr) {
+        if self.kind == MapKind::Direct && key::has_dot_dot(self.text.slice(span)) {
             self.report(
                 (Severity::Warning, "dot-dot-in-path"),
-                (line, key),
-                || format!("the path is read as `{name}`"),
+                (line, span),
+                || format!("the path is read as `{key}`"),
                 "write the path without `..`; behind a symbolic link it may mean another place",
             );
         }
-        let (text, kind) = (&self.text.text, self.kind);
-        let first = self
-            .keys
-            .insert(name, key.start, |at| written_at(text, kind, at, name));
-        if let Some(first) = first {
-            return self.duplicate(line, key, first);
-        }
+        self.keys.push(self.hasher.hashed(key, span.start));
         if self.wildcard.is_some() {
-            let (first, count) = self.below_wildcard.unwrap_or((key.start, 0));
+            let (first, count) = self.below_wildcard.unwrap_or((span.start, 0));
             self.below_wildcard = Some((first, count + 1));
         }
     }
 
     /// Remembers the first `*`.
-    fn wildcard(&mut self, line: &LogicalLine, key: Span) {
+    fn wildcard(&mut self, line: &LogicalLine, span: Span) {
         if self.kind == MapKind::Direct {
             return self.report(
                 (Severity::Error, "wildcard-in-direct-map"),
-                (line, key),
+                (line, span),
                 || "a direct map has no use for `*`".into(),
                 "write each path as a key, or use an indirect map",
             );
         }
         match self.wildcard {
-            Some(first) => self.duplicate(line, key, first),
-            None => self.wildcard = Some(key.start),
+            Some(first) => self.duplicate(span.start, first),
+            None => self.wildcard = Some(span.start),
         }
     }
 
-    /// Reports a key that stood before; the first one counts.
-    fn duplicate(&mut self, line: &LogicalLine, key: Span, first: u32) {
-        let fragment = self.fragment(line);
-        let earlier_line = line_of(&self.text.text, first);
-        let earlier = self.fragment(&earlier_line);
-        let place =
-            earlier.origin(earlier_line.relative(Span::new(first as usize, first as usize)));
-        let span = line.relative(key);
-        self.found.push(|| {
-            let message = format!(
-                "the key `{}` stood before; this line is not used",
-                fragment.slice(span)
-            );
-            let mut one =
-                Diagnostic::new(Severity::Warning, "duplicate-key", message, &fragment, span)
-                    .help("remove one of the two lines; the first one counts");
-            one.elsewhere.push((place, "the first one".into()));
-            one
-        });
+    /// Reports a key at `offset` that stood before, at `first`.
+    fn duplicate(&mut self, offset: u32, first: u32) {
+        if self.found.is_full() {
+            return self.found.more += 1;
+        }
+        let place = |offset: u32| {
+            let line = line_of(&self.text.text, offset);
+            let at = (offset - line.whole.start) as usize;
+            let fragment = self.fragment(&line);
+            let length = key::written_len(&fragment.text[at..]).unwrap_or(1);
+            (fragment, Span::new(at, at + length))
+        };
+        let ((fragment, span), (earlier, at)) = (place(offset), place(first));
+        let key = fragment.slice(span);
+        let message = format!("the key `{key}` stood before; this line is not used");
+        let severity = Severity::Warning;
+        let mut one = Diagnostic::new(severity, "duplicate-key", message, &fragment, span)
+            .help("remove one of the two lines; the first one counts");
+        one.elsewhere
+            .push((earlier.origin(at), "the first one".into()));
+        self.found.push(|| one);
     }
 
     /// Reports a key that nobody can ask for.
