@@ -23,7 +23,7 @@ use crate::key::{self, MapKind, Unterminated};
 use crate::lines::{LineKind, Lines, LogicalLine, is_blank};
 use crate::lookup::{Found, MapSpec, Matched};
 use crate::table::{KeyTable, LineNumbers};
-use crate::text::{Fragment, Origin, Span};
+use crate::text::{Fragment, Origin, Position, Span};
 
 pub use self::build::DIAGNOSTICS_LIMIT;
 
@@ -183,9 +183,15 @@ impl MapIndex {
 
     /// File, line and column of the byte at `offset`, the start of a key.
     pub fn origin_at(&self, offset: u32) -> Origin {
-        let (line, fragment) = self.line_at(offset);
-        let at = (offset - line.whole.start) as usize;
-        fragment.origin(Span::new(at, at))
+        let text = &self.text.text;
+        let before = &text[..(offset as usize).min(text.len())];
+        let start = before.rfind_byte(b'\n').map_or(0, |at| at + 1);
+        let line = self.text.first_line + self.numbers.before(text, offset);
+        let column = before[start..].chars().count() as u32 + 1;
+        Origin {
+            file: self.text.name.clone(),
+            position: Position { line, column },
+        }
     }
 
     /// The logical line in which the byte at `offset` (a key's first) stands, and its text.

@@ -201,6 +201,19 @@ impl Maps {
         list.listing
     }
 
+    /// What of `maps`, includes followed, cannot be listed or read, and why: [`Maps::keys`]
+    /// without the keys. Reads what is not in memory, and costs nothing for a map that is. May
+    /// block.
+    pub fn incomplete(
+        &self,
+        maps: &[MapSpec],
+        context: &LookupContext<'_>,
+    ) -> Vec<(Arc<str>, Miss)> {
+        let mut list = List::new(self, context, false);
+        list.maps(maps);
+        list.listing.incomplete
+    }
+
     /// What there is to say about the texts of `maps`, includes followed. May block.
     pub fn diagnostics(&self, maps: &[MapSpec], context: &LookupContext<'_>) -> Vec<Diagnostic> {
         let mut list = List::new(self, context, false);

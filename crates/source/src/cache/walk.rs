@@ -316,6 +316,8 @@ pub(super) struct List<'l> {
     /// Maps whose texts were listed: a map may be included twice, and adds nothing then.
     listed: Vec<Identity>,
     seen: HashSet<BString>,
+    /// Whether more than one text may have a key; one alone has each only once.
+    several: bool,
     pub(super) listing: Listing,
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -330,6 +332,7 @@ impl<'l> List<'l> {
             chain: Vec::new(),
             listed: Vec::new(),
             seen: HashSet::new(),
+            several: false,
             listing: Listing::default(),
             diagnostics: Vec::new(),
         }
@@ -337,6 +340,7 @@ impl<'l> List<'l> {
 
     /// Lists several maps in order.
     pub(super) fn maps(&mut self, maps: &[MapSpec]) {
+        self.several = maps.len() > 1;
         let cancelled = maps.iter().filter_map(cancelled_key);
         self.seen.extend(cancelled.map(ToOwned::to_owned));
         for spec in maps {
@@ -414,11 +418,12 @@ impl<'l> List<'l> {
 
     /// Lists the keys of a text in reading order.
     fn keys(&mut self, loaded: &Loaded) {
+        self.several |= !loaded.index.includes().is_empty();
         for listed in loaded.index.keys() {
             match listed {
                 Listed::Include(include) => self.include(loaded, include),
                 Listed::Key { key, at } => {
-                    if self.seen.insert(key.clone()) {
+                    if !self.several || self.seen.insert(key.clone()) {
                         let origin = loaded.index.origin_at(at);
                         self.listing.keys.push(ListedKey { key, origin });
                     }
