@@ -8,7 +8,7 @@ use piton_plan::step::TriggerSpec;
 
 use crate::engine::Engine;
 use crate::event::JobId;
-use crate::job::Work;
+use crate::job::{Waiter, Work};
 use crate::trigger::{Role, Round};
 
 /// How full the engine's tables are.
@@ -90,8 +90,12 @@ impl<T> Engine<T> {
                 return Err(format!("{id:?} unmounts and was never begun"));
             }
             let orphan = !self.triggers.contains_key(&job.place.trigger);
-            if orphan && (job.only_asks() || !job.waiters.is_empty()) {
+            let waits_for_nothing = |waiter: &Waiter<T>| waiter.place == job.place;
+            if orphan && (job.only_asks() || job.waiters.iter().any(waits_for_nothing)) {
                 return Err(format!("{id:?} works for a trigger that is gone"));
+            }
+            if orphan != self.orphans.contains_key(id) {
+                return Err(format!("{id:?} is no orphan, or nobody knows"));
             }
         }
         Ok(())

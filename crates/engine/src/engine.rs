@@ -12,7 +12,7 @@ use crate::cause::Cause;
 use crate::command::{Answer, Command, Note, Response};
 use crate::config::Settings;
 use crate::event::{Event, JobId, Request, RequestId};
-use crate::expire::ExpireRequest;
+use crate::expire::{ExpireRequest, covers};
 use crate::job::{Job, Work};
 use crate::negative::Negative;
 use crate::place::Place;
@@ -34,6 +34,8 @@ pub struct Engine<T> {
     pub(crate) jobs: BTreeMap<JobId, Job<T>>,
     /// The job at each place that has one.
     pub(crate) working: BTreeMap<Place, JobId>,
+    /// Jobs whose trigger is gone, and the path at which they still do something.
+    pub(crate) orphans: BTreeMap<JobId, BString>,
     /// When waiters must be answered.
     pub(crate) deadlines: BTreeSet<(Millis, JobId)>,
     /// When triggers are looked at for expiry.
@@ -58,6 +60,7 @@ impl<T> Engine<T> {
             trees: BTreeMap::new(),
             jobs: BTreeMap::new(),
             working: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             rounds: BTreeSet::new(),
             negative: Negative::default(),
@@ -257,6 +260,7 @@ impl<T> Engine<T> {
     pub(crate) fn end(&mut self, id: JobId) -> Option<Job<T>> {
         let job = self.jobs.remove(&id)?;
         self.working.remove(&job.place);
+        self.orphans.remove(&id);
         for waiter in &job.waiters {
             self.deadlines.remove(&(waiter.deadline, id));
         }
@@ -266,6 +270,24 @@ impl<T> Engine<T> {
             self.deadlines.remove(&(*deadline, id));
         }
         Some(job)
+    }
+
+    /// A job that still does something at, above or below a place, for a trigger that is gone:
+    /// what it does must not get mixed up with something new.
+    pub(crate) fn orphan_near(&self, place: &Place) -> Option<JobId> {
+        if self.orphans.is_empty() {
+            return None;
+        }
+        let path = self.path_of(place);
+        let near = |other: &BString| covers(Some(other), &path) || covers(Some(&path), other);
+        let mut orphans = self.orphans.iter();
+        orphans.find(|(_, other)| near(other)).map(|(id, _)| *id)
+    }
+
+    /// Absolute path of what a job is about, for people; its trigger may be gone.
+    pub(crate) fn path_of_job(&self, id: JobId, job: &Job<T>) -> BString {
+        let path = self.orphans.get(&id).cloned();
+        path.unwrap_or_else(|| self.path_of(&job.place))
     }
 
     /// Absolute path of a place, for people.

@@ -278,7 +278,7 @@ impl<T> Engine<T> {
 }
 
 /// Whether `path` is `target` or lies above it; no path covers all.
-fn covers(path: Option<&BString>, target: &BString) -> bool {
+pub(crate) fn covers(path: Option<&BString>, target: &BString) -> bool {
     let Some(path) = path else { return true };
     match target.strip_prefix(path.as_bytes()) {
         Some(rest) => rest.is_empty() || rest[0] == b'/' || path.as_bytes() == b"/",

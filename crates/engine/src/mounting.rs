@@ -51,7 +51,8 @@ impl<T> Engine<T> {
             .working
             .get(&place)
             .copied()
-            .or_else(|| self.unmounting_above(&place));
+            .or_else(|| self.unmounting_above(&place))
+            .or_else(|| self.orphan_near(&place));
         if let Some(id) = at_work {
             return self.join(id, waiter);
         }

@@ -239,7 +239,15 @@ impl<T> Engine<T> {
         }
         // Somebody unmounted it by hand: what we knew of it is void.
         self.fell(&place);
-        self.seek(id);
+        if self.orphan_near(&place).is_none() {
+            return self.seek(id);
+        }
+        // Something below was being done when all went: that has to end first.
+        let Some(job) = self.end(id) else { return };
+        for waiter in job.waiters {
+            self.enter(waiter);
+        }
+        self.after_work(&job.place);
     }
 
     // -- when the ground is gone -----------------------------------------------------------
@@ -268,6 +276,12 @@ impl<T> Engine<T> {
 
     /// Forgets a trigger that is gone; whoever still waits in it is told.
     pub(crate) fn drop_trigger(&mut self, id: TriggerId) {
+        let jobs: Vec<JobId> = self.jobs_in(id).collect();
+        for job in &jobs {
+            if let Some(place) = self.jobs.get(job).map(|job| job.place.clone()) {
+                self.orphans.insert(*job, self.path_of(&place));
+            }
+        }
         let Some(trigger) = self.triggers.remove(&id) else {
             return;
         };
@@ -275,7 +289,6 @@ impl<T> Engine<T> {
             self.rounds.remove(&(at, id));
         }
         self.negative.forget_trigger(id);
-        let jobs: Vec<JobId> = self.jobs_in(id).collect();
         for job in jobs {
             self.orphan(job);
         }
@@ -333,15 +346,16 @@ impl<T> Engine<T> {
     }
 
     fn cleared(&mut self, id: JobId, outcome: Outcome) {
+        let path = self.jobs.get(&id).map(|job| self.path_of_job(id, job));
         let Some(job) = self.end(id) else { return };
-        if let Some(failure) = outcome.tolerated.first() {
-            let path = self.path_of(&job.place);
+        if let (Some(failure), Some(path)) = (outcome.tolerated.first(), path) {
             let why = failure.text.clone();
             self.note(Note::Stays { path, why });
         }
         for waiter in job.waiters {
             self.enter(waiter);
         }
+        self.after_work(&job.place);
     }
 }
 

@@ -189,9 +189,9 @@ impl<T> Engine<T> {
 
     fn job_statuses(&self, now: Millis) -> Vec<JobStatus> {
         self.jobs
-            .values()
-            .map(|job| JobStatus {
-                path: self.path_of(&job.place),
+            .iter()
+            .map(|(id, job)| JobStatus {
+                path: self.path_of_job(*id, job),
                 stage: job.stage(),
                 waiters: job.waiters.len(),
                 age_ms: now.since(job.started),

@@ -235,8 +235,8 @@ impl<T> Engine<T> {
 
     /// Ends a job whose last command was never answered.
     fn give_up(&mut self, id: JobId) {
+        let path = self.jobs.get(&id).map(|job| self.path_of_job(id, job));
         let Some(job) = self.end(id) else { return };
-        let path = self.path_of(&job.place);
         for waiter in job.waiters {
             self.reply(waiter.ticket, Answer::Failed(Cause::Stopping));
         }
@@ -244,7 +244,7 @@ impl<T> Engine<T> {
             if let Some((ticket, _)) = work.expire {
                 self.reply(ticket, Answer::Failed(Cause::Stopping));
             }
-            self.respond_left(work.request, path, stuck());
+            self.respond_left(work.request, path.unwrap_or_default(), stuck());
         }
     }
 
@@ -264,8 +264,8 @@ impl<T> Engine<T> {
             let why = why.unwrap_or_else(|| "something below it is in use".into());
             left.insert(tree.target.clone(), why);
         }
-        for job in self.jobs.values() {
-            left.insert(self.path_of(&job.place), stuck());
+        for (id, job) in &self.jobs {
+            left.insert(self.path_of_job(*id, job), stuck());
         }
         left.into_iter().collect()
     }
