@@ -474,6 +474,7 @@ class Case:
             if "mtime" in entry:
                 os.utime(entry["path"], (entry["mtime"], entry["mtime"]))
         elif op == "remove":
+            time.sleep(entry.get("after", 0))
             os.remove(entry["path"])
         elif op == "sleep":
             time.sleep(entry["seconds"])
@@ -495,13 +496,18 @@ class Case:
             result = done
         else:
             raise ValueError(f"no such step: {op}")
+        if "then" in entry:
+            # What a change brings about, whether it is noticed or has to be told.
+            time.sleep(0.3)
+            self.process.send_signal(getattr(signal, entry["then"]))
+            time.sleep(entry.get("wait", 0.7))
         elapsed = round(time.monotonic() - started, 2)
         if op in ("signal", "write", "start", "remove", "sleep"):
             self.settle(entry.get("quiet", 0.3), entry.get("settle", 10))
         else:
             self.settle(entry.get("quiet", 0.05), 2)
         output = {"step": op}
-        for name in ("path", "signal", "argv", "as"):
+        for name in ("path", "signal", "then", "argv", "as"):
             if name in entry:
                 output[name] = entry[name]
         output.update(result)

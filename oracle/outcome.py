@@ -103,7 +103,7 @@ def trigger(entry, with_options):
 
 def label(step):
     text = step["step"]
-    for name in ("path", "signal"):
+    for name in ("path", "signal", "then"):
         if name in step:
             text += f" {step[name]}"
     if "argv" in step:
