@@ -11,7 +11,9 @@ use alloc::vec::Vec;
 use bstr::{BStr, BString, ByteSlice};
 
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::limits::TIMEOUT_LIMIT;
 use crate::master::Word;
+use crate::mount_options;
 use crate::options::{PointOptions, Propagation, Selection};
 use crate::text::{Fragment, Span};
 
@@ -215,37 +217,28 @@ impl Reader<'_> {
         after
     }
 
-    /// A number of seconds, perhaps with a unit (`s`, `m`, `h`).
+    /// A number of seconds, perhaps with a unit.
     fn seconds(&mut self, value: &BStr, span: Span) -> Option<u32> {
-        let (digits, unit) = match value.split_last() {
-            Some((b's', digits)) => (digits, 1),
-            Some((b'm', digits)) => (digits, 60),
-            Some((b'h', digits)) => (digits, 3600),
-            _ => (value.as_bytes(), 1),
-        };
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            self.warn(
-                "bad-number",
-                span,
-                format!("`{value}` is no number of seconds; the option is not used"),
-                "write seconds, or a number with `s`, `m` or `h`; 0 is never",
-            );
-            return None;
+        let seconds = mount_options::seconds(value);
+        if seconds.is_some() {
+            return seconds;
         }
-        let number = digits
-            .to_str()
-            .ok()
-            .and_then(|digits| digits.parse::<u32>().ok());
-        let seconds = number.and_then(|number| number.checked_mul(unit));
-        if seconds.is_none() {
+        if value.iter().all(u8::is_ascii_digit) {
             self.warn(
                 "number-too-large",
                 span,
-                format!("`{value}` is more than 136 years; that much is used"),
+                format!("`{value}` is more than ten years; that much is used"),
                 "write 0 for never",
             );
+            return Some(TIMEOUT_LIMIT);
         }
-        Some(seconds.unwrap_or(u32::MAX))
+        self.warn(
+            "bad-number",
+            span,
+            format!("`{value}` is no number of seconds; the option is not used"),
+            "write seconds, or a number with `s`, `m`, `h` or `d`; 0 is never",
+        );
+        None
     }
 
     /// Permission bits in octal.

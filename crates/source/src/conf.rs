@@ -184,7 +184,7 @@ impl Conf {
     }
 }
 
-/// A number of seconds, perhaps with `s`, `m` or `h`; nothing when it is negative.
+/// A number of seconds, perhaps with a unit; nothing when it is negative.
 fn seconds(value: &str) -> Result<Option<u32>, &'static str> {
     const HELP: &str = "write a number of seconds";
     if value
@@ -193,14 +193,9 @@ fn seconds(value: &str) -> Result<Option<u32>, &'static str> {
     {
         return Ok(None);
     }
-    let (digits, unit) = match value.char_indices().last() {
-        Some((at, 's')) => (&value[..at], 1),
-        Some((at, 'm')) => (&value[..at], 60),
-        Some((at, 'h')) => (&value[..at], 3600),
-        _ => (value, 1),
-    };
-    let number: u32 = digits.parse().map_err(|_| HELP)?;
-    number.checked_mul(unit).map(Some).ok_or(HELP)
+    piton_map::mount_options::seconds(value.as_bytes())
+        .map(Some)
+        .ok_or(HELP)
 }
 
 /// A yes or no.

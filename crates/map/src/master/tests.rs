@@ -166,7 +166,7 @@ fn timeouts_in_all_their_forms() {
         ("ro --timeout=15", Some(15)),
         ("--timeout=5m", Some(300)),
         ("--timeout = 16", Some(16)),
-        ("--timeout=99999999999", Some(u32::MAX)),
+        ("--timeout=99999999999", Some(crate::limits::TIMEOUT_LIMIT)),
         ("-t 17 -ro", Some(17)),
         ("--ghost,--timeout=18", Some(18)),
         ("--timeout=19 --timeout=20", Some(20)),
