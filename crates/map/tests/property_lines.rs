@@ -4,6 +4,7 @@ use piton_map::dialect::Dialect;
 use piton_map::index::{Listed, MapIndex, Step};
 use piton_map::key::{self, MapKind};
 use piton_map::lines::Lines;
+use piton_map::master;
 use piton_map::text::{Fragment, Span};
 use proptest::prelude::*;
 
@@ -16,6 +17,41 @@ fn map_text() -> impl Strategy<Value = Vec<u8>> {
         1 => any::<u8>(),
     ];
     prop::collection::vec(byte, 0..200)
+}
+
+/// Words that mean something to a master map, and bytes that break them.
+fn master_text() -> impl Strategy<Value = Vec<u8>> {
+    let words = [
+        "/m",
+        "/-",
+        "auto.m",
+        "-hosts",
+        "-null",
+        "multi",
+        "--",
+        "file:",
+        "exec,sun:",
+        "+",
+        "+dir:",
+        "--timeout",
+        "-t",
+        "=",
+        "5",
+        "-D",
+        "A=b",
+        "ro",
+        ",",
+        "--mode=",
+        "#",
+        "browse",
+        "\u{2013}",
+    ];
+    let word = prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec());
+    let part = prop_oneof![4 => word, 2 => Just(b" ".to_vec()), 2 => map_text().prop_map(|mut text| {
+        text.truncate(3);
+        text
+    })];
+    prop::collection::vec(part, 0..40).prop_map(|parts| parts.concat())
 }
 
 fn inside(outer: Span, inner: Span) -> bool {
@@ -63,6 +99,20 @@ proptest! {
         }
         prop_assert_eq!(keys, index.len());
         prop_assert!(whole.end as usize == index.text().text.len());
+    }
+
+    #[test]
+    fn a_master_map_of_any_bytes_is_read(text in master_text()) {
+        let good = b"/first auto.first\n";
+        let text = [&good[..], &text, b"\n\n/last auto.last\n"].concat();
+        let (master, said) = master::parse(&Fragment::whole("m", text));
+        for one in said {
+            let all = Span::new(0, one.fragment.text.len());
+            prop_assert!(inside(all, one.primary.0), "{one:?}");
+            prop_assert!(one.help.is_some(), "{one:?}");
+        }
+        // Whatever stands between them, the first and the last line are read.
+        prop_assert!(master.items.len() >= 2);
     }
 
     #[test]

@@ -313,4 +313,28 @@ mod tests {
             assert_eq!(parse(text).1, 1, "{text}");
         }
     }
+
+    #[test]
+    fn any_bytes_are_read() {
+        let alphabet = b"automount: files[]=!# \n\tNOTFOUND\xff";
+        let mut state = 1_u64;
+        for _ in 0..5000 {
+            let text: Vec<u8> = (0..60)
+                .map(|_| {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    alphabet[(state >> 33) as usize % alphabet.len()]
+                })
+                .collect();
+            for text in [text.clone(), [b"automount:", &text[..]].concat()] {
+                let (switch, said) = Switch::parse(&Fragment::whole("n", text));
+                assert!(!switch.services.is_empty());
+                assert!(
+                    said.iter()
+                        .all(|one| one.primary.0.start <= one.primary.0.end)
+                );
+            }
+        }
+    }
 }
