@@ -31,9 +31,10 @@ impl World {
             return Ok(());
         };
         bounded(engine.sizes(), self.kernel.pending.len())?;
-        if !self.quiet() || engine.finished() || engine.sizes().jobs > 0 {
+        if !self.changed || !self.quiet() || engine.finished() || engine.sizes().jobs > 0 {
             return Ok(());
         }
+        self.changed = false;
         let status = engine.status(piton_engine::time::Millis(self.now));
         self.agree(&status)?;
         self.whole(&status)

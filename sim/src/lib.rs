@@ -14,6 +14,7 @@ pub mod mutation;
 pub mod perform;
 mod process;
 pub mod rng;
+pub mod seen;
 mod world;
 
 use mutation::Mutation;
@@ -26,6 +27,8 @@ pub struct Report {
     pub seed: u64,
     /// Things that happened.
     pub events: u64,
+    /// What they were.
+    pub seen: seen::Seen,
     /// Stands for all that the engine did: equal for equal worlds.
     pub hash: u64,
     /// The invariant that did not hold.
@@ -41,6 +44,7 @@ pub fn run(seed: u64, mutation: Option<Mutation>, trace: bool) -> Report {
     Report {
         seed,
         events: world.events,
+        seen: world.seen,
         hash: world.hash,
         failure: result.err().map(|why| format!("at {} ms: {why}", world.now)),
         trace: world.trace.unwrap_or_default(),

@@ -104,8 +104,8 @@ fn show(report: &Report) -> ExitCode {
             ExitCode::FAILURE
         }
         None => {
-            let Report { seed, events, hash, .. } = report;
-            println!("seed {seed} ok: {events} events, hash {hash:016x}");
+            let Report { seed, events, hash, seen, .. } = report;
+            println!("seed {seed} ok: {events} events, hash {hash:016x}, {seen:?}");
             ExitCode::SUCCESS
         }
     }

@@ -207,6 +207,7 @@ impl World {
             }
         }
         if pending.expire {
+            self.seen.expired += u64::from(ready);
             self.expired(token, ready);
         }
     }
@@ -384,6 +385,7 @@ impl World {
             false => self.kernel.detach(id).is_ok(),
         };
         if done {
+            self.seen.by_hand += 1;
             log!(self, "somebody unmounts {path}");
             self.tampered.insert(path);
         }

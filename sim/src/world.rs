@@ -22,6 +22,7 @@ use crate::mutation::Mutation;
 use crate::perform::{self, Performance};
 use crate::process::Process;
 use crate::rng::Rng;
+use crate::seen::Seen;
 
 /// Milliseconds within which the daemon must answer an access.
 pub(crate) const DEADLINE_MS: u64 = 10_000;
@@ -159,9 +160,12 @@ pub(crate) struct World {
     /// Whether a daemon died before: what it left is taken over without its history.
     pub(crate) adopted: bool,
     pub(crate) calm: bool,
+    /// Whether anything changed since engine and kernel were last compared.
+    pub(crate) changed: bool,
     pub(crate) over: bool,
     last: bool,
     pub(crate) events: u64,
+    pub(crate) seen: Seen,
     pub(crate) hash: u64,
     pub(crate) trace: Option<Vec<String>>,
     queue: BTreeMap<(u64, u64), (u32, Action)>,
@@ -214,9 +218,11 @@ impl World {
             levels: BTreeMap::new(),
             adopted: false,
             calm: false,
+            changed: true,
             over: false,
             last: false,
             events: 0,
+            seen: Seen::default(),
             hash: seed,
             trace: trace.then(Vec::new),
             queue: BTreeMap::new(),
@@ -286,6 +292,7 @@ impl World {
         if action.answers() {
             self.answers_due -= 1;
         }
+        self.changed |= matches!(action, Action::Meanwhile | Action::Step(_) | Action::Batch(_));
         match action {
             Action::Deliver(event) => self.feed(event),
             Action::Packet(token) => self.packet(token),
@@ -342,6 +349,7 @@ impl World {
             return Ok(());
         };
         log!(self, "-> {}", told(&event));
+        self.changed |= !matches!(event, Event::Tick | Event::ExpireDone { .. });
         let mut commands = Vec::new();
         engine.handle(Millis(self.now), event, &mut commands);
         engine.audit()?;
@@ -368,6 +376,7 @@ impl World {
             Command::Reply { ticket, answer } => {
                 let token = ticket.spend().ok_or("a spent ticket was spent again")?;
                 self.mix(token << 1 | u64::from(answer == Answer::Ready));
+                self.seen.answer(&answer);
                 return self.answered(token, &answer);
             }
             Command::Fetch { job, binding, key, .. } => {
@@ -393,7 +402,10 @@ impl World {
                 self.deliver(Event::Inspected { job, mounted });
             }
             Command::Install { triggers } => self.begin_batch(BatchKind::Install, triggers),
-            Command::Adopt { triggers } => self.begin_batch(BatchKind::Adopt, triggers),
+            Command::Adopt { triggers } => {
+                self.seen.adopted += triggers.len() as u64;
+                self.begin_batch(BatchKind::Adopt, triggers);
+            }
             Command::Remove { triggers } => self.begin_batch(BatchKind::Remove, triggers),
             Command::List { .. } => {}
             Command::SetTimeout {
@@ -458,6 +470,7 @@ impl World {
         if self.engine.take().is_none() {
             return Ok(());
         }
+        self.seen.lives += 1;
         self.dropped.borrow_mut().clear();
         self.life += 1;
         self.answers_due = 0;
@@ -633,6 +646,7 @@ impl World {
                 steps,
                 ..
             } = performance;
+            self.seen.outcome(&outcome);
             self.settled(&steps, &outcome);
             self.deliver(Event::Performed { job, outcome });
             return Ok(());
