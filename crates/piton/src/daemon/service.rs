@@ -16,8 +16,9 @@ use piton_plan::step::TriggerKind;
 
 use super::messages::{Mailbox, Message, Question};
 
-/// Longest wait for the loop's answer. The loop never blocks; unmounting has limits of its own.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for the loop's answer. The loop never blocks, and the control socket has shorter
+/// limits of its own for each kind of call; this one only ends a thread that nobody waits for.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Most mounts whose holders are looked for in one `status`: each look goes through /proc.
 const HOLDERS_LOOKED_FOR: usize = 16;

@@ -76,7 +76,7 @@ fn serve(options: &Options) -> Result<(), Trouble> {
             .into());
     }
     let runtime_dir = RuntimeDir::from_env();
-    let _lock = Lock::take(&runtime_dir).map_err(|error| error.to_string())?;
+    let lock = Lock::take(&runtime_dir).map_err(|error| error.to_string())?;
     autofs::own_process_group().map_err(|error| error.to_string())?;
     let signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let kernel = KernelSettings { ignore: settings.ignore_mounts };
@@ -104,6 +104,7 @@ fn serve(options: &Options) -> Result<(), Trouble> {
     }
     tracing::info!("piton has ended");
     server.shutdown();
+    lock.release();
     if let Some(file) = &options.pid_file {
         // It may have been removed by hand.
         let _ = std::fs::remove_file(file);
