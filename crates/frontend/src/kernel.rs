@@ -151,7 +151,13 @@ impl KernelFrontEnd {
         // An open root keeps the trigger from being unmounted, ours too: descriptors that an
         // expiry round or an answer still holds are waited for.
         drop(root);
-        let Entry { path, point, listed, root, .. } = entry;
+        let Entry {
+            path,
+            point,
+            listed,
+            root,
+            ..
+        } = entry;
         drop(root);
         quiesce(&path);
         match unmount(&path, UnmountFlags::empty()) {

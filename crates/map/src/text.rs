@@ -51,19 +51,29 @@ pub struct Origin {
 impl Span {
     /// The range from `start` up to and not including `end`.
     pub fn new(start: usize, end: usize) -> Self {
-        Self { start: start as u32, end: end as u32 }
+        Self {
+            start: start as u32,
+            end: end as u32,
+        }
     }
 }
 
 impl Fragment {
     /// A whole file or output: begins on line 1.
     pub fn whole(name: impl Into<Arc<str>>, text: impl Into<BString>) -> Self {
-        Self { name: name.into(), first_line: 1, text: text.into() }
+        Self {
+            name: name.into(),
+            first_line: 1,
+            text: text.into(),
+        }
     }
 
     /// The bytes of `span`; empty when the span reaches beyond the fragment.
     pub fn slice(&self, span: Span) -> &BStr {
-        self.text.get(span.start as usize..span.end as usize).unwrap_or_default().as_bstr()
+        self.text
+            .get(span.start as usize..span.end as usize)
+            .unwrap_or_default()
+            .as_bstr()
     }
 
     /// Line and column of the byte at `offset`.
@@ -78,13 +88,20 @@ impl Fragment {
 
     /// File, line and column of the start of `span`.
     pub fn origin(&self, span: Span) -> Origin {
-        Origin { file: self.name.clone(), position: self.position(span.start) }
+        Origin {
+            file: self.name.clone(),
+            position: self.position(span.start),
+        }
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.position.line, self.position.column)
+        write!(
+            f,
+            "{}:{}:{}",
+            self.file, self.position.line, self.position.column
+        )
     }
 }
 

@@ -58,7 +58,9 @@ struct RawArgs {
 
 /// Runs the program with these arguments, the first of which is its name.
 pub(crate) fn run(mut args: Vec<OsString>) -> ExitCode {
-    let name = args.first().map(|name| Path::new(name).file_name().unwrap_or_default().to_owned());
+    let name = args
+        .first()
+        .map(|name| Path::new(name).file_name().unwrap_or_default().to_owned());
     if name.is_some_and(|name| name == "automount") {
         return automount::run(&args[1..]).into();
     }
@@ -74,7 +76,11 @@ pub(crate) fn run(mut args: Vec<OsString>) -> ExitCode {
             let usage = error.use_stderr();
             // Nothing can be done about a terminal that is gone.
             let _ = error.print();
-            if usage { Exit::Usage.into() } else { Exit::Success.into() }
+            if usage {
+                Exit::Usage.into()
+            } else {
+                Exit::Success.into()
+            }
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Reading the mount table: lines as the kernel writes them, and any bytes.
+
 use super::*;
 
 fn parse(line: &str) -> ExistingPoint {

@@ -1,3 +1,5 @@
+//! Packets as the kernel writes them, short ones, and any bytes.
+
 use super::*;
 
 /// A missing-indirect packet as x86_64 sends it, field by field.

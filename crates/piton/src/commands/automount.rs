@@ -36,7 +36,9 @@ pub(crate) fn run(args: &[OsString]) -> Exit {
         }
     };
     let Some(master) = find_master(options.master.as_deref(), &DEFAULTS.map(Path::new)) else {
-        eprintln!("automount: there is no master map: neither /etc/auto_master nor /etc/auto.master");
+        eprintln!(
+            "automount: there is no master map: neither /etc/auto_master nor /etc/auto.master"
+        );
         return Exit::MapNotFound;
     };
     match Client::connect(&RuntimeDir::from_env()) {
@@ -81,21 +83,31 @@ fn duration(parser: &mut Parser) -> Result<u32, String> {
 
 /// The named master map, or the first of `defaults` that exists.
 fn find_master(named: Option<&Path>, defaults: &[&Path]) -> Option<PathBuf> {
-    let fallback = defaults.iter().find(|path| path.exists()).map(|path| path.to_path_buf());
+    let fallback = defaults
+        .iter()
+        .find(|path| path.exists())
+        .map(|path| path.to_path_buf());
     let Some(named) = named else { return fallback };
     if named.exists() {
         return Some(named.to_owned());
     }
-    let instead = fallback.as_ref().map_or("there is no other".into(), |path| {
-        format!("using {} instead", path.display())
-    });
-    eprintln!("automount: warning: the master map {} does not exist; {instead}", named.display());
+    let instead = fallback
+        .as_ref()
+        .map_or("there is no other".into(), |path| {
+            format!("using {} instead", path.display())
+        });
+    eprintln!(
+        "automount: warning: the master map {} does not exist; {instead}",
+        named.display()
+    );
     fallback
 }
 
 /// Has a running daemon make its mount points agree with the master map.
 fn reconcile(mut client: Client, options: &Options, master: &Path) -> Exit {
-    let served = client.status(None).map(|status| (status.daemon.pid, status.master_maps));
+    let served = client
+        .status(None)
+        .map(|status| (status.daemon.pid, status.master_maps));
     if let Ok((pid, maps)) = &served
         && options.master.is_some()
         && !maps.iter().any(|map| Path::new(map) == master)
@@ -168,15 +180,31 @@ mod tests {
     use super::*;
 
     fn words(words: &[&str]) -> Result<Options, String> {
-        read(&words.iter().map(|word| OsStr::new(word).to_owned()).collect::<Vec<_>>())
+        read(
+            &words
+                .iter()
+                .map(|word| OsStr::new(word).to_owned())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn r_124_takes_exactly_three_options() {
         let options = words(&["-f", "/m", "-t", "5m", "-v"]).unwrap();
-        let wanted = Options { master: Some("/m".into()), timeout: Some(300), verbose: true };
+        let wanted = Options {
+            master: Some("/m".into()),
+            timeout: Some(300),
+            verbose: true,
+        };
         assert_eq!(options, wanted);
-        for wrong in [&["-x"][..], &["word"], &["-t", "-1"], &["-t", "soon"], &["-f"], &["--old"]] {
+        for wrong in [
+            &["-x"][..],
+            &["word"],
+            &["-t", "-1"],
+            &["-t", "soon"],
+            &["-f"],
+            &["--old"],
+        ] {
             assert!(words(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -184,8 +212,14 @@ mod tests {
     #[test]
     fn r_121_a_missing_master_map_falls_back() {
         let there = Path::new("/");
-        assert_eq!(find_master(Some(Path::new("/no/such")), &[there]), Some("/".into()));
-        assert_eq!(find_master(Some(Path::new("/no/such")), &[Path::new("/nor/this")]), None);
+        assert_eq!(
+            find_master(Some(Path::new("/no/such")), &[there]),
+            Some("/".into())
+        );
+        assert_eq!(
+            find_master(Some(Path::new("/no/such")), &[Path::new("/nor/this")]),
+            None
+        );
         assert_eq!(find_master(Some(there), &[]), Some("/".into()));
     }
 }

@@ -33,7 +33,11 @@ pub(crate) fn start(args: &[OsString]) -> Exit {
         // The end of the output without the word means that it failed; it has said why.
         let _ = output.take(READY.len() as u64).read_to_end(&mut said);
     }
-    if said == READY { Exit::Success } else { Exit::Failure }
+    if said == READY {
+        Exit::Success
+    } else {
+        Exit::Failure
+    }
 }
 
 /// In the child: leaves the session of who started it.

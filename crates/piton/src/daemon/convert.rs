@@ -25,14 +25,24 @@ pub(crate) fn outcome(from: perform::Outcome) -> Outcome {
 
 /// A step that failed.
 pub(crate) fn step_failure(from: Failure) -> StepFailure {
-    StepFailure { index: from.index, errno: Errno(from.errno), text: from.text.into() }
+    StepFailure {
+        index: from.index,
+        errno: Errno(from.errno),
+        text: from.text.into(),
+    }
 }
 
 /// A list of steps that was given up.
 pub(crate) fn timed_out(what: &str) -> Outcome {
-    let failure =
-        StepFailure { index: 0, errno: Errno::TIMEDOUT, text: format!("{what} timed out").into() };
-    Outcome { failed: Some(failure), ..Outcome::default() }
+    let failure = StepFailure {
+        index: 0,
+        errno: Errno::TIMEDOUT,
+        text: format!("{what} timed out").into(),
+    };
+    Outcome {
+        failed: Some(failure),
+        ..Outcome::default()
+    }
 }
 
 /// Bytes as text for messages; what is not UTF-8 is replaced.

@@ -24,14 +24,20 @@ pub(crate) struct Journal {
 impl Journal {
     /// One that has said nothing yet.
     pub(crate) fn new(quiet_misses: bool) -> Self {
-        Self { said: HashSet::new(), quiet_misses }
+        Self {
+            said: HashSet::new(),
+            quiet_misses,
+        }
     }
 
     /// One note of the engine.
     pub(crate) fn write(&mut self, note: &Note) {
         match note {
             Note::Diagnosed(diagnostic) => self.diagnosed(diagnostic),
-            Note::Failed { cause: Cause::Lookup(Miss::NoSuchKey), .. } if self.quiet_misses => {}
+            Note::Failed {
+                cause: Cause::Lookup(Miss::NoSuchKey),
+                ..
+            } if self.quiet_misses => {}
             other => notes::write(other),
         }
     }
@@ -55,7 +61,11 @@ impl Journal {
         if self.said.len() >= REMEMBERED {
             self.said.clear();
         }
-        let place = (origin.file.to_string(), origin.position.line, diagnostic.code);
+        let place = (
+            origin.file.to_string(),
+            origin.position.line,
+            diagnostic.code,
+        );
         if !self.said.insert(place) {
             return;
         }

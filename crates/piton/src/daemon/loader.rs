@@ -63,7 +63,10 @@ impl Loader {
             Ok(site) => {
                 let points = self.points(&site, &mut loaded);
                 loaded.diagnostics.extend(site.diagnostics);
-                loaded.result = Ok(Configuration { points, existing: Vec::new() });
+                loaded.result = Ok(Configuration {
+                    points,
+                    existing: Vec::new(),
+                });
             }
             Err(miss) => loaded.result = Err(miss),
         }
@@ -88,7 +91,12 @@ impl Loader {
                         && taken.insert(point.path.clone())
                     {
                         let (path, kind) = (point.path.clone(), TriggerKind::Indirect);
-                        points.push(Point { path, kind, binding, listing });
+                        points.push(Point {
+                            path,
+                            kind,
+                            binding,
+                            listing,
+                        });
                     }
                 }
                 MapKind::Direct => {
@@ -161,7 +169,10 @@ impl Loader {
             deadline: None,
         };
         let listing = self.maps.keys(&point.maps, &context);
-        (listing.keys.into_iter().map(|listed| listed.key).collect(), listing.incomplete)
+        (
+            listing.keys.into_iter().map(|listed| listed.key).collect(),
+            listing.incomplete,
+        )
     }
 }
 
@@ -172,7 +183,9 @@ fn fatal(miss: &Miss) -> bool {
 
 /// What the mount table shows as source of a mount point: its first map.
 fn source_text(maps: &[MapSpec]) -> BString {
-    let Some(map) = maps.first() else { return "piton".into() };
+    let Some(map) = maps.first() else {
+        return "piton".into();
+    };
     match map.kind {
         Some(MapType::Hosts) => "-hosts".into(),
         Some(MapType::Passwd) => "-passwd".into(),

@@ -29,7 +29,9 @@ pub(crate) fn begin(verbosity: Verbosity) {
     if to_journal()
         && let Ok(journal) = tracing_journald::layer()
     {
-        tracing_subscriber::registry().with(journal.with_filter(level)).init();
+        tracing_subscriber::registry()
+            .with(journal.with_filter(level))
+            .init();
         return;
     }
     let plain = tracing_subscriber::fmt::layer()
@@ -43,8 +45,14 @@ pub(crate) fn begin(verbosity: Verbosity) {
 
 /// Whether standard error is the journal (systemd.exec(5), JOURNAL_STREAM).
 fn to_journal() -> bool {
-    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    let Some((device, inode)) = stream.split_once(':') else { return false };
-    let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let Some((device, inode)) = stream.split_once(':') else {
+        return false;
+    };
+    let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else {
+        return false;
+    };
     device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino)
 }

@@ -38,7 +38,10 @@ pub(crate) enum Question {
     /// Unmount now; `None`: nothing of ours is there.
     Unmount(BString, Sender<Option<Vec<Left>>>),
     /// End.
-    Stop { detach: bool, answer: Sender<Vec<Left>> },
+    Stop {
+        detach: bool,
+        answer: Sender<Vec<Left>>,
+    },
 }
 
 /// The loop's letter box.
@@ -54,12 +57,19 @@ impl Mailbox {
     /// An empty one.
     pub(crate) fn new() -> rustix::io::Result<Self> {
         let bell = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self(Arc::new(Inner { letters: Mutex::new(Vec::new()), bell })))
+        Ok(Self(Arc::new(Inner {
+            letters: Mutex::new(Vec::new()),
+            bell,
+        })))
     }
 
     /// Puts a message in and wakes the loop.
     pub(crate) fn post(&self, message: Message) {
-        let mut letters = self.0.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut letters = self
+            .0
+            .letters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         letters.push(message);
         let first = letters.len() == 1;
         drop(letters);
@@ -72,7 +82,11 @@ impl Mailbox {
     /// Takes all messages.
     pub(crate) fn take(&self, into: &mut Vec<Message>) {
         let _ = rustix::io::read(&self.0.bell, &mut [0u8; 8]);
-        let mut letters = self.0.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut letters = self
+            .0
+            .letters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         into.append(&mut letters);
     }
 

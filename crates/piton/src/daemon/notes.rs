@@ -7,13 +7,27 @@ use piton_map::lookup::Miss;
 /// Writes one note.
 pub(crate) fn write(note: &Note) {
     match note {
-        Note::Accessed { job, path, requester } => {
+        Note::Accessed {
+            job,
+            path,
+            requester,
+        } => {
             tracing::trace!(request = job.0, %path, pid = requester.pid, uid = requester.uid, "access");
         }
-        Note::Mounted { job, path, source, took_ms } => {
+        Note::Mounted {
+            job,
+            path,
+            source,
+            took_ms,
+        } => {
             tracing::debug!(request = job.0, %path, %source, took_ms, "mounted");
         }
-        Note::Failed { job, path, cause, requester } => {
+        Note::Failed {
+            job,
+            path,
+            cause,
+            requester,
+        } => {
             let (request, pid, uid) = (job.0, requester.pid, requester.uid);
             match cause {
                 Cause::Lookup(Miss::NoSuchKey) => {

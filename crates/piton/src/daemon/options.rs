@@ -137,7 +137,9 @@ fn option(name: &str, parser: &mut Parser, options: &mut Options) -> Result<(), 
         "-D" | "--define" => options.defines.push(definition(parser)?),
         "-O" | "--global-options" => {
             let words = value(parser)?.into_vec();
-            let words = words.split(|byte| *byte == b',').filter(|word| !word.is_empty());
+            let words = words
+                .split(|byte| *byte == b',')
+                .filter(|word| !word.is_empty());
             options.global_options.extend(words.map(BString::from));
         }
         "-p" | "--pid-file" => options.pid_file = Some(value(parser)?.into()),
@@ -173,7 +175,11 @@ fn without_meaning(name: &str, parser: &mut Parser, options: &mut Options) -> Re
         "-m" | "--dumpmaps" => return Err("-m: `piton explain` and `piton check` show maps".into()),
         "-l" | "--set-log-priority" => return Err("-l: start with -v or -d".into()),
         "-U" | "--force-exit" => return Err("-U: `piton stop`, or send USR2".into()),
-        unknown => return Err(format!("unknown option {unknown}; see `piton daemon --help`")),
+        unknown => {
+            return Err(format!(
+                "unknown option {unknown}; see `piton daemon --help`"
+            ));
+        }
     };
     options.ignored.push((name.to_owned(), why));
     Ok(())
@@ -185,13 +191,17 @@ fn value(parser: &mut Parser) -> Result<OsString, String> {
 
 fn seconds(name: &str, parser: &mut Parser) -> Result<u32, String> {
     let word = value(parser)?;
-    word.parse().map_err(|_| format!("{name} {word:?}: a number of seconds is expected, 0 or more"))
+    word.parse()
+        .map_err(|_| format!("{name} {word:?}: a number of seconds is expected, 0 or more"))
 }
 
 fn definition(parser: &mut Parser) -> Result<(BString, BString), String> {
     let word = value(parser)?.into_vec();
     let Some(equals) = word.iter().position(|byte| *byte == b'=') else {
-        return Err(format!("-D {}: NAME=VALUE is expected", BString::from(word)));
+        return Err(format!(
+            "-D {}: NAME=VALUE is expected",
+            BString::from(word)
+        ));
     };
     Ok((word[..equals].into(), word[equals + 1..].into()))
 }
@@ -211,13 +221,27 @@ mod tests {
     #[test]
     fn autofs_service_line() {
         let options = read_words(&[
-            "--pid-file", "/run/a.pid", "-t", "60", "-n0", "-DA=b", "-D", "C=d,e", "-O",
-            "nosuid,nodev", "-v", "", "/etc/auto.x",
+            "--pid-file",
+            "/run/a.pid",
+            "-t",
+            "60",
+            "-n0",
+            "-DA=b",
+            "-D",
+            "C=d,e",
+            "-O",
+            "nosuid,nodev",
+            "-v",
+            "",
+            "/etc/auto.x",
         ])
         .unwrap();
         assert_eq!(options.master, Some("/etc/auto.x".into()));
         assert_eq!(options.pid_file, Some("/run/a.pid".into()));
-        assert_eq!((options.timeout, options.negative_timeout), (Some(60), Some(0)));
+        assert_eq!(
+            (options.timeout, options.negative_timeout),
+            (Some(60), Some(0))
+        );
         let defines = [("A".into(), "b".into()), ("C".into(), "d,e".into())];
         assert_eq!(options.defines, defines);
         assert_eq!(options.global_options, ["nosuid", "nodev"]);
@@ -228,7 +252,10 @@ mod tests {
     #[test]
     fn debug_takes_a_level_only_when_attached() {
         let options = read_words(&["-d7", "-f", "/m"]).unwrap();
-        assert_eq!((options.verbosity, options.foreground), (Verbosity::Debug, true));
+        assert_eq!(
+            (options.verbosity, options.foreground),
+            (Verbosity::Debug, true)
+        );
         assert_eq!(read_words(&["-d", "/m"]).unwrap().master, Some("/m".into()));
     }
 

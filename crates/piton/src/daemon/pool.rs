@@ -72,8 +72,10 @@ impl Pool {
     }
 
     fn grow(&self, mut state: MutexGuard<'_, State>) {
-        let overdue =
-            state.queue.front().is_some_and(|(since, _)| since.elapsed() >= self.0.patience);
+        let overdue = state
+            .queue
+            .front()
+            .is_some_and(|(since, _)| since.elapsed() >= self.0.patience);
         let wanted = state.threads < self.0.core || (overdue && state.threads < self.0.most);
         if !wanted {
             drop(state);
@@ -109,8 +111,10 @@ impl Inner {
                 continue;
             }
             state.idle += 1;
-            let (again, timeout) =
-                self.work.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            let (again, timeout) = self
+                .work
+                .wait_timeout(state, IDLE)
+                .unwrap_or_else(PoisonError::into_inner);
             state = again;
             state.idle -= 1;
             if timeout.timed_out() && state.queue.is_empty() && state.threads > self.core {
@@ -152,6 +156,9 @@ mod tests {
             pool.submit(move || done.send(number).unwrap());
         }
         drop(done);
-        assert_eq!(finished.iter().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+        assert_eq!(
+            finished.iter().collect::<Vec<_>>(),
+            (0..100).collect::<Vec<_>>()
+        );
     }
 }

@@ -94,7 +94,16 @@ pub(crate) struct Parts {
 
 impl Runtime {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { engine, worker, loader, mailbox, signals, watcher, journal, ready } = parts;
+        let Parts {
+            engine,
+            worker,
+            loader,
+            mailbox,
+            signals,
+            watcher,
+            journal,
+            ready,
+        } = parts;
         Self {
             engine,
             clock: Clock::start(),
@@ -180,30 +189,46 @@ impl Runtime {
 
     fn sleep(&self) -> std::io::Result<Woken> {
         let now = self.clock.now();
-        let wakes = [self.engine.next_wake(), self.outstanding.next_end(), self.reload.due];
+        let wakes = [
+            self.engine.next_wake(),
+            self.outstanding.next_end(),
+            self.reload.due,
+        ];
         let timer = sleep_until(now, wakes.into_iter().flatten().min());
         let relief = [&self.pools.quick, &self.pools.slow, &self.pools.expire]
             .into_iter()
             .filter_map(Pool::relieve)
             .min();
-        let timeout = [timer, relief].into_iter().flatten().min().map(|pause| Timespec {
-            tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: pause.subsec_nanos().into(),
-        });
+        let timeout = [timer, relief]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|pause| Timespec {
+                tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: pause.subsec_nanos().into(),
+            });
         let bells = [
             Some(self.mailbox.bell()),
             Some(self.signals.bell()),
             Some(self.watcher.bell()),
             self.front_end.readable(),
         ];
-        let mut fds: Vec<PollFd<'_>> =
-            bells.into_iter().flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> = bells
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let rang = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        Ok(Woken { mailbox: rang(0), signals: rang(1), watcher: rang(2), front_end: rang(3) })
+        Ok(Woken {
+            mailbox: rang(0),
+            signals: rang(1),
+            watcher: rang(2),
+            front_end: rang(3),
+        })
     }
 
     /// Does what time has made due.
@@ -239,27 +264,63 @@ impl Runtime {
                 Answer::Ready => ticket.ready(),
                 Answer::Failed(cause) => ticket.fail(cause.errno()),
             },
-            Command::Fetch { job, binding, kind, mount_point, key, requester, deadline_ms } => {
+            Command::Fetch {
+                job,
+                binding,
+                kind,
+                mount_point,
+                key,
+                requester,
+                deadline_ms,
+            } => {
                 let deadline = Duration::from_millis(deadline_ms);
-                self.fetch(Lookup { job, binding, kind, mount_point, key, requester, deadline });
+                self.fetch(Lookup {
+                    job,
+                    binding,
+                    kind,
+                    mount_point,
+                    key,
+                    requester,
+                    deadline,
+                });
             }
-            Command::Resolve { job, hosts, deadline_ms } => self.resolve(job, hosts, deadline_ms),
-            Command::Perform { job, steps, deadline_ms } => self.perform(job, steps, deadline_ms),
+            Command::Resolve {
+                job,
+                hosts,
+                deadline_ms,
+            } => self.resolve(job, hosts, deadline_ms),
+            Command::Perform {
+                job,
+                steps,
+                deadline_ms,
+            } => self.perform(job, steps, deadline_ms),
             Command::Inspect { job, target } => self.inspect(job, target),
             Command::Install { triggers } => {
-                self.batch(move |worker| Event::Installed { results: worker.install(&triggers) });
+                self.batch(move |worker| Event::Installed {
+                    results: worker.install(&triggers),
+                });
             }
             Command::Adopt { triggers } => {
-                self.batch(move |worker| Event::Installed { results: worker.adopt(&triggers) });
+                self.batch(move |worker| Event::Installed {
+                    results: worker.adopt(&triggers),
+                });
             }
             Command::Remove { triggers } => {
-                self.batch(move |worker| Event::Removed { results: worker.remove(&triggers) });
+                self.batch(move |worker| Event::Removed {
+                    results: worker.remove(&triggers),
+                });
             }
             Command::List { trigger, keys } => {
                 let front_end = self.front_end.clone();
-                self.pools.quick.submit(move || front_end.list(trigger, &keys));
+                self.pools
+                    .quick
+                    .submit(move || front_end.list(trigger, &keys));
             }
-            Command::SetTimeout { trigger, key, seconds } => {
+            Command::SetTimeout {
+                trigger,
+                key,
+                seconds,
+            } => {
                 let front_end = self.front_end.clone();
                 self.pools.quick.submit(move || {
                     let key = key.as_ref().map(|key| key.as_bstr());
@@ -339,7 +400,9 @@ impl Runtime {
 
     fn batch(&self, act: impl FnOnce(&Worker) -> Event<Ticket> + Send + 'static) {
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
-        self.pools.slow.submit(move || mailbox.post(Message::Event(act(&worker))));
+        self.pools
+            .slow
+            .submit(move || mailbox.post(Message::Event(act(&worker))));
     }
 
     /// A task is not waited for any longer: the engine is told that it failed.
@@ -351,14 +414,24 @@ impl Runtime {
                 costly: false,
                 result: tasks::lookup_timed_out(b"".as_bstr()),
             },
-            Kind::Resolve => Event::Resolved { job, answers: HostAnswers::new() },
-            Kind::Perform => Event::Performed { job, outcome: timed_out("mounting or unmounting") },
+            Kind::Resolve => Event::Resolved {
+                job,
+                answers: HostAnswers::new(),
+            },
+            Kind::Perform => Event::Performed {
+                job,
+                outcome: timed_out("mounting or unmounting"),
+            },
             Kind::Inspect => Event::Inspected { job, mounted: true },
         };
         self.events.push_back(event);
         let outstanding = &self.outstanding;
-        let late: Vec<u64> =
-            self.performing.keys().copied().filter(|number| !outstanding.waits_for(*number)).collect();
+        let late: Vec<u64> = self
+            .performing
+            .keys()
+            .copied()
+            .filter(|number| !outstanding.waits_for(*number))
+            .collect();
         for number in late {
             if let Some(steps) = self.performing.remove(&number) {
                 self.given_up.insert(number, steps);
@@ -368,14 +441,22 @@ impl Runtime {
 
     /// A task that was given up has ended after all: what it mounted belongs to nobody.
     fn came_late(&mut self, number: u64, event: Event<Ticket>) {
-        let Some(steps) = self.given_up.remove(&number) else { return };
-        let Event::Performed { outcome, .. } = event else { return };
-        let unmounts = steps.iter().any(|planned| matches!(planned.step, Step::Unmount { .. }));
+        let Some(steps) = self.given_up.remove(&number) else {
+            return;
+        };
+        let Event::Performed { outcome, .. } = event else {
+            return;
+        };
+        let unmounts = steps
+            .iter()
+            .any(|planned| matches!(planned.step, Step::Unmount { .. }));
         if outcome.failed.is_some() || unmounts {
             return;
         }
         let worker = self.worker.clone();
-        self.pools.slow.submit(move || worker.take_back(&steps, &outcome));
+        self.pools
+            .slow
+            .submit(move || worker.take_back(&steps, &outcome));
     }
 
     // -- messages --------------------------------------------------------------------------
@@ -532,10 +613,26 @@ struct Woken {
 
 fn event_of(incoming: Incoming) -> Event<Ticket> {
     match incoming {
-        Incoming::Access { trigger, key, requester, ticket } => {
-            Event::Access { trigger, key, requester, ticket }
-        }
-        Incoming::Expire { trigger, key, ticket } => Event::ExpireAsked { trigger, key, ticket },
+        Incoming::Access {
+            trigger,
+            key,
+            requester,
+            ticket,
+        } => Event::Access {
+            trigger,
+            key,
+            requester,
+            ticket,
+        },
+        Incoming::Expire {
+            trigger,
+            key,
+            ticket,
+        } => Event::ExpireAsked {
+            trigger,
+            key,
+            ticket,
+        },
     }
 }
 
@@ -551,7 +648,10 @@ fn reload_plan(difference: &Difference, configuration: &Configuration) -> Reload
             .iter()
             .map(|path| Change {
                 path: text(path.as_bstr()),
-                map: maps.get(path).map(|map| text(map.as_bstr())).unwrap_or_default(),
+                map: maps
+                    .get(path)
+                    .map(|map| text(map.as_bstr()))
+                    .unwrap_or_default(),
                 detail: String::new(),
             })
             .collect()
@@ -568,7 +668,10 @@ fn reload_plan(difference: &Difference, configuration: &Configuration) -> Reload
 
 fn lefts(left: Vec<(BString, Arc<str>)>) -> Vec<Left> {
     left.into_iter()
-        .map(|(path, reason)| Left { path: text(path.as_bstr()), reason: reason.to_string() })
+        .map(|(path, reason)| Left {
+            path: text(path.as_bstr()),
+            reason: reason.to_string(),
+        })
         .collect()
 }
 

@@ -32,16 +32,22 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(mailbox: Mailbox, master: String) -> Self {
-        Self { mailbox, since: SystemTime::now(), master }
+        Self {
+            mailbox,
+            since: SystemTime::now(),
+            master,
+        }
     }
 
     fn ask<R>(&self, question: impl FnOnce(Sender<R>) -> Question) -> Result<R, ServiceError> {
         let (sender, receiver): (Sender<R>, Receiver<R>) = channel();
         self.mailbox.post(Message::Ask(question(sender)));
-        receiver.recv_timeout(PATIENCE).map_err(|error| match error {
-            RecvTimeoutError::Timeout => ServiceError::TimedOut,
-            RecvTimeoutError::Disconnected => ServiceError::failed("the daemon is ending"),
-        })
+        receiver
+            .recv_timeout(PATIENCE)
+            .map_err(|error| match error {
+                RecvTimeoutError::Timeout => ServiceError::TimedOut,
+                RecvTimeoutError::Disconnected => ServiceError::failed("the daemon is ending"),
+            })
     }
 
     fn message(&self, status: &engine::Status, now_ms: u64) -> Status {
@@ -52,9 +58,16 @@ impl Desk {
         let mut message = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             keeper: Keeper { pid },
-            daemon: Daemon { pid, since: rfc3339(self.since) },
+            daemon: Daemon {
+                pid,
+                since: rfc3339(self.since),
+            },
             mount_points: status.points.iter().map(mount_point).collect(),
-            mounts: status.mounts.iter().map(|mount| self.mount(mount, now_ms)).collect(),
+            mounts: status
+                .mounts
+                .iter()
+                .map(|mount| self.mount(mount, now_ms))
+                .collect(),
             jobs: status.jobs.iter().map(job).collect(),
             negative: status
                 .negative
@@ -111,7 +124,10 @@ impl Service for Desk {
             return Err(ServiceError::NoSuchPlace { path: path.into() });
         }
         let asked_for = path.is_some();
-        let wanted = message.mounts.iter_mut().filter(|mount| asked_for || mount.busy.is_some());
+        let wanted = message
+            .mounts
+            .iter_mut()
+            .filter(|mount| asked_for || mount.busy.is_some());
         for mount in wanted.take(HOLDERS_LOOKED_FOR) {
             mount.holders = holders_of(mount.path.as_bytes().as_bstr());
         }
@@ -142,7 +158,12 @@ impl Service for Desk {
     }
 
     fn called(&self, method: &str, caller: Caller) {
-        tracing::info!(method, uid = caller.uid, pid = caller.pid, "asked by the control socket");
+        tracing::info!(
+            method,
+            uid = caller.uid,
+            pid = caller.pid,
+            "asked by the control socket"
+        );
     }
 }
 
@@ -176,17 +197,30 @@ fn requester(who: &piton_map::requester::Requester) -> Requester {
         .then(|| std::fs::read(format!("/proc/{}/comm", who.pid)).ok())
         .flatten()
         .map(|name| name.trim_ascii().as_bstr().to_string());
-    Requester { uid: who.uid, pid: who.pid, comm }
+    Requester {
+        uid: who.uid,
+        pid: who.pid,
+        comm,
+    }
 }
 
 fn holders_of(path: &BStr) -> Vec<Holder> {
-    let Ok(found) = holders::holders(path) else { return Vec::new() };
+    let Ok(found) = holders::holders(path) else {
+        return Vec::new();
+    };
     found
         .found
         .iter()
         .map(|holder| Holder {
-            pid: holder.process.as_ref().map_or(0, |it| it.pid.unsigned_abs()),
-            comm: holder.process.as_ref().map(|it| it.name.to_string()).unwrap_or_default(),
+            pid: holder
+                .process
+                .as_ref()
+                .map_or(0, |it| it.pid.unsigned_abs()),
+            comm: holder
+                .process
+                .as_ref()
+                .map(|it| it.name.to_string())
+                .unwrap_or_default(),
             uid: holder.process.as_ref().map_or(0, |it| it.uid),
             how: how(holder.how).into(),
             elsewhere: holder.process.as_ref().is_some_and(|it| it.elsewhere),

@@ -58,10 +58,16 @@ pub(crate) fn merge(options: &Options) -> (Settings, Vec<String>) {
             conf::Logging::Verbose => Verbosity::Verbose,
             conf::Logging::Debug => Verbosity::Debug,
         }),
-        program: options.mount_program.as_ref().map(|mount| match &options.umount_program {
-            Some(umount) => Program { mount: mount.clone(), umount: Some(umount.clone()) },
-            None => Program::beside(mount),
-        }),
+        program: options
+            .mount_program
+            .as_ref()
+            .map(|mount| match &options.umount_program {
+                Some(umount) => Program {
+                    mount: mount.clone(),
+                    umount: Some(umount.clone()),
+                },
+                None => Program::beside(mount),
+            }),
         ignore_mounts: conf.use_ignore_mount_option,
         quiet_misses: conf.disable_not_found_message,
     };
@@ -82,7 +88,9 @@ fn engine(options: &Options, conf: &Conf) -> config::Settings {
             .map_or(base.deadline_ms, |seconds| u64::from(seconds) * 1_000),
         unmount_deadline_ms: conf
             .umount_wait
-            .map_or(base.unmount_deadline_ms, |seconds| u64::from(seconds) * 1_000),
+            .map_or(base.unmount_deadline_ms, |seconds| {
+                u64::from(seconds) * 1_000
+            }),
         global_options: options.global_options.clone(),
         append_options: conf.append_options,
         browse: conf.browse_mode,
@@ -91,7 +99,10 @@ fn engine(options: &Options, conf: &Conf) -> config::Settings {
 }
 
 fn master(options: &Options, conf: &Conf) -> MasterRequest {
-    let name = options.master.as_deref().or(conf.master_map_name.as_deref());
+    let name = options
+        .master
+        .as_deref()
+        .or(conf.master_map_name.as_deref());
     MasterRequest {
         name: name.map(spec_of),
         fall_back: false,

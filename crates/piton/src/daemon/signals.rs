@@ -58,7 +58,10 @@ impl Signals {
     /// Takes what has come, each meaning once.
     pub(crate) fn take(&mut self) -> Vec<Meaning> {
         while matches!(self.bell.read(&mut [0; 64]), Ok(1..)) {}
-        let taken = self.came.iter().filter(|(flag, _)| flag.swap(false, Ordering::SeqCst));
+        let taken = self
+            .came
+            .iter()
+            .filter(|(flag, _)| flag.swap(false, Ordering::SeqCst));
         taken.map(|(_, meaning)| *meaning).collect()
     }
 

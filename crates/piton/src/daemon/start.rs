@@ -71,15 +71,20 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         tracing::info!("{remark}");
     }
     if !rustix::process::geteuid().is_root() {
-        return Err("the kernel's autofs needs root; `piton explain`, `piton check` and \
+        return Err(
+            "the kernel's autofs needs root; `piton explain`, `piton check` and \
                     `piton demo` work without"
-            .into());
+                .into(),
+        );
     }
     let runtime_dir = RuntimeDir::from_env();
     let lock = Lock::take(&runtime_dir).map_err(|error| error.to_string())?;
     autofs::own_process_group().map_err(|error| error.to_string())?;
-    let signals = Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
-    let kernel = KernelSettings { ignore: settings.ignore_mounts };
+    let signals =
+        Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let kernel = KernelSettings {
+        ignore: settings.ignore_mounts,
+    };
     let front_end: Arc<dyn FrontEnd> =
         Arc::new(KernelFrontEnd::new(kernel).map_err(|error| no_autofs(&error))?);
     let mailbox = Mailbox::new().map_err(|error| error.to_string())?;
@@ -97,8 +102,14 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         journal: Journal::new(settings.quiet_misses),
         ready: ready(options),
     };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "piton starts");
-    let left = Runtime::new(parts).run(first).map_err(|error| error.to_string())?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        "piton starts"
+    );
+    let left = Runtime::new(parts)
+        .run(first)
+        .map_err(|error| error.to_string())?;
     for (path, why) in &left {
         tracing::warn!(%path, "left mounted: {why}");
     }
@@ -148,8 +159,11 @@ fn first_load(loader: &Loader, front_end: &dyn FrontEnd, wait: Duration) -> Load
         loaded = loader.load(Reason::Start);
     }
     if let Ok(configuration) = &mut loaded.result {
-        let wanted: Vec<(BString, TriggerKind)> =
-            configuration.points.iter().map(|point| (point.path.clone(), point.kind)).collect();
+        let wanted: Vec<(BString, TriggerKind)> = configuration
+            .points
+            .iter()
+            .map(|point| (point.path.clone(), point.kind))
+            .collect();
         let survey = front_end.survey(&wanted);
         for owned in &survey.owned {
             tracing::error!(

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
+use piton_engine::Event;
 use piton_engine::cause::Errno;
 use piton_engine::config::Binding;
 use piton_engine::event::{JobId, Outcome, StepFailure};
-use piton_engine::Event;
 use piton_frontend::{Failure, FrontEnd, Ticket};
 use piton_map::expand::needs_requester;
 use piton_map::key::MapKind;
@@ -50,12 +50,18 @@ impl Worker {
     /// Answers a look-up from memory, if that can be done without blocking.
     pub(crate) fn lookup_cached(&self, lookup: &Lookup) -> Option<Event<Ticket>> {
         let result = self.with_context(lookup, |context| {
-            self.maps.try_lookup_cached(&lookup.binding.maps, lookup.key.as_bstr(), context)
+            self.maps
+                .try_lookup_cached(&lookup.binding.maps, lookup.key.as_bstr(), context)
         })?;
         if result.as_ref().is_ok_and(needs_requester) {
             return None;
         }
-        Some(Event::Fetched { job: lookup.job, names: None, costly: false, result })
+        Some(Event::Fetched {
+            job: lookup.job,
+            names: None,
+            costly: false,
+            result,
+        })
     }
 
     /// Looks up; may block.
@@ -66,10 +72,14 @@ impl Worker {
         lookup.requester.names.clone_from(&names);
         let maps = &lookup.binding.maps;
         let key = lookup.key.as_bstr();
-        let result =
-            self.with_context(lookup, |context| self.maps.lookup(maps, key, context));
+        let result = self.with_context(lookup, |context| self.maps.lookup(maps, key, context));
         let costly = result.is_err() && maps.iter().any(runs_program);
-        Event::Fetched { job: lookup.job, names, costly, result }
+        Event::Fetched {
+            job: lookup.job,
+            names,
+            costly,
+            result,
+        }
     }
 
     fn with_context<R>(&self, lookup: &Lookup, act: impl FnOnce(&LookupContext<'_>) -> R) -> R {
@@ -109,7 +119,10 @@ impl Worker {
 
     /// Does steps; may block.
     pub(crate) fn perform(&self, steps: &[Planned], deadline: Duration) -> Outcome {
-        let settings = Settings { deadline, ..self.settings.clone() };
+        let settings = Settings {
+            deadline,
+            ..self.settings.clone()
+        };
         outcome(perform::perform(steps, &Front(&*self.front_end), &settings))
     }
 
@@ -120,7 +133,10 @@ impl Worker {
             .iter()
             .rev()
             .filter_map(|done| steps.get(done.index)?.step.undo(done.helper))
-            .map(|step| Planned { step, required: false })
+            .map(|step| Planned {
+                step,
+                required: false,
+            })
             .collect();
         let settings = &self.settings;
         let outcome = perform::perform(&undo, &Front(&*self.front_end), settings);
@@ -144,7 +160,10 @@ impl Worker {
         let path = path_of(spec.path.as_bstr());
         let made = make_directories(path).map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(Errno::IO.0);
-            Failure::new(errno, format!("cannot make the directory {}: {error}", path.display()))
+            Failure::new(
+                errno,
+                format!("cannot make the directory {}: {error}", path.display()),
+            )
         })?;
         let result = self.front_end.install(spec);
         match result {
@@ -283,12 +302,17 @@ pub(crate) fn is_mounted(target: &BStr) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxFlags};
     let path = path_of(target);
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let Ok(stat) = rustix::fs::statx(CWD, path, flags, StatxFlags::TYPE) else { return false };
+    let Ok(stat) = rustix::fs::statx(CWD, path, flags, StatxFlags::TYPE) else {
+        return false;
+    };
     let link = rustix::fs::FileType::from_raw_mode(stat.stx_mode.into());
     if link == rustix::fs::FileType::Symlink {
         return true;
     }
-    if stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT) {
+    if stat
+        .stx_attributes
+        .contains(rustix::fs::StatxAttributes::MOUNT_ROOT)
+    {
         // The root of a mount: of the trigger itself, or of what is on it.
         return !is_autofs(path);
     }
@@ -305,5 +329,7 @@ fn is_autofs(path: &Path) -> bool {
 
 /// The error of a look-up that took too long.
 pub(crate) fn lookup_timed_out(key: &BStr) -> Result<Found, Miss> {
-    Err(Miss::TimedOut(format!("looking up `{key}` took too long").into()))
+    Err(Miss::TimedOut(
+        format!("looking up `{key}` took too long").into(),
+    ))
 }

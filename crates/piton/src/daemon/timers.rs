@@ -49,7 +49,9 @@ impl Outstanding {
 
     /// A task ended; returns whether it was still waited for.
     pub(crate) fn ended(&mut self, number: u64) -> bool {
-        let Some((end, _, _)) = self.tasks.remove(&number) else { return false };
+        let Some((end, _, _)) = self.tasks.remove(&number) else {
+            return false;
+        };
         self.ends.remove(&(end, number));
         true
     }
@@ -89,7 +91,10 @@ mod tests {
         let mut outstanding = Outstanding::default();
         let number = outstanding.enter(JobId(7), Kind::Perform, Millis(10));
         assert_eq!(outstanding.overdue(Millis(9)), None);
-        assert_eq!(outstanding.overdue(Millis(10)), Some((JobId(7), Kind::Perform)));
+        assert_eq!(
+            outstanding.overdue(Millis(10)),
+            Some((JobId(7), Kind::Perform))
+        );
         assert_eq!(outstanding.overdue(Millis(10)), None);
         assert!(!outstanding.ended(number));
     }

@@ -45,15 +45,26 @@ impl Watcher {
     pub(crate) fn set(&mut self, watch: &Watch) {
         self.names.clear();
         for file in &watch.files {
-            let Some(directory) = file.parent() else { continue };
-            let Some(name) = file.file_name() else { continue };
-            self.names.entry(directory.to_owned()).or_default().insert(name.to_owned());
+            let Some(directory) = file.parent() else {
+                continue;
+            };
+            let Some(name) = file.file_name() else {
+                continue;
+            };
+            self.names
+                .entry(directory.to_owned())
+                .or_default()
+                .insert(name.to_owned());
         }
         for directory in &watch.directories {
             self.names.insert(directory.clone(), BTreeSet::new());
         }
-        let gone: Vec<PathBuf> =
-            self.by_path.keys().filter(|path| !self.names.contains_key(*path)).cloned().collect();
+        let gone: Vec<PathBuf> = self
+            .by_path
+            .keys()
+            .filter(|path| !self.names.contains_key(*path))
+            .cloned()
+            .collect();
         for path in gone {
             if let Some(number) = self.by_path.remove(&path) {
                 self.directories.remove(&number);
@@ -92,12 +103,16 @@ impl Watcher {
                 matters = true;
                 continue;
             }
-            let Some(names) =
-                self.directories.get(&event.wd()).and_then(|path| self.names.get(path))
+            let Some(names) = self
+                .directories
+                .get(&event.wd())
+                .and_then(|path| self.names.get(path))
             else {
                 continue;
             };
-            let name = event.file_name().map(|name| std::ffi::OsStr::from_bytes(name.to_bytes()));
+            let name = event
+                .file_name()
+                .map(|name| std::ffi::OsStr::from_bytes(name.to_bytes()));
             matters |= names.is_empty() || name.is_none_or(|name| names.contains(name));
         }
         matters

@@ -1,8 +1,8 @@
 //! The whole tour: a daemon on the kernel's autofs.
 
 use std::fs::File;
-use std::process::{Child, Command, Stdio};
 use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::stage::{Stage, Trouble, promise, run, say, show, word};
@@ -24,13 +24,19 @@ pub(super) fn tour() -> Result<(), Trouble> {
     stage.clear(true)?;
     toured?;
     ended?;
-    promise(left.is_empty(), &format!("mounts are left: {}", left.join(", ")))?;
+    promise(
+        left.is_empty(),
+        &format!("mounts are left: {}", left.join(", ")),
+    )?;
     println!("\nThe daemon has ended and nothing is left mounted.");
     Ok(())
 }
 
 fn stops(stage: &Stage) -> Result<(), Trouble> {
-    say("The maps", "The master map names mount points and their maps.");
+    say(
+        "The maps",
+        "The master map names mount points and their maps.",
+    );
     show(stage, &["cat", &word(&stage.path("auto.master"))])?;
     show(stage, &["cat", &word(&stage.path("auto.home"))])?;
     access(stage)?;
@@ -43,12 +49,24 @@ fn stops(stage: &Stage) -> Result<(), Trouble> {
 }
 
 fn access(stage: &Stage) -> Result<(), Trouble> {
-    say("Access", "Nothing is mounted below /home; touching /home/ann mounts it.");
-    promise(!is_mounted(stage, "/home/ann"), "/home/ann was mounted beforehand")?;
+    say(
+        "Access",
+        "Nothing is mounted below /home; touching /home/ann mounts it.",
+    );
+    promise(
+        !is_mounted(stage, "/home/ann"),
+        "/home/ann was mounted beforehand",
+    )?;
     let begun = Instant::now();
     let seen = show(stage, &["cat", &word(&stage.path("home/ann/hello.txt"))])?;
-    println!("  (the whole command took {:.1} ms)", begun.elapsed().as_secs_f64() * 1e3);
-    promise(seen.stdout == b"I am ann's file\n", "ann's file could not be read")?;
+    println!(
+        "  (the whole command took {:.1} ms)",
+        begun.elapsed().as_secs_f64() * 1e3
+    );
+    promise(
+        seen.stdout == b"I am ann's file\n",
+        "ann's file could not be read",
+    )?;
     promise(is_mounted(stage, "/home/ann"), "/home/ann is not mounted")?;
     println!("  mounted now: {}", stage.mounts().join(", "));
     let none = show(stage, &["ls", &word(&stage.path("home/nobody"))])?;
@@ -56,16 +74,28 @@ fn access(stage: &Stage) -> Result<(), Trouble> {
 }
 
 fn wildcard(stage: &Stage) -> Result<(), Trouble> {
-    say("Wildcard", "bob has no line of his own: `*` matches, and `&` stands for the key.");
+    say(
+        "Wildcard",
+        "bob has no line of his own: `*` matches, and `&` stands for the key.",
+    );
     let seen = show(stage, &["cat", &word(&stage.path("home/bob/hello.txt"))])?;
-    promise(seen.status.success() && is_mounted(stage, "/home/bob"), "bob was not mounted")
+    promise(
+        seen.status.success() && is_mounted(stage, "/home/bob"),
+        "bob was not mounted",
+    )
 }
 
 fn executable(stage: &Stage) -> Result<(), Trouble> {
-    say("Executable map", "/on is served by a program that is given the key.");
+    say(
+        "Executable map",
+        "/on is served by a program that is given the key.",
+    );
     show(stage, &["cat", &word(&stage.path("auto.on"))])?;
     let seen = show(stage, &["ls", "-d", &word(&stage.path("on/today/."))])?;
-    promise(seen.status.success() && is_mounted(stage, "/on/today"), "the program's entry failed")?;
+    promise(
+        seen.status.success() && is_mounted(stage, "/on/today"),
+        "the program's entry failed",
+    )?;
     let seen = show(stage, &["ls", &word(&stage.path("on/home-cy"))])?;
     promise(seen.status.success(), "the program's second entry failed")
 }
@@ -78,8 +108,14 @@ fn hierarchy(stage: &Stage) -> Result<(), Trouble> {
     show(stage, &["cat", &word(&stage.path("auto.src"))])?;
     show(stage, &["ls", &word(&stage.path("src/beta"))])?;
     println!("  mounted now: {}", below(stage, "/src/beta"));
-    let seen = show(stage, &["cat", &word(&stage.path("src/beta/1.0/man/README"))])?;
-    promise(seen.status.success(), "the offset below the offset was not mounted")?;
+    let seen = show(
+        stage,
+        &["cat", &word(&stage.path("src/beta/1.0/man/README"))],
+    )?;
+    promise(
+        seen.status.success(),
+        "the offset below the offset was not mounted",
+    )?;
     println!("  mounted now: {}", below(stage, "/src/beta"));
     Ok(())
 }
@@ -91,23 +127,38 @@ fn direct(stage: &Stage) -> Result<(), Trouble> {
 }
 
 fn explain(stage: &Stage) -> Result<(), Trouble> {
-    say("Explain", "What would happen at a path, and why, can be asked without touching it.");
+    say(
+        "Explain",
+        "What would happen at a path, and why, can be asked without touching it.",
+    );
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let master = word(&stage.path("auto.master"));
     let path = word(&stage.path("home/cy"));
     let output = run(&[&word(&program), "explain", &path, "--master", &master])?;
     println!("  $ piton explain /home/cy");
     let root = stage.root.to_string_lossy().into_owned();
-    for line in String::from_utf8_lossy(&output.stdout).replace(&root, "").lines() {
+    for line in String::from_utf8_lossy(&output.stdout)
+        .replace(&root, "")
+        .lines()
+    {
         println!("    {line}");
     }
     promise(output.status.success(), "explain failed")
 }
 
 fn expiry(stage: &Stage) -> Result<(), Trouble> {
-    say("Expiry", "The maps say --timeout=1: what nobody uses for a second goes by itself.");
+    say(
+        "Expiry",
+        "The maps say --timeout=1: what nobody uses for a second goes by itself.",
+    );
     let begun = Instant::now();
-    let real = || stage.mounts().into_iter().filter(|line| !line.ends_with("(autofs)")).count();
+    let real = || {
+        stage
+            .mounts()
+            .into_iter()
+            .filter(|line| !line.ends_with("(autofs)"))
+            .count()
+    };
     println!("  mounted: {}", real());
     while real() > 0 {
         if begun.elapsed() > PATIENCE {
@@ -115,18 +166,28 @@ fn expiry(stage: &Stage) -> Result<(), Trouble> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    println!("  mounted: 0, after {:.1} s; the triggers wait for the next access", begun.elapsed().as_secs_f64());
+    println!(
+        "  mounted: 0, after {:.1} s; the triggers wait for the next access",
+        begun.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
 fn is_mounted(stage: &Stage, path: &str) -> bool {
     let start = format!("{path} (");
-    stage.mounts().iter().any(|line| line.starts_with(&start) && !line.ends_with("(autofs)"))
+    stage
+        .mounts()
+        .iter()
+        .any(|line| line.starts_with(&start) && !line.ends_with("(autofs)"))
 }
 
 fn below(stage: &Stage, path: &str) -> String {
     let mounts = stage.mounts();
-    mounts.into_iter().filter(|line| line.starts_with(path)).collect::<Vec<_>>().join(", ")
+    mounts
+        .into_iter()
+        .filter(|line| line.starts_with(path))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The daemon of the tour.
@@ -139,7 +200,13 @@ impl Daemon {
     fn start(stage: &Stage) -> Result<Self, Trouble> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let log = stage.path("log");
-        let to_log = || File::options().create(true).append(true).open(&log).map(Stdio::from);
+        let to_log = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(&log)
+                .map(Stdio::from)
+        };
         let child = Command::new(program)
             .args(["daemon", "--foreground", "--master"])
             .arg(stage.path("auto.master"))

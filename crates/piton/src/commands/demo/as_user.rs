@@ -27,16 +27,31 @@ pub(super) fn explain_only() -> Result<(), Trouble> {
 }
 
 fn explained(stage: &Stage) -> Result<(), Trouble> {
-    say("The maps", "The master map names mount points and their maps.");
+    say(
+        "The maps",
+        "The master map names mount points and their maps.",
+    );
     show(stage, &["cat", &word(&stage.path("auto.master"))])?;
     show(stage, &["cat", &word(&stage.path("auto.home"))])?;
     let program = word(&std::env::current_exe().map_err(|error| error.to_string())?);
     let master = word(&stage.path("auto.master"));
     for path in ["home/ann", "home/bob", "src/beta", "tools"] {
-        say("Explain", &format!("What touching /{path} would do, and why:"));
-        let output = run(&[&program, "explain", &word(&stage.path(path)), "--master", &master])?;
+        say(
+            "Explain",
+            &format!("What touching /{path} would do, and why:"),
+        );
+        let output = run(&[
+            &program,
+            "explain",
+            &word(&stage.path(path)),
+            "--master",
+            &master,
+        ])?;
         let root = stage.root.to_string_lossy().into_owned();
-        for line in String::from_utf8_lossy(&output.stdout).replace(&root, "").lines() {
+        for line in String::from_utf8_lossy(&output.stdout)
+            .replace(&root, "")
+            .lines()
+        {
             println!("    {line}");
         }
         promise(output.status.success(), "explain failed")?;
@@ -45,7 +60,10 @@ fn explained(stage: &Stage) -> Result<(), Trouble> {
 }
 
 fn mounted(stage: &Stage) -> Result<(), Trouble> {
-    say("Mount", "The same two mounts, made now in this user namespace:");
+    say(
+        "Mount",
+        "The same two mounts, made now in this user namespace:",
+    );
     let bind = Attempt {
         what: What::Bind { recursive: false },
         source: word(&stage.path("export/home/ann")).into(),
@@ -61,11 +79,23 @@ fn mounted(stage: &Stage) -> Result<(), Trouble> {
     let mut steps = Vec::new();
     for (name, attempt) in [("home/ann", bind), ("home/scratch", tmpfs)] {
         let target: bstr::BString = word(&stage.path(name)).into();
-        let directory = Step::MakeDirectory { path: target.clone() };
-        steps.push(Planned { step: directory, required: true });
+        let directory = Step::MakeDirectory {
+            path: target.clone(),
+        };
+        steps.push(Planned {
+            step: directory,
+            required: true,
+        });
         let propagation = piton_map::options::Propagation::Private;
-        let mount = Step::Mount { target, attempts: vec![attempt], propagation };
-        steps.push(Planned { step: mount, required: true });
+        let mount = Step::Mount {
+            target,
+            attempts: vec![attempt],
+            propagation,
+        };
+        steps.push(Planned {
+            step: mount,
+            required: true,
+        });
     }
     let outcome = perform(&steps, &NoTriggers, &Settings::default());
     if let Some(failure) = outcome.failed {

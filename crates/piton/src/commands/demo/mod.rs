@@ -21,7 +21,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Exit {
     let root = rustix::process::geteuid().is_root();
     if args.inside {
-        let toured = if in_user_namespace() { as_user::tour() } else { as_root::tour() };
+        let toured = if in_user_namespace() {
+            as_user::tour()
+        } else {
+            as_root::tour()
+        };
         return match toured {
             Ok(()) => Exit::Success,
             Err(trouble) => {
@@ -30,15 +34,26 @@ pub(crate) fn run(args: &Args) -> Exit {
             }
         };
     }
-    if root { enter(&["--mount", "--propagation", "private"]) } else { enter_as_user() }
+    if root {
+        enter(&["--mount", "--propagation", "private"])
+    } else {
+        enter_as_user()
+    }
 }
 
 /// Runs the tour in namespaces of its own, so that nothing of it is seen or left outside.
 fn enter(namespaces: &[&str]) -> Exit {
     let status = std::env::current_exe().and_then(|program| {
-        let words: [OsString; 4] =
-            ["--".into(), program.into(), "demo".into(), "--inside".into()];
-        Command::new("unshare").args(namespaces).args(words).status()
+        let words: [OsString; 4] = [
+            "--".into(),
+            program.into(),
+            "demo".into(),
+            "--inside".into(),
+        ];
+        Command::new("unshare")
+            .args(namespaces)
+            .args(words)
+            .status()
     });
     match status {
         Ok(status) if status.success() => Exit::Success,
@@ -56,11 +71,21 @@ fn enter_as_user() -> Exit {
          that a user may take: the same maps, planned in full and mounted in a user namespace,\n\
          but by our own hand and not on access.\n"
     );
-    let may = Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
+    let may = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "true"])
+        .status();
     if may.is_ok_and(|status| status.success()) {
-        return enter(&["--user", "--map-root-user", "--mount", "--propagation", "private"]);
+        return enter(&[
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--propagation",
+            "private",
+        ]);
     }
-    println!("This system lets users make no user namespaces: nothing is mounted, only explained.\n");
+    println!(
+        "This system lets users make no user namespaces: nothing is mounted, only explained.\n"
+    );
     match as_user::explain_only() {
         Ok(()) => Exit::Success,
         Err(trouble) => {

@@ -28,7 +28,9 @@ impl Stage {
             rustix::mount::mount("demo", &stage.root, "tmpfs", flags, None)
                 .map_err(|error| stage.trouble("mount a tmpfs on", &error.into()))?;
         }
-        stage.fill().map_err(|error| stage.trouble("fill", &error))?;
+        stage
+            .fill()
+            .map_err(|error| stage.trouble("fill", &error))?;
         Ok(stage)
     }
 
@@ -38,10 +40,16 @@ impl Stage {
 
     fn fill(&self) -> io::Result<()> {
         for user in ["ann", "bob", "cy"] {
-            self.write(&format!("export/home/{user}/hello.txt"), &format!("I am {user}'s file\n"))?;
+            self.write(
+                &format!("export/home/{user}/hello.txt"),
+                &format!("I am {user}'s file\n"),
+            )?;
         }
         for part in ["src", "src/beta/1.0", "src/beta/1.0/man"] {
-            self.write(&format!("export/{part}/README"), &format!("this is {part}\n"))?;
+            self.write(
+                &format!("export/{part}/README"),
+                &format!("this is {part}\n"),
+            )?;
         }
         self.write("export/tools/hammer", "bang\n")?;
         let root = self.root.display();
@@ -72,7 +80,10 @@ impl Stage {
                  \x20     /1.0/man  -fstype=bind   :{root}/export/src/beta/1.0/man\n"
             ),
         )?;
-        self.write("auto.direct", &format!("{root}/tools -fstype=bind :{root}/export/tools\n"))?;
+        self.write(
+            "auto.direct",
+            &format!("{root}/tools -fstype=bind :{root}/export/tools\n"),
+        )?;
         self.write(
             "auto.on",
             &format!(
@@ -159,7 +170,11 @@ pub(crate) fn say(title: &str, text: &str) {
 
 /// Ends the tour unless a promise holds.
 pub(crate) fn promise(holds: bool, what: &str) -> Result<(), Trouble> {
-    if holds { Ok(()) } else { Err(format!("that was not to be: {what}")) }
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("that was not to be: {what}"))
+    }
 }
 
 /// A path as a word of a command.
