@@ -1,7 +1,7 @@
 //! Which trigger is meant by a device number, a number of ours, or a path.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use autofs::{PointId, PointRoot};
@@ -92,7 +92,7 @@ impl Registry {
     }
 }
 
-fn path_bytes(path: &PathBuf) -> BString {
+fn path_bytes(path: &Path) -> BString {
     use std::os::unix::ffi::OsStrExt;
     path.as_os_str().as_bytes().into()
 }

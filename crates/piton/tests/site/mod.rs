@@ -11,19 +11,19 @@ use piton_testkit::{Scratch, mount_table, mounted_at, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest wait for anything that must happen.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Maps, and perhaps a daemon.
-pub struct Site {
+pub(crate) struct Site {
     /// Maps, mount points and what is mounted.
-    pub scratch: Scratch,
+    pub(crate) scratch: Scratch,
     daemon: Option<Child>,
     options: Vec<String>,
 }
 
 impl Site {
     /// A site whose files' texts may use `@` for the scratch directory's path.
-    pub fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let site = Self {
             scratch: Scratch::new(),
             daemon: None,
@@ -36,14 +36,14 @@ impl Site {
     }
 
     /// The same, with a daemon running on the file `auto.master`.
-    pub fn serving(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn serving(files: &[(&str, &str)]) -> Self {
         let mut site = Self::new(files);
         site.start();
         site
     }
 
     /// Further options for the daemon.
-    pub fn with_options(mut self, options: &[&str]) -> Self {
+    pub(crate) fn with_options(mut self, options: &[&str]) -> Self {
         self.options = options
             .iter()
             .map(|word| word.replace('@', &self.root()))
@@ -52,7 +52,7 @@ impl Site {
     }
 
     /// The scratch directory's path.
-    pub fn root(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         self.scratch
             .path()
             .to_str()
@@ -61,13 +61,13 @@ impl Site {
     }
 
     /// A path in the scratch directory.
-    pub fn at(&self, tail: &str) -> PathBuf {
+    pub(crate) fn at(&self, tail: &str) -> PathBuf {
         self.scratch.path().join(tail)
     }
 
     /// Writes a file; `@` becomes the scratch directory's path, a text that begins with `#!` a
     /// program.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let text = text.replace('@', &self.root());
         let path = self.at(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("making a directory");
@@ -81,7 +81,7 @@ impl Site {
     }
 
     /// Starts the daemon and waits until its mount points are in place.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = || {
             let options = fs::File::options()
                 .create(true)
@@ -118,18 +118,18 @@ impl Site {
     }
 
     /// What the daemon has said.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.at("log")).unwrap_or_default()
     }
 
     /// Sends the daemon a signal.
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let child = self.daemon.as_ref().expect("a running daemon");
         kill_process(Pid::from_child(child), signal).expect("sending a signal");
     }
 
     /// Runs `piton` as a client of the daemon.
-    pub fn piton(&self, words: &[&str]) -> Output {
+    pub(crate) fn piton(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_piton"))
             .args(words.iter().map(|word| word.replace('@', &self.root())))
             .env("PITON_RUNTIME_DIR", self.at("run"))
@@ -140,7 +140,7 @@ impl Site {
 
     /// The same; it must succeed. Returns what it printed.
     #[track_caller]
-    pub fn piton_ok(&self, words: &[&str]) -> String {
+    pub(crate) fn piton_ok(&self, words: &[&str]) -> String {
         let output = self.piton(words);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(
@@ -153,7 +153,7 @@ impl Site {
 
     /// Waits until the daemon has ended by itself; its exit status must be 0.
     #[track_caller]
-    pub fn wait_for_end(&mut self) {
+    pub(crate) fn wait_for_end(&mut self) {
         let mut child = self.daemon.take().expect("a running daemon");
         let mut status = None;
         wait_until("the daemon ends", LIMIT, || {
@@ -168,7 +168,7 @@ impl Site {
     }
 
     /// Kills the daemon.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.daemon.take().expect("a running daemon");
         child.kill().expect("killing the daemon");
         child.wait().expect("waiting");
@@ -176,7 +176,7 @@ impl Site {
 
     /// Ends the daemon by SIGTERM and checks that nothing of it is left.
     #[track_caller]
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.signal(Signal::TERM);
         self.wait_for_end();
         assert_eq!(
@@ -188,7 +188,7 @@ impl Site {
     }
 
     /// What is mounted below the scratch directory: `path type source`, in the kernel's order.
-    pub fn mounts(&self) -> Vec<String> {
+    pub(crate) fn mounts(&self) -> Vec<String> {
         let root = self.root();
         mount_table()
             .into_iter()
@@ -200,26 +200,26 @@ impl Site {
     }
 
     /// How many times something other than a trigger is mounted at a path.
-    pub fn count(&self, tail: &str) -> usize {
+    pub(crate) fn count(&self, tail: &str) -> usize {
         let start = format!("/{tail} ");
         let real = |line: &&String| line.starts_with(&start) && !line.ends_with(" autofs");
         self.mounts().iter().filter(real).count()
     }
 
     /// Whether something other than a trigger is mounted at a path.
-    pub fn is_mounted(&self, tail: &str) -> bool {
+    pub(crate) fn is_mounted(&self, tail: &str) -> bool {
         mounted_at(self.at(tail)).is_some_and(|line| line.fstype != "autofs")
     }
 
     /// The names in a directory.
     #[track_caller]
-    pub fn names(&self, tail: &str) -> Vec<String> {
+    pub(crate) fn names(&self, tail: &str) -> Vec<String> {
         names(&self.at(tail)).unwrap_or_else(|error| panic!("{tail}: {error}\n{}", self.log()))
     }
 
     /// The errno of listing a directory that cannot be listed.
     #[track_caller]
-    pub fn errno(&self, tail: &str) -> i32 {
+    pub(crate) fn errno(&self, tail: &str) -> i32 {
         match names(&self.at(tail)) {
             Ok(names) => panic!("{tail} could be listed: {names:?}\n{}", self.log()),
             Err(error) => error.raw_os_error().expect("an errno"),
@@ -228,7 +228,7 @@ impl Site {
 
     /// Waits until `test` holds.
     #[track_caller]
-    pub fn wait(&self, what: &str, test: impl FnMut(&Self) -> bool) {
+    pub(crate) fn wait(&self, what: &str, test: impl FnMut(&Self) -> bool) {
         let mut test = test;
         wait_until(what, LIMIT, || test(self));
     }
@@ -247,7 +247,7 @@ impl Drop for Site {
 }
 
 /// The names in a directory, sorted.
-pub fn names(path: &Path) -> std::io::Result<Vec<String>> {
+pub(crate) fn names(path: &Path) -> std::io::Result<Vec<String>> {
     let mut names: Vec<String> = fs::read_dir(path)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<std::io::Result<_>>()?;
