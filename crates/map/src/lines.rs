@@ -242,86 +242,82 @@ impl LogicalLine {
 
     /// What is to be said about the line's flaws. `line` is the line's own fragment.
     pub fn diagnose(&self, line: &Fragment, into: &mut Vec<Diagnostic>) {
-        let at = |offset: u32| (offset.saturating_sub(self.whole.start)) as usize;
-        let end = at(self.content.end);
+        let end = self.relative(self.content).end as usize;
+        let mut say = |severity, code, message: &str, (from, to), help: &str| {
+            let one = Diagnostic::new(severity, code, message, line, Span::new(from, to));
+            into.push(one.help(help));
+        };
         if self.flaws.byte_order_mark {
-            let span = Span::new(0, BYTE_ORDER_MARK.len());
-            into.push(
-                Diagnostic::new(
-                    Severity::Warning,
-                    "byte-order-mark",
-                    "the file begins with a byte order mark",
-                    line,
-                    span,
-                )
-                .help("save the file as plain UTF-8; other automounters take the mark for part of the first key"),
+            let message = "the file begins with a byte order mark";
+            let help = "save the file as plain UTF-8; other automounters take the mark \
+                        for part of the first key";
+            say(
+                Severity::Warning,
+                "byte-order-mark",
+                message,
+                (0, BYTE_ORDER_MARK.len()),
+                help,
             );
         }
         if self.flaws.carriage_return {
-            let cr = line.text.find_byte(b'\r').unwrap_or(end);
-            into.push(
-                Diagnostic::new(
-                    Severity::Warning,
-                    "carriage-return",
-                    "the line ends in CR LF",
-                    line,
-                    Span::new(cr, cr + 1),
-                )
-                .help("convert the file to Unix line ends, for example with dos2unix"),
-            );
-        }
-        if self.flaws.continued && self.kind == LineKind::Comment {
-            let first = line.text.find_byte(b'\n').unwrap_or(end);
-            into.push(
-                Diagnostic::new(
-                    Severity::Warning,
-                    "continued-comment",
-                    "the comment ends in a backslash, so the next line is part of it",
-                    line,
-                    Span::new(first.saturating_sub(1), first),
-                )
-                .help("remove the backslash if the next line is meant to be read"),
+            let at = line.text.find_byte(b'\r').unwrap_or(end);
+            let help = "convert the file to Unix line ends, for example with dos2unix";
+            say(
+                Severity::Warning,
+                "carriage-return",
+                "the line ends in CR LF",
+                (at, at + 1),
+                help,
             );
         }
         if self.flaws.nul {
-            into.push(
-                Diagnostic::new(
-                    Severity::Error,
-                    "nul-byte",
-                    "the line has a NUL byte; what follows it is not used",
-                    line,
-                    Span::new(end, end + 1),
-                )
-                .help("remove the byte; a file with many of them may be UTF-16, which is not read"),
-            );
+            let message = "the line has a NUL byte; what follows it is not used";
+            let help = "remove the byte; a file with many of them may be UTF-16, which is not read";
+            say(Severity::Error, "nul-byte", message, (end, end + 1), help);
+        }
+        if let Some((code, message, span, help)) = self.odd_end(line, end) {
+            say(Severity::Warning, code, message, span, help);
+        }
+    }
+
+    /// What is odd about how the line, whose content reaches to `end`, ends or goes on: code,
+    /// message, place and advice.
+    fn odd_end(
+        &self,
+        line: &Fragment,
+        end: usize,
+    ) -> Option<(&'static str, &'static str, (usize, usize), &'static str)> {
+        if self.flaws.continued_by_nothing {
+            return Some((
+                "continued-by-nothing",
+                "the last line ends in a backslash but nothing follows",
+                (end.saturating_sub(1), end),
+                "remove the backslash, or check whether the file was cut short",
+            ));
         }
         if self.flaws.blank_after_backslash {
-            let trimmed = line.text[..end]
-                .trim_end_with(|c| c == ' ' || c == '\t')
-                .len();
-            into.push(
-                Diagnostic::new(
-                    Severity::Warning,
-                    "blank-after-backslash",
-                    "a backslash followed by a blank does not continue the line",
-                    line,
-                    Span::new(trimmed.saturating_sub(1), end),
-                )
-                .help("remove the blanks after the backslash if the next line belongs to this one"),
-            );
+            let blanks = line.text[..end]
+                .iter()
+                .rev()
+                .take_while(|byte| is_blank(**byte))
+                .count();
+            return Some((
+                "blank-after-backslash",
+                "a backslash followed by a blank does not continue the line",
+                ((end - blanks).saturating_sub(1), end),
+                "remove the blanks after the backslash if the next line belongs to this one",
+            ));
         }
-        if self.flaws.continued_by_nothing {
-            into.push(
-                Diagnostic::new(
-                    Severity::Warning,
-                    "continued-by-nothing",
-                    "the last line ends in a backslash but nothing follows",
-                    line,
-                    Span::new(end.saturating_sub(1), end),
-                )
-                .help("remove the backslash, or check whether the file was cut short"),
-            );
+        if self.flaws.continued && self.kind == LineKind::Comment {
+            let at = line.text.find_byte(b'\n').unwrap_or(end);
+            return Some((
+                "continued-comment",
+                "the comment ends in a backslash, so the next line is part of it",
+                (at.saturating_sub(1), at),
+                "remove the backslash if the next line is meant to be read",
+            ));
         }
+        None
     }
 }
 

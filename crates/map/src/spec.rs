@@ -46,12 +46,17 @@ const FORMATS: [&str; 3] = ["sun", "amd", "hesiod"];
 fn meant(word: &str) -> String {
     match word.to_ascii_lowercase().as_str() {
         "files" => "did you mean `file:`?".into(),
-        "sun" | "amd" => format!("`{word}` is a format: write it after the type, as in `file,{word}:`"),
+        "sun" | "amd" => format!(
+            "`{word}` is a format: write it after the type, as in \
+            `file,{word}:`"
+        ),
         "dir" => "`dir:` is for including a directory: `+dir:/path`".into(),
         lower if lower != word && map_type(lower).is_some() => {
             format!("types are written in lower case: `{lower}:`")
         }
-        _ => "the types are file, program (or exec), yp, nis, nisplus, ldap, ldaps, sss, hesiod, hosts".into(),
+        _ => "the types are file, program (or exec), yp, nis, nisplus, ldap, ldaps, sss, hesiod, \
+            hosts"
+            .into(),
     }
 }
 

@@ -107,7 +107,8 @@ pub const KEYS: &[(&str, Treatment)] = &[
     (
         "force_standard_program_map_env",
         Treatment::DoesNotApply(
-            "programs get the requester's variables with the prefix AUTOFS_ only, since HOME or USER without it may change what a program does as root",
+            "programs get the requester's variables with the prefix AUTOFS_ only, since HOME or \
+                USER without it may change what a program does as root",
         ),
     ),
     ("ldap_network_timeout", LDAP),
@@ -428,7 +429,20 @@ mod tests {
 
     #[test]
     fn settings_are_read_as_autofs_reads_them() {
-        let text = "timeout = 10\n[ autofs ]\nTIMEOUT=20\n timeout =\t30  \nbrowse_mode=\"yes\"\nappend_options = no\nmount_wait = -1\numount_wait = 12\nlogging = debug\nmaster_map_name = /etc/my master\nnegative_timeout = 0\n";
+        let lines = [
+            "timeout = 10",
+            "[ autofs ]",
+            "TIMEOUT=20",
+            " timeout =\t30  ",
+            "browse_mode=\"yes\"",
+            "append_options = no",
+            "mount_wait = -1",
+            "umount_wait = 12",
+            "logging = debug",
+            "master_map_name = /etc/my master",
+            "negative_timeout = 0",
+        ];
+        let text = &lines.join("\n");
         let (conf, said) = parsed(text);
         let expected = Conf {
             timeout: Some(30),

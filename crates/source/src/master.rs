@@ -314,7 +314,10 @@ impl<'m> Reader<'m> {
                 return self.say(
                     (Severity::Error, "include-depth"),
                     (fragment, span),
-                    format!("more than {INCLUDE_DEPTH} master maps include one another; {name} is not read"),
+                    format!(
+                        "more than {INCLUDE_DEPTH} master maps include one another; {name} \
+                        is not read"
+                    ),
                     "include the maps from one place",
                 );
             }
@@ -393,7 +396,10 @@ impl<'m> Reader<'m> {
                 self.say(
                     (Severity::Error, "too-many-entries"),
                     (&entry.fragment, entry.span),
-                    format!("the master map has more than {MASTER_ENTRIES} entries; the rest is not used"),
+                    format!(
+                        "the master map has more than {MASTER_ENTRIES} entries; the rest is \
+                        not used"
+                    ),
                     "use a direct map, which may have any number of keys",
                 );
             }

@@ -187,7 +187,8 @@ fn start_failure(error: &std::io::Error) -> String {
     const NO_EXEC: i32 = 8;
     match error.raw_os_error() {
         Some(NO_EXEC) => format!(
-            "cannot be started: {error}; if it is a plain map remove its execute bit or write `file:` before its name, if it is a script it needs a first line such as #!/bin/sh"
+            "cannot be started: {error}; if it is a plain map remove its execute bit or write \
+                `file:` before its name, if it is a script it needs a first line such as #!/bin/sh"
         ),
         _ => format!("cannot be started: {error}"),
     }

@@ -233,7 +233,8 @@ impl Reader<'_> {
             });
             if applied.is_none() {
                 let message = format!("`{}` is no action; it is not used", word.as_bstr());
-                let help = "write [STATUS=return] or [STATUS=continue] with SUCCESS, NOTFOUND, UNAVAIL or TRYAGAIN";
+                let help = "write [STATUS=return] or [STATUS=continue] with SUCCESS, NOTFOUND, \
+                    UNAVAIL or TRYAGAIN";
                 self.warn(span.clone(), message, help);
             }
         }

@@ -268,7 +268,8 @@ impl<'t> Builder<'t> {
         let (code, help) = match self.kind {
             MapKind::Indirect if slash => (
                 "slash-in-key",
-                "keys of an indirect map are names in one directory; paths belong in a direct map (`/-` in the master map)",
+                "keys of an indirect map are names in one directory; paths belong in a direct \
+                    map (`/-` in the master map)",
             ),
             MapKind::Direct if !name.starts_with(b"/") => (
                 "relative-direct-key",

@@ -146,9 +146,8 @@ fn the_key_is_one_argument_and_no_shell_reads_it() {
 
 #[test]
 fn the_surroundings_are_prepared() {
-    let program = Program::new(
-        "echo $(pwd; env | grep -v '^_=' | grep -v '^PWD=' | grep -v '^SHLVL=' | grep -v '^OLDPWD=' | sort | sed 's/ /_/g')",
-    );
+    let program =
+        Program::new("echo $(pwd; env | grep -Ev '^(_|PWD|SHLVL|OLDPWD)=' | sort | sed 's/ /_/g')");
     let names = RequesterNames {
         user: "ann".into(),
         group: "users".into(),
