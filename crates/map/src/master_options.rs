@@ -236,7 +236,7 @@ impl Reader<'_> {
             "bad-number",
             span,
             format!("`{value}` is no number of seconds; the option is not used"),
-            "write seconds, or a number with `s`, `m`, `h` or `d`; 0 is never",
+            "write seconds, or a number with `s`, `m` or `h`; 0 is never",
         );
         None
     }
