@@ -105,10 +105,11 @@ class Expected:
         self.used, self.wrong = set(), []
         self.entries = {}
         for entry in data.get("difference", []):
-            key = (entry["case"], entry["step"])
-            if key in self.entries:
-                self.wrong.append(f"{entry['case']}, {entry['step']}: listed twice")
-            self.entries[key] = entry
+            for step, piton in entry["steps"].items():
+                key = (entry["case"], step)
+                if key in self.entries:
+                    self.wrong.append(f"{entry['case']}, {step}: listed twice")
+                self.entries[key] = (entry["why"], piton)
         self.errnos = {rule["autofs"]: rule for rule in data.get("errno", [])}
         text = ""
         if os.path.exists(dialects):
@@ -123,17 +124,17 @@ class Expected:
         """The id of the entry that explains exactly this difference, or None."""
         entry = self.entries.get((name, step))
         if entry is not None:
-            listed = entry["piton"]
+            why, listed = entry
             if native:
                 # Natively some parts are not compared, or not in full.
-                listed = outcome.natively([listed])[0]
-                listed = {part: listed.get(part, "") for part in parts if part in entry["piton"]}
+                inner = outcome.natively([listed])[0]
+                listed = {part: inner.get(part, "") for part in parts if part in listed}
             if set(listed) == set(parts) and all(
                 same(listed[part], ours) for part, (_, ours) in parts.items()
             ):
                 if not native:
                     self.used.add((name, step))
-                return entry["why"]
+                return why
             return None
         if set(parts) == {"status"}:
             theirs, ours = parts["status"]
@@ -162,15 +163,18 @@ def numbered(differences):
     return [(f"{step} [{number}]", parts) for number, step, parts in differences]
 
 
-def stanza(name, step, parts):
-    def value(item):
-        return json.dumps("" if item is None else item, ensure_ascii=True)
+def stanza(name, differences, why="?"):
+    """The lines that would allow these differences of one case."""
+    text = f"[[difference]]\ncase = {written(name)}\nwhy = {written(why)}\n[difference.steps]\n"
+    for step, parts in differences:
+        ours = ", ".join(f"{part} = {written(right)}" for part, (_, right) in parts.items())
+        text += f"{written(step)} = {{ {ours} }}\n"
+    return text
 
-    text = f"[[difference]]\ncase = {value(name)}\nstep = {value(step)}\nwhy = \"?\"\n"
-    for part, (theirs, _) in parts.items():
-        text += f"# autofs: {part} = {value(theirs)[:200]}\n"
-    ours = ", ".join(f"{part} = {value(right)}" for part, (_, right) in parts.items())
-    return f"{text}piton = {{ {ours} }}\n"
+
+def written(item):
+    """A value in TOML, whose strings and arrays are JSON's."""
+    return json.dumps("" if item is None else item, ensure_ascii=True)
 
 
 # -- one case ------------------------------------------------------------------------------
@@ -244,13 +248,11 @@ class Judge:
             print(f"{result.trouble}\n", flush=True)
             return
         if self.options.propose:
-            done = set()
-            for step, parts in remaining:
-                if step.endswith("natively"):
-                    print(f"# {result.name}, {step}: {json.dumps(parts)}")
-                elif step not in done:
-                    print(stanza(result.name, step, parts), flush=True)
-                done.add(step)
+            asked = [pair for pair in remaining if not pair[0].endswith("natively")]
+            if asked:
+                print(stanza(result.name, asked), flush=True)
+            for step, parts in remaining[len(asked):]:
+                print(f"# {result.name}, {step}: {json.dumps(parts)}", flush=True)
             return
         print(f"{result.name}: not as autofs", flush=True)
         for step, parts in remaining:

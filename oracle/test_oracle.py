@@ -60,8 +60,8 @@ class Judgement(unittest.TestCase):
                     stream.write(text)
             return differential.Expected(f"{directory}/e.toml", f"{directory}/d.md")
 
-    STANZA = '[[difference]]\ncase = "c"\nstep = "open /m/a [1]"\nwhy = "D-1"\n' \
-             'piton = { status = "EIO", mounts = "" }\n'
+    STANZA = '[[difference]]\ncase = "c"\nwhy = "D-1"\n[difference.steps]\n' \
+             '"open /m/a [1]" = { status = "EIO", mounts = "" }\n'
 
     def test_a_listed_difference_is_explained(self):
         parts = {"status": ("ok", "EIO"), "mounts": (["x"], None)}
@@ -84,6 +84,16 @@ class Judgement(unittest.TestCase):
         expected = self.expected(self.STANZA)
         expected.explains("c", "open /m/a [1]", {"status": ("ok", "EIO")})
         self.assertEqual(len(expected.stale({"c"})), 1)
+
+    def test_what_is_proposed_can_be_read_again(self):
+        parts = {"status": ("ok", "EIO"), "mounts": (["x"], None)}
+        expected = self.expected(differential.stanza("c", [("open /m/\u00e4 [1]", parts)], "D-1"))
+        self.assertEqual(expected.explains("c", "open /m/\u00e4 [1]", parts), "D-1")
+
+    def test_natively_less_is_compared(self):
+        expected = self.expected(self.STANZA)
+        parts = {"status": ("ok", "EIO")}
+        self.assertEqual(expected.explains("c", "open /m/a [1]", parts, native=True), "D-1")
 
     def test_reasons_must_be_in_the_document(self):
         self.assertEqual(len(self.expected(self.STANZA, "D-2: other\n").wrong), 1)
