@@ -119,7 +119,9 @@ impl World {
 
     /// Whether somebody unmounted `path`, or something above it, by hand.
     fn was_tampered(&self, path: &BString) -> bool {
-        self.tampered.iter().any(|other| is_at_or_below(path, other))
+        self.tampered
+            .iter()
+            .any(|other| is_at_or_below(path, other))
     }
 
     /// A process was told that what it wanted is there.
@@ -140,7 +142,9 @@ impl World {
     }
 
     fn tampered_below(&self, path: &BString) -> bool {
-        self.tampered.iter().any(|other| is_at_or_below(other, path))
+        self.tampered
+            .iter()
+            .any(|other| is_at_or_below(other, path))
     }
 
     /// The kernel was told that a name expired.
@@ -165,9 +169,11 @@ impl World {
                 continue;
             };
             let indirect = trigger.spec.kind == piton_plan::step::TriggerKind::Indirect;
-            let names = trigger.names.keys().filter(|_| indirect).map(|name| {
-                BString::from([trigger.spec.path.as_bytes(), b"/", name].concat())
-            });
+            let names = trigger
+                .names
+                .keys()
+                .filter(|_| indirect)
+                .map(|name| BString::from([trigger.spec.path.as_bytes(), b"/", name].concat()));
             for path in names.chain(trigger.inner.iter().cloned()) {
                 let first = trigger.spec.path.len() + 1;
                 let slash = path.iter().skip(first).position(|byte| *byte == b'/');
@@ -176,7 +182,8 @@ impl World {
                     (true, None) => path.as_bstr(),
                     (false, _) => trigger.spec.path.as_bstr(),
                 };
-                let there = self.kernel.top(path.as_bstr()).is_some() || self.kernel.has_below(root);
+                let there =
+                    self.kernel.top(path.as_bstr()).is_some() || self.kernel.has_below(root);
                 let link = path
                     .get(trigger.spec.path.len() + 1..)
                     .and_then(|name| trigger.names.get(name))
@@ -192,7 +199,9 @@ impl World {
     /// After a stop: whatever is left was reported.
     pub(crate) fn check_left(&self, left: &[(BString, Arc<str>)]) -> Result<(), Wrong> {
         for mount in self.kernel.mounts.values() {
-            let told = left.iter().any(|(path, _)| is_at_or_below(&mount.path, path));
+            let told = left
+                .iter()
+                .any(|(path, _)| is_at_or_below(&mount.path, path));
             if !told {
                 return Err(format!("{} is left, and nobody was told", mount.path));
             }

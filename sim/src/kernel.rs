@@ -131,9 +131,11 @@ impl Kernel {
 
     /// The trigger of a kind at a path.
     pub fn trigger_at(&self, path: &BStr, kind: TriggerKind) -> Option<MountId> {
-        self.stacks.get(path)?.iter().copied().find(
-            |id| matches!(&self.mounts[id].what, What::Trigger(it) if it.spec.kind == kind),
-        )
+        self.stacks
+            .get(path)?
+            .iter()
+            .copied()
+            .find(|id| matches!(&self.mounts[id].what, What::Trigger(it) if it.spec.kind == kind))
     }
 
     /// The trigger's own state.
@@ -449,7 +451,8 @@ impl Kernel {
             .collect();
         let idle = |id: &MountId| {
             let mount = &self.mounts[id];
-            let map = matches!(&mount.what, What::Trigger(it) if it.spec.kind == TriggerKind::Indirect);
+            let map =
+                matches!(&mount.what, What::Trigger(it) if it.spec.kind == TriggerKind::Indirect);
             mount.users == 0 && !map
         };
         !all.is_empty() && all.iter().all(idle)
@@ -496,7 +499,10 @@ mod tests {
         assert_eq!(kernel.walk(path, 0), Walk::Missing(home, "ann".into()));
         let files = kernel.attach(path, What::Files);
         assert_eq!(kernel.walk(path, 0), Walk::Arrived(Some(files)));
-        assert_eq!(kernel.walk(BStr::new("/home"), 0), Walk::Arrived(Some(home)));
+        assert_eq!(
+            kernel.walk(BStr::new("/home"), 0),
+            Walk::Arrived(Some(home))
+        );
         kernel.as_trigger(home).unwrap().served = false;
         assert_eq!(kernel.walk(BStr::new("/home/bob"), 0), Walk::Absent);
     }
@@ -507,7 +513,10 @@ mod tests {
         let path = BStr::new("/home/ann/a");
         let offset = kernel.attach(path, trigger(2, TriggerKind::Offset, "/home/ann/a"));
         assert_eq!(kernel.walk(path, 0), Walk::Missing(offset, "".into()));
-        assert!(matches!(kernel.walk(BStr::new("/home/ann"), 0), Walk::Arrived(_)));
+        assert!(matches!(
+            kernel.walk(BStr::new("/home/ann"), 0),
+            Walk::Arrived(_)
+        ));
         assert_eq!(kernel.walk(BStr::new("/home/ann/z"), 0), Walk::Absent);
     }
 
@@ -528,14 +537,24 @@ mod tests {
     fn idle_names_are_chosen_once_and_only_after_their_time() {
         let (mut kernel, home) = home();
         let state = Name::default();
-        kernel.as_trigger(home).unwrap().names.insert("ann".into(), state);
+        kernel
+            .as_trigger(home)
+            .unwrap()
+            .names
+            .insert("ann".into(), state);
         let none = BTreeSet::new();
         assert_eq!(kernel.choose_idle(home, true, &none, 0), None);
         kernel.attach(BStr::new("/home/ann"), What::Files);
         assert_eq!(kernel.choose_idle(home, false, &none, 999), None);
-        assert_eq!(kernel.choose_idle(home, false, &none, 1_000), Some("ann".into()));
+        assert_eq!(
+            kernel.choose_idle(home, false, &none, 1_000),
+            Some("ann".into())
+        );
         assert_eq!(kernel.choose_idle(home, false, &none, 1_500), None);
         let token = kernel.ask(home, "ann".into(), true).unwrap();
-        assert_eq!(kernel.walk(BStr::new("/home/ann"), 1_500), Walk::Expiring(token));
+        assert_eq!(
+            kernel.walk(BStr::new("/home/ann"), 1_500),
+            Walk::Expiring(token)
+        );
     }
 }

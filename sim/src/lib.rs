@@ -46,7 +46,9 @@ pub fn run(seed: u64, mutation: Option<Mutation>, trace: bool) -> Report {
         events: world.events,
         seen: world.seen,
         hash: world.hash,
-        failure: result.err().map(|why| format!("at {} ms: {why}", world.now)),
+        failure: result
+            .err()
+            .map(|why| format!("at {} ms: {why}", world.now)),
         trace: world.trace.unwrap_or_default(),
     }
 }

@@ -48,7 +48,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
     };
     while let Some(argument) = arguments.next() {
         let mut number = || {
-            let value = arguments.next().ok_or(format!("{argument} needs a number"))?;
+            let value = arguments
+                .next()
+                .ok_or(format!("{argument} needs a number"))?;
             value.parse().map_err(|_| format!("{value} is no number"))
         };
         match argument.as_str() {
@@ -100,11 +102,20 @@ fn show(report: &Report) -> ExitCode {
     match &report.failure {
         Some(why) => {
             println!("seed {} failed {why}", report.seed);
-            println!("again: cargo run -p piton-sim --release -- --seed {} --trace", report.seed);
+            println!(
+                "again: cargo run -p piton-sim --release -- --seed {} --trace",
+                report.seed
+            );
             ExitCode::FAILURE
         }
         None => {
-            let Report { seed, events, hash, seen, .. } = report;
+            let Report {
+                seed,
+                events,
+                hash,
+                seen,
+                ..
+            } = report;
             println!("seed {seed} ok: {events} events, hash {hash:016x}, {seen:?}");
             ExitCode::SUCCESS
         }

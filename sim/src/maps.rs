@@ -111,7 +111,9 @@ impl Maps {
                 .entries
                 .iter()
                 .find(|((name, entry), _)| *map == *name && entry == wanted);
-            entry.map(|(_, text)| text.as_str()).filter(|it| !it.is_empty())
+            entry
+                .map(|(_, text)| text.as_str())
+                .filter(|it| !it.is_empty())
         };
         let (text, matched) = match (of_map(key), of_map(&"*".into())) {
             (Some(text), _) => (text, Matched::Exact),

@@ -166,7 +166,8 @@ fn make_directory(kernel: &mut Kernel, path: &BString, now: u64) -> Stepped {
     let first = trigger.spec.path.len() + 1;
     let mut made = false;
     for (at, byte) in path.iter().enumerate().skip(first) {
-        let ends = *byte == b'/' && (trigger.spec.kind != TriggerKind::Indirect || path[first..at].contains(&b'/'));
+        let ends = *byte == b'/'
+            && (trigger.spec.kind != TriggerKind::Indirect || path[first..at].contains(&b'/'));
         if ends {
             trigger.inner.insert(path[..at].into());
         }
@@ -215,7 +216,9 @@ fn link(kernel: &mut Kernel, path: &BString, to: &BString, now: u64) -> Stepped 
 /// # Errors
 /// As [`act`].
 pub fn install(kernel: &mut Kernel, spec: &TriggerSpec, now: u64) -> Result<Stepped, Broken> {
-    let beneath = kernel.top(spec.path.as_bstr()).map(|id| &kernel.mounts[&id].what);
+    let beneath = kernel
+        .top(spec.path.as_bstr())
+        .map(|id| &kernel.mounts[&id].what);
     let allowed = match beneath {
         None => true,
         Some(What::Files) => false,

@@ -80,7 +80,10 @@ impl World {
             return Ok(());
         }
         if process.loops > LOOPS_MOST {
-            return Err(format!("process {id} goes round in circles at {}", process.path));
+            return Err(format!(
+                "process {id} goes round in circles at {}",
+                process.path
+            ));
         }
         let path = process.path.clone();
         let walk = self.kernel.walk(path.as_bstr(), self.now);
@@ -169,7 +172,10 @@ impl World {
         let Some(pending) = self.kernel.pending.get(&token) else {
             return Err(format!("request {token} was answered twice"));
         };
-        if pending.deadline.is_some_and(|end| self.now > end + crate::world::LATE_MS) {
+        if pending
+            .deadline
+            .is_some_and(|end| self.now > end + crate::world::LATE_MS)
+        {
             return Err(format!("request {token} was answered too late"));
         }
         let (path, expire) = (pending.path.clone(), pending.expire);
@@ -463,7 +469,10 @@ impl World {
         }
         let in_effect = outcome.done.iter().any(|done| {
             let step = &steps[done.index].step;
-            !matches!(step, Step::MakeDirectory { .. } | Step::RemoveDirectory { .. })
+            !matches!(
+                step,
+                Step::MakeDirectory { .. } | Step::RemoveDirectory { .. }
+            )
         });
         if !in_effect {
             // Everything was allowed to fail, and did.
@@ -538,7 +547,10 @@ impl World {
     fn existing_mount(&self, id: MountId, key: BString, target: BString) -> ExistingMount {
         let files = matches!(self.kernel.mounts[&id].what, What::Files);
         let offsets = match files {
-            true => self.children(id).filter_map(|(child, _)| self.existing(child)).collect(),
+            true => self
+                .children(id)
+                .filter_map(|(child, _)| self.existing(child))
+                .collect(),
             false => self.existing(id).into_iter().collect(),
         };
         ExistingMount {

@@ -292,7 +292,10 @@ impl World {
         if action.answers() {
             self.answers_due -= 1;
         }
-        self.changed |= matches!(action, Action::Meanwhile | Action::Step(_) | Action::Batch(_));
+        self.changed |= matches!(
+            action,
+            Action::Meanwhile | Action::Step(_) | Action::Batch(_)
+        );
         match action {
             Action::Deliver(event) => self.feed(event),
             Action::Packet(token) => self.packet(token),
@@ -317,7 +320,8 @@ impl World {
             self.answers_due += 1;
         }
         self.sequence += 1;
-        self.queue.insert((when, self.sequence), (self.life, action));
+        self.queue
+            .insert((when, self.sequence), (self.life, action));
     }
 
     /// Whether nothing is under way between engine and world.
@@ -379,7 +383,9 @@ impl World {
                 self.seen.answer(&answer);
                 return self.answered(token, &answer);
             }
-            Command::Fetch { job, binding, key, .. } => {
+            Command::Fetch {
+                job, binding, key, ..
+            } => {
                 let event = self.fetched(job, &binding, &key);
                 self.deliver(event);
             }
@@ -530,7 +536,10 @@ impl World {
             return Err(format!("request {token} was never answered"));
         }
         if !self.requests.is_empty() {
-            return Err(format!("operators were never answered: {:?}", self.requests));
+            return Err(format!(
+                "operators were never answered: {:?}",
+                self.requests
+            ));
         }
         self.check_directories()?;
         self.start()?;
@@ -721,7 +730,9 @@ impl World {
             errno: piton_engine::cause::Errno(errno),
             text: format!("errno {errno}").into(),
         };
-        batch.results.push((spec.id, result.map(drop).map_err(failure)));
+        batch
+            .results
+            .push((spec.id, result.map(drop).map_err(failure)));
         self.batches.insert(task, batch);
         let when = self.now + self.rng.below(3);
         self.at(when, Action::Batch(task));
@@ -735,7 +746,10 @@ fn told(event: &Event<Ticket>) -> String {
         Event::Configure(configuration) => {
             let point = |point: &Point| format!("{} {:?}", point.path, point.kind);
             let points: Vec<String> = configuration.points.iter().map(point).collect();
-            format!("Configure {points:?}, existing {:?}", configuration.existing)
+            format!(
+                "Configure {points:?}, existing {:?}",
+                configuration.existing
+            )
         }
         Event::Fetched { job, result, .. } => match result {
             Ok(found) => format!("Fetched {job:?} {}", found.fragment.text),

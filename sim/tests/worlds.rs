@@ -34,7 +34,10 @@ fn everything_that_can_happen_does() {
         ("lives", seen.lives),
         ("by hand", seen.by_hand),
     ] {
-        assert!(often > WORLDS / 10, "{what}: {often} times in {WORLDS} worlds");
+        assert!(
+            often > WORLDS / 10,
+            "{what}: {often} times in {WORLDS} worlds"
+        );
     }
 }
 
@@ -43,7 +46,11 @@ fn the_same_seed_gives_the_same_world() {
     for seed in 0..20 {
         let (one, other) = (run(seed, None, true), run(seed, None, true));
         assert_eq!(one, other);
-        assert_eq!(one.hash, run(seed, None, false).hash, "the trace changes the world");
+        assert_eq!(
+            one.hash,
+            run(seed, None, false).hash,
+            "the trace changes the world"
+        );
     }
     assert_ne!(run(1, None, false).hash, run(2, None, false).hash);
 }

@@ -80,7 +80,9 @@ impl<T> Engine<T> {
         }
         for (place, id) in &self.working {
             if self.jobs.get(id).is_none_or(|job| job.place != *place) {
-                return Err(format!("{place:?} is locked by {id:?}, which works elsewhere"));
+                return Err(format!(
+                    "{place:?} is locked by {id:?}, which works elsewhere"
+                ));
             }
         }
         for (id, job) in &self.jobs {
@@ -179,7 +181,11 @@ impl<T> Engine<T> {
             let Some(trigger) = self.triggers.get(&place.trigger) else {
                 return Err(format!("{} is mounted in no trigger", tree.target));
             };
-            if let Some(below) = tree.offsets.iter().find(|id| !self.triggers.contains_key(id)) {
+            if let Some(below) = tree
+                .offsets
+                .iter()
+                .find(|id| !self.triggers.contains_key(id))
+            {
                 return Err(format!("{} has an offset {below:?} too many", tree.target));
             }
             let asleep = trigger.round == Round::None && !trigger.moving();

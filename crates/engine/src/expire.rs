@@ -179,8 +179,7 @@ impl<T> Engine<T> {
             let trigger = self.triggers.get(&place.trigger)?;
             covers(path, &tree.target).then(|| (trigger.spec.path.clone(), place.trigger))
         };
-        let mut triggers: Vec<(BString, TriggerId)> =
-            self.trees.iter().filter_map(under).collect();
+        let mut triggers: Vec<(BString, TriggerId)> = self.trees.iter().filter_map(under).collect();
         triggers.sort();
         triggers.dedup();
         triggers.into_iter().rev().map(|(_, id)| id).collect()

@@ -257,6 +257,7 @@ impl<T> Engine<T> {
 
     /// Triggers were put in place or taken over, or could not be.
     pub(crate) fn installed(&mut self, results: Vec<(TriggerId, Result<(), StepFailure>)>) {
+        let ids: Vec<TriggerId> = results.iter().map(|(id, _)| *id).collect();
         for (id, result) in results {
             let Some(trigger) = self.triggers.get(&id) else {
                 continue;
@@ -273,6 +274,15 @@ impl<T> Engine<T> {
                 (Err(failure), false) => self.not_in_place(id, failure),
             }
         }
+        // Only now: what is below is in place as well.
+        for id in ids {
+            let trigger = self.triggers.get(&id);
+            if trigger.is_some_and(|it| it.leaving() && it.state == State::Ready) {
+                self.empty_out(id);
+                self.advance_leaving(id);
+                self.plan_round(id);
+            }
+        }
     }
 
     fn in_place(&mut self, id: TriggerId, is_point: bool) {
@@ -280,7 +290,7 @@ impl<T> Engine<T> {
             return;
         };
         trigger.state = State::Ready;
-        let (timeout_changed, leaving) = (trigger.timeout_changed, trigger.leaving());
+        let timeout_changed = trigger.timeout_changed;
         if is_point {
             let path = trigger.spec.path.clone();
             self.note(Note::Installed { path });
@@ -290,11 +300,6 @@ impl<T> Engine<T> {
             self.set_timeout(id);
         }
         self.plan_round_if_used(id);
-        if leaving {
-            self.empty_out(id);
-            self.advance_leaving(id);
-            self.plan_round(id);
-        }
     }
 
     /// A mount point of an earlier life could not be taken over: a new one is put there, unless
@@ -422,12 +427,7 @@ impl<T> Engine<T> {
 
     /// Takes over a trigger that exists already. `wanted` is what shall stand there: if that is
     /// nothing, or something else, the trigger goes as soon as nothing in it is used.
-    fn take_over(
-        &mut self,
-        found: Existing,
-        wanted: Option<Point>,
-        adopt: &mut Vec<TriggerSpec>,
-    ) {
+    fn take_over(&mut self, found: Existing, wanted: Option<Point>, adopt: &mut Vec<TriggerSpec>) {
         let stays = wanted.as_ref().is_some_and(|it| it.kind == found.kind);
         let point = match &wanted {
             Some(wanted) => Point {

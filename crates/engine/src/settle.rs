@@ -237,7 +237,33 @@ impl<T> Engine<T> {
             tree.last = job.requester.clone();
             return self.serve(id, false);
         }
-        // Somebody unmounted it by hand: what we knew of it is void.
+        self.unmounted_by_hand(id, place);
+    }
+
+    /// Somebody unmounted by hand what a job's waiters want. What was below it is
+    /// probably gone as well; what is not goes before all is mounted anew.
+    fn unmounted_by_hand(&mut self, id: JobId, place: Place) {
+        let tree = self.trees.get_mut(&place);
+        let with_triggers = tree.filter(|tree| tree.triggers().next().is_some());
+        if let Some(tree) = with_triggers {
+            if matches!(tree.how, How::Mount { .. }) {
+                tree.how = How::Directory;
+            }
+            let why: Arc<str> = "it was unmounted by hand, but not all of it".into();
+            tree.broken = Some(Cause::Mount(Errno::IO, why));
+            self.plan_round(place.trigger);
+            if !self.works_below(&place) {
+                let waiters = self.end(id).map(|job| job.waiters).unwrap_or_default();
+                self.take_down(
+                    &place,
+                    Wish {
+                        waiters,
+                        ..Wish::default()
+                    },
+                );
+                return;
+            }
+        }
         self.fell(&place);
         if self.orphan_near(&place).is_none() {
             return self.seek(id);

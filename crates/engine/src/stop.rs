@@ -248,10 +248,16 @@ impl<T> Engine<T> {
         }
     }
 
-    fn left_behind(&self, stuck_points: &BTreeMap<TriggerId, Arc<str>>) -> Vec<(BString, Arc<str>)> {
+    fn left_behind(
+        &self,
+        stuck_points: &BTreeMap<TriggerId, Arc<str>>,
+    ) -> Vec<(BString, Arc<str>)> {
         let mut left: BTreeMap<BString, Arc<str>> = BTreeMap::new();
         for (path, id) in &self.points {
-            let moving = self.triggers.get(id).is_some_and(|it| it.state != State::Ready);
+            let moving = self
+                .triggers
+                .get(id)
+                .is_some_and(|it| it.state != State::Ready);
             let why = match stuck_points.get(id) {
                 Some(why) => why.clone(),
                 None if moving => stuck(),

@@ -81,7 +81,7 @@ impl<T> Engine<T> {
         let occupied = queue.is_empty()
             || queue.iter().any(|place| self.working.contains_key(place))
             || self.unmounting_above(place).is_some()
-            || self.mounting_below(place)
+            || self.works_below(place)
             || self.adopting(&queue);
         if occupied {
             self.refuse_wish(place, wish);
@@ -135,7 +135,7 @@ impl<T> Engine<T> {
     }
 
     /// Whether a job works in a trigger that would go with `place`.
-    fn mounting_below(&self, place: &Place) -> bool {
+    pub(crate) fn works_below(&self, place: &Place) -> bool {
         let Some(tree) = self.trees.get(place) else {
             return false;
         };
@@ -143,7 +143,7 @@ impl<T> Engine<T> {
             self.jobs_in(trigger).next().is_some()
                 || self
                     .trees_of(trigger)
-                    .any(|(place, _)| self.mounting_below(place))
+                    .any(|(place, _)| self.works_below(place))
         })
     }
 
@@ -434,7 +434,12 @@ impl<T> Engine<T> {
         }
     }
 
-    pub(crate) fn respond_left(&mut self, request: Option<RequestId>, path: BString, why: Arc<str>) {
+    pub(crate) fn respond_left(
+        &mut self,
+        request: Option<RequestId>,
+        path: BString,
+        why: Arc<str>,
+    ) {
         if let Some(id) = request {
             let response = Response::Done {
                 left: alloc::vec![(path, why)],
