@@ -59,6 +59,8 @@ pub struct Conf {
     pub use_ignore_mount_option: bool,
     /// Whether it is not logged that a key is in no map.
     pub disable_not_found_message: bool,
+    /// Whether a server with several addresses is mounted by its name.
+    pub use_hostname_for_mounts: bool,
 }
 
 impl Default for Conf {
@@ -76,6 +78,8 @@ impl Default for Conf {
             logging: Logging::None,
             use_ignore_mount_option: false,
             disable_not_found_message: false,
+            force_standard_program_map_env: false,
+            use_hostname_for_mounts: false,
         }
     }
 }
@@ -104,13 +108,7 @@ pub const KEYS: &[(&str, Treatment)] = &[
     ("disable_not_found_message", Treatment::Honoured),
     ("entry_attribute", LDAP),
     ("entry_object_class", LDAP),
-    (
-        "force_standard_program_map_env",
-        Treatment::DoesNotApply(
-            "programs get the requester's variables with the prefix AUTOFS_ only, since HOME or \
-                USER without it may change what a program does as root",
-        ),
-    ),
+    ("force_standard_program_map_env", Treatment::Honoured),
     ("ldap_network_timeout", LDAP),
     ("ldap_timeout", LDAP),
     ("ldap_uri", LDAP),
@@ -139,10 +137,7 @@ pub const KEYS: &[(&str, Treatment)] = &[
     ("sss_master_map_wait", SSS),
     ("timeout", Treatment::Honoured),
     ("umount_wait", Treatment::Honoured),
-    (
-        "use_hostname_for_mounts",
-        Treatment::DoesNotApply("mounts are always made by the name that the map has"),
-    ),
+    ("use_hostname_for_mounts", Treatment::Honoured),
     ("use_ignore_mount_option", Treatment::Honoured),
     (
         "use_mount_request_log_id",
@@ -171,6 +166,10 @@ impl Conf {
             "append_options" => self.append_options = yes(value)?,
             "use_ignore_mount_option" => self.use_ignore_mount_option = yes(value)?,
             "disable_not_found_message" => self.disable_not_found_message = yes(value)?,
+            "force_standard_program_map_env" => {
+                self.force_standard_program_map_env = yes(value)?;
+            }
+            "use_hostname_for_mounts" => self.use_hostname_for_mounts = yes(value)?,
             "logging" => {
                 self.logging = match value.to_ascii_lowercase().as_str() {
                     "none" => Logging::None,

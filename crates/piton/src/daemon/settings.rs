@@ -8,6 +8,7 @@ use std::time::Duration;
 use piton_engine::config;
 use piton_map::lookup::MapSpec;
 use piton_mount::perform::Program;
+use piton_plan::facts::HostFacts;
 use piton_source::cache;
 use piton_source::conf::{self, Conf};
 use piton_source::master::MasterRequest;
@@ -48,7 +49,10 @@ pub(crate) fn merge(options: &Options) -> (Settings, Vec<String>) {
     }
     let settings = Settings {
         engine: engine(options, &conf),
-        maps: cache::Settings::default(),
+        maps: cache::Settings {
+            standard_names: conf.force_standard_program_map_env,
+            ..cache::Settings::default()
+        },
         master: master(options, &conf),
         master_wait: Duration::from_secs(
             options.master_wait.or(conf.master_wait).unwrap_or(0).into(),
@@ -94,7 +98,10 @@ fn engine(options: &Options, conf: &Conf) -> config::Settings {
         global_options: options.global_options.clone(),
         append_options: conf.append_options,
         browse: conf.browse_mode,
-        facts: facts::of_this_host(options.defines.clone()),
+        facts: HostFacts {
+            hostname_for_mounts: conf.use_hostname_for_mounts,
+            ..facts::of_this_host(options.defines.clone())
+        },
     }
 }
 
