@@ -134,14 +134,14 @@ def difference(before, after):
 
 
 def contents(spec):
-    """The bytes of a file given as text, as lines or as {"text"|"base64"|"repeat": ...}."""
+    """The bytes of a file given as text, as lines or as {"text"|"base64"|"repeat"|"pieces": ...}."""
     if isinstance(spec, str):
         return spec.encode("utf-8", "surrogateescape")
     if isinstance(spec, list):
         return "".join(f"{line}\n" for line in spec).encode("utf-8", "surrogateescape")
     if "base64" in spec:
         return base64.b64decode(spec["base64"])
-    data = b""
+    data = "".join(text * count for text, count in spec.get("pieces", [])).encode()
     if "repeat" in spec:
         # Each pair is a template and the numbers to put in it.
         for template, count in spec["repeat"]:
