@@ -321,6 +321,10 @@ fn check_source(words: &[Word], source: &[u8], span: Span, findings: &mut Findin
             "put a colon before a source that is no host:/path",
         );
     }
+    if separator(&first.bytes).is_some_and(|colon| plain(&first.bytes[..colon]).contains(&b'\'')) {
+        let message = "single quotes do not quote";
+        return refuse("single-quote", message, "write double quotes");
+    }
     let Some(second) = further.first() else {
         return Some(());
     };

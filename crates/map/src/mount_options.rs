@@ -150,7 +150,7 @@ fn named_type(words: &[OptionWord], findings: &mut Findings) -> Option<BString> 
     let Some((name, span)) = named else {
         return Some("nfs".into());
     };
-    let odd = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'/' || byte.is_ascii_control();
+    let odd = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"._-+".contains(byte);
     if name.len() > FSTYPE_LIMIT || name.starts_with(b"-") || name.iter().any(odd) {
         findings.error(
             "bad-fstype",

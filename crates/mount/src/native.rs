@@ -102,7 +102,22 @@ fn bind(
     if attributes != MountAttributes::default() {
         set_mount_attributes(&tree, &attributes, false).map_err(|e| told(errno_of(&e)))?;
     }
-    attach(job, tree.as_fd(), place, propagation, recursive)
+    attach_at(tree.as_fd(), place, propagation, recursive)
+        .map_err(|errno| told(not_a_directory(errno, tree.as_fd())))
+}
+
+/// What mount(2) would have said: move_mount(2) answers EINVAL when one of the two is a directory
+/// and the other is not.
+fn not_a_directory(errno: Errno, tree: BorrowedFd<'_>) -> Errno {
+    let file = || {
+        statx(tree, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Directory)
+    };
+    if errno == Errno::INVAL && file() {
+        Errno::NOTDIR
+    } else {
+        errno
+    }
 }
 
 /// A copy of the tree at `source`. A source in an automount that is not mounted now looks missing,
@@ -432,17 +447,6 @@ fn is_unknown(errno: Errno) -> bool {
 }
 
 // --- attaching -----------------------------------------------------------
-
-fn attach(
-    job: &MountJob<'_>,
-    mount: BorrowedFd<'_>,
-    place: &Place<'_>,
-    propagation: Propagation,
-    recursive: bool,
-) -> Result<(), Error> {
-    attach_at(mount, place, propagation, recursive)
-        .map_err(|errno| failed(job, errno, String::new()))
-}
 
 /// Attaches a detached mount. Below a shared mount everything attached becomes shared, whatever it
 /// was before (`attach_recursive_mnt` in fs/namespace.c), so what is not to be shared is said

@@ -7,9 +7,9 @@
 
 use std::borrow::Cow;
 
-use bstr::{BStr, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat, openat2, readlink};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -60,6 +60,29 @@ impl<'a> Place<'a> {
     /// The entry's name in [`Place::dir`].
     pub(crate) fn name(&self) -> &'a [u8] {
         self.name
+    }
+
+    /// The path as the mount table has it: the administrator's links followed.
+    pub(crate) fn in_table(&self) -> Result<BString, Errno> {
+        use std::os::fd::AsRawFd;
+        let slash = self.name.rfind_byte(b'/');
+        let above;
+        let (dir, name) = match (&self.dir, slash) {
+            (Some(dir), _) => (dir.as_fd(), self.name),
+            (None, None) => return Ok(self.name.into()),
+            (None, Some(slash)) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                above = open(&self.name[..slash.max(1)], flags, Mode::empty())?;
+                (above.as_fd(), &self.name[slash + 1..])
+            }
+        };
+        let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        let mut path = readlink(link, Vec::new())?.into_bytes();
+        if !path.ends_with(b"/") {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        Ok(path.into())
     }
 
     /// A path for calls that take no directory descriptor. The last component is still not to be

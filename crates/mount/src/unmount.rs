@@ -35,9 +35,9 @@ pub(crate) fn unmount(
         None => helper.then_some(settings.umount.as_path()),
     };
     match run {
-        Some(program) => by_program(program, target, until),
+        Some(program) => by_program(program, &place, target, until),
         None if helper => {
-            if covered(target)? {
+            if covered(&place, target)? {
                 directly(&place, target)
             } else {
                 Ok(())
@@ -53,21 +53,28 @@ pub(crate) fn unmount(
     }
 }
 
-fn by_program(program: &std::path::Path, target: &BStr, until: Instant) -> Result<(), Error> {
-    if !covered(target)? {
+fn by_program(
+    program: &std::path::Path,
+    place: &Place<'_>,
+    target: &BStr,
+    until: Instant,
+) -> Result<(), Error> {
+    if !covered(place, target)? {
         return Ok(());
     }
     let mut run = Run::new(program, target);
     run.argument(target);
     match run.finish(until) {
         // Gone all the same: somebody else was faster, or the program complains about a detail.
-        Err(_) if covered(target).is_ok_and(|covered| !covered) => Ok(()),
+        Err(_) if covered(place, target).is_ok_and(|covered| !covered) => Ok(()),
         other => other,
     }
 }
 
-fn covered(target: &BStr) -> Result<bool, Error> {
-    table::covered(target)
+fn covered(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
+    place
+        .in_table()
+        .and_then(|path| table::covered(path.as_ref()))
         .map_err(|errno| Error::call("reading the mount table for", target, errno))
 }
 
@@ -96,7 +103,7 @@ fn is_mount_root(fd: &OwnedFd) -> Option<bool> {
 fn directly(place: &Place<'_>, target: &BStr) -> Result<(), Error> {
     match rustix::mount::unmount(&*place.path(), UnmountFlags::NOFOLLOW) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::INVAL) if covered(target).is_ok_and(|covered| !covered) => Ok(()),
+        Err(Errno::INVAL) if covered(place, target).is_ok_and(|covered| !covered) => Ok(()),
         Err(errno) => Err(Error::call("unmounting", target, errno)),
     }
 }

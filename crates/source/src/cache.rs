@@ -41,6 +41,8 @@ pub struct Settings {
     pub nsswitch: PathBuf,
     /// Whether programs are run at all; `check` and `explain` may forbid it.
     pub run_programs: bool,
+    /// Whether programs get the requester's variables without the prefix `AUTOFS_`.
+    pub standard_names: bool,
 }
 
 impl Default for Settings {
@@ -50,6 +52,7 @@ impl Default for Settings {
             map_directory: "/etc".into(),
             nsswitch: "/etc/nsswitch.conf".into(),
             run_programs: true,
+            standard_names: false,
         }
     }
 }
@@ -88,6 +91,8 @@ pub struct Listing {
     pub keys: Vec<ListedKey>,
     /// What could not be listed, and why: programs, sources that are not there.
     pub incomplete: Vec<(Arc<str>, Miss)>,
+    /// Whether at least one map is there at all, with a list or without.
+    pub served: bool,
 }
 
 /// What to watch for changes (inotify): a change of one calls for [`Maps::keys`] or

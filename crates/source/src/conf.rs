@@ -59,6 +59,8 @@ pub struct Conf {
     pub use_ignore_mount_option: bool,
     /// Whether it is not logged that a key is in no map.
     pub disable_not_found_message: bool,
+    /// Whether programs get the requester's variables without the prefix `AUTOFS_`.
+    pub force_standard_program_map_env: bool,
     /// Whether a server with several addresses is mounted by its name.
     pub use_hostname_for_mounts: bool,
 }

@@ -5,10 +5,11 @@
 //! - working directory: the mount point if it exists, else `/`;
 //! - environment: PATH, the variables of the machine (HOST, ARCH, …), `-D` variables, and
 //!   AUTOFS_UID, AUTOFS_GID, AUTOFS_SHOST, and where the requester's names are known
-//!   AUTOFS_USER, AUTOFS_GROUP, AUTOFS_HOME; nothing else;
+//!   AUTOFS_USER, AUTOFS_GROUP, AUTOFS_HOME (without the prefix if autofs.conf wants that);
+//!   nothing else;
 //! - standard input is empty; standard error goes to the log;
 //! - it prints the entry without the key and exits with 0; the first line that is not blank
-//!   counts, with its continuation lines;
+//!   counts, with its continuation lines, each joined by a blank;
 //! - it prints nothing: there is no such key, when it exits with 0, or with 1 as grep does;
 //! - any other exit status, or a signal, is a failure, whatever was printed.
 //!
@@ -21,7 +22,7 @@ mod check;
 mod descendants;
 mod output;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ use crate::source::{LookupContext, MapSource, MapText};
 pub struct ProgramSource {
     path: PathBuf,
     name: Arc<str>,
+    /// What stands before the names of the requester's variables.
+    prefix: &'static str,
 }
 
 /// Where programs are looked for by the programs we run: what autofs gives them too.
@@ -58,7 +61,21 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 impl ProgramSource {
     /// The program at `path`, called `name` in messages.
     pub fn new(path: PathBuf, name: Arc<str>) -> Self {
-        Self { path, name }
+        Self {
+            path,
+            name,
+            prefix: "AUTOFS_",
+        }
+    }
+
+    /// Whether the requester's variables are called as in the requester's own environment (USER,
+    /// HOME). That is dangerous: it may change what a program does that runs as root.
+    #[must_use]
+    pub fn standard_names(self, standard: bool) -> Self {
+        Self {
+            prefix: if standard { "" } else { self.prefix },
+            ..self
+        }
     }
 
     /// A failure of the program, `why` without its name.
@@ -73,7 +90,7 @@ impl ProgramSource {
             .arg0(&self.path)
             .arg(OsStr::from_bytes(key))
             .env_clear()
-            .envs(environment(context))
+            .envs(environment(context, self.prefix))
             .current_dir(working_directory(context))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -131,7 +148,8 @@ impl ProgramSource {
 
     /// The entry in what the program printed.
     fn found(&self, key: &BStr, output: Vec<u8>) -> Found {
-        let fragment = Fragment::whole(format!("output of {} {key}", self.name), output);
+        let text = joined(output);
+        let fragment = Fragment::whole(format!("output of {} {key}", self.name), text);
         let line = Lines::new(&fragment.text).find(|line| line.kind != LineKind::Blank);
         let value = line.map_or(Span::default(), |line| line.content);
         Found {
@@ -182,6 +200,27 @@ impl MapSource for ProgramSource {
     }
 }
 
+/// Continued lines joined by a blank, as autofs does with what programs print (in a file they are
+/// joined by nothing). An escaped backslash continues no line.
+fn joined(output: Vec<u8>) -> Vec<u8> {
+    if !output.contains(&b'\\') {
+        return output;
+    }
+    let mut text = Vec::with_capacity(output.len());
+    for line in output.split_inclusive(|byte| *byte == b'\n') {
+        let body = line.strip_suffix(b"\n").unwrap_or(line);
+        let body = body.strip_suffix(b"\r").unwrap_or(body);
+        let backslashes = body.iter().rev().take_while(|byte| **byte == b'\\');
+        if line.ends_with(b"\n") && backslashes.count() % 2 == 1 {
+            text.extend_from_slice(&body[..body.len() - 1]);
+            text.push(b' ');
+        } else {
+            text.extend_from_slice(line);
+        }
+    }
+    text
+}
+
 /// What a program that cannot be started probably needs.
 fn start_failure(error: &std::io::Error) -> String {
     const NO_EXEC: i32 = 8;
@@ -205,7 +244,7 @@ fn working_directory(context: &LookupContext<'_>) -> PathBuf {
 }
 
 /// The program's whole environment; later entries win.
-fn environment(context: &LookupContext<'_>) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+fn environment(context: &LookupContext<'_>, prefix: &str) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(BString, BString)> = vec![("PATH".into(), PATH.into())];
     let system = rustix::system::uname();
     let host: BString = system.nodename().to_bytes().into();
@@ -222,9 +261,12 @@ fn environment(context: &LookupContext<'_>) -> Vec<(std::ffi::OsString, std::ffi
     variables.extend(context.defines.iter().cloned());
     let short = host.split_str(".").next().unwrap_or_default();
     let requester = context.requester;
-    variables.push(("AUTOFS_SHOST".into(), short.into()));
-    variables.push(("AUTOFS_UID".into(), requester.uid.to_string().into()));
-    variables.push(("AUTOFS_GID".into(), requester.gid.to_string().into()));
+    let mut tell = |name: &str, value: BString| {
+        variables.push((format!("{prefix}{name}").into(), value));
+    };
+    tell("SHOST", short.into());
+    tell("UID", requester.uid.to_string().into());
+    tell("GID", requester.gid.to_string().into());
     if let Some(names) = &requester.names {
         for (name, value) in [
             ("USER", &names.user),
@@ -232,7 +274,7 @@ fn environment(context: &LookupContext<'_>) -> Vec<(std::ffi::OsString, std::ffi
             ("HOME", &names.home),
         ] {
             if !value.is_empty() {
-                variables.push((format!("AUTOFS_{name}").into(), value.clone()));
+                tell(name, value.clone());
             }
         }
     }

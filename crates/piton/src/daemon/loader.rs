@@ -1,16 +1,16 @@
 //! Reading master map, direct maps and listings: what shall be in place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use piton_engine::config::{Binding, Configuration, Point};
 use piton_map::diagnostic::Diagnostic;
 use piton_map::key::MapKind;
 use piton_map::lookup::{MapSpec, MapType, Miss};
 use piton_map::requester::Requester;
 use piton_plan::step::TriggerKind;
-use piton_source::cache::{Maps, Watch};
+use piton_source::cache::{Listing, Maps, Watch};
 use piton_source::master::{self, MasterRequest, Site, SitePoint};
 use piton_source::source::LookupContext;
 
@@ -113,7 +113,7 @@ impl Loader {
                 }
             }
         }
-        points
+        without_hidden(points)
     }
 
     fn direct_keys(
@@ -123,41 +123,37 @@ impl Loader {
         loaded: &mut Loaded,
     ) -> Vec<BString> {
         let listing = self.keys(point, binding, MapKind::Direct);
-        for (map, miss) in listing.1 {
+        for (map, miss) in listing.incomplete {
             loaded.incomplete.push((point.path.clone(), map, miss));
         }
-        listing.0
+        listing.keys.into_iter().map(|listed| listed.key).collect()
     }
 
-    /// The keys to show before they are mounted; `None` when the map does not exist at all, and
-    /// so no mount point is made.
+    /// The keys to show before they are mounted; `None` when no map is there at all, or can be
+    /// read by this build: then no mount point is made, and what is in its place stays visible.
     fn listing(
         &self,
         point: &SitePoint,
         binding: &Binding,
         loaded: &mut Loaded,
     ) -> Option<Arc<[BString]>> {
-        let (keys, incomplete) = self.keys(point, binding, MapKind::Indirect);
-        let missing = !incomplete.is_empty()
-            && incomplete.len() >= point.maps.len()
-            && keys.is_empty()
-            && incomplete.iter().all(|(_, miss)| fatal(miss));
-        for (map, miss) in incomplete {
+        let listing = self.keys(point, binding, MapKind::Indirect);
+        let missing = !listing.served && listing.incomplete.len() >= point.maps.len();
+        for (map, miss) in listing.incomplete {
             loaded.incomplete.push((point.path.clone(), map, miss));
         }
         if missing {
             return None;
         }
         let browse = point.options.browse.unwrap_or(self.browse);
-        Some(if browse { keys.into() } else { Arc::from([]) })
+        Some(if browse {
+            listing.keys.into_iter().map(|listed| listed.key).collect()
+        } else {
+            Arc::from([])
+        })
     }
 
-    fn keys(
-        &self,
-        point: &SitePoint,
-        binding: &Binding,
-        kind: MapKind,
-    ) -> (Vec<BString>, Vec<(Arc<str>, Miss)>) {
+    fn keys(&self, point: &SitePoint, binding: &Binding, kind: MapKind) -> Listing {
         let mut defines = self.defines.clone();
         defines.extend(point.options.defines.iter().cloned());
         let context = LookupContext {
@@ -168,17 +164,31 @@ impl Loader {
             mount_point: point.path.as_bstr(),
             deadline: None,
         };
-        let listing = self.maps.keys(&point.maps, &context);
-        (
-            listing.keys.into_iter().map(|listed| listed.key).collect(),
-            listing.incomplete,
-        )
+        self.maps.keys(&point.maps, &context)
     }
 }
 
-/// Whether a map that fails so is not there at all (rather than having no list of keys).
-fn fatal(miss: &Miss) -> bool {
-    matches!(miss, Miss::NoSuchMap(_) | Miss::Unreadable(_))
+/// Leaves out what lies below a direct key: a trigger there would keep the key itself from ever
+/// being mounted, and its mount would hide the trigger.
+fn without_hidden(points: Vec<Point>) -> Vec<Point> {
+    let direct: HashSet<BString> = points
+        .iter()
+        .filter(|point| point.kind == TriggerKind::Direct)
+        .map(|point| point.path.clone())
+        .collect();
+    let above = |path: &BStr| {
+        let mut ends = path.find_iter("/").skip(1);
+        ends.find_map(|end| direct.get(path[..end].as_bstr()))
+    };
+    let mut points = points;
+    points.retain(|point| match above(point.path.as_ref()) {
+        Some(above) => {
+            tracing::warn!(path = %point.path, "no mount point: the direct key {above} hides it");
+            false
+        }
+        None => true,
+    });
+    points
 }
 
 /// What the mount table shows as source of a mount point: its first map.

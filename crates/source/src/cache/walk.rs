@@ -303,7 +303,8 @@ impl Maps {
         Ok(ProgramSource::new(
             self.real(path),
             path.to_str_lossy().into(),
-        ))
+        )
+        .standard_names(self.settings.standard_names))
     }
 }
 
@@ -357,7 +358,7 @@ impl<'l> List<'l> {
         match place(self.maps, spec, included) {
             Place::File(path) => self.file(path.as_ref()),
             Place::FileOrProgram(path) => self.file_or_program(path.as_ref()),
-            Place::Program(path) => self.maps.program(path.as_ref())?.read().map(drop),
+            Place::Program(path) => self.program(path.as_ref()),
             Place::Named => self.named(spec.name.as_ref()),
             Place::Nowhere(Miss::NoSuchKey) => Ok(()),
             Place::Nowhere(miss) => Err(miss),
@@ -388,14 +389,21 @@ impl<'l> List<'l> {
     /// Lists a file, unless it is a program.
     fn file_or_program(&mut self, path: &BStr) -> Result<(), Miss> {
         match self.maps.is_program(path) {
-            true => self.maps.program(path)?.read().map(drop),
+            true => self.program(path),
             false => self.file(path),
         }
+    }
+
+    /// A program is there, but has no list.
+    fn program(&mut self, path: &BStr) -> Result<(), Miss> {
+        self.listing.served = true;
+        self.maps.program(path)?.read().map(drop)
     }
 
     /// Lists a file and the maps that it includes.
     fn file(&mut self, path: &BStr) -> Result<(), Miss> {
         let loaded = self.maps.fresh(path, self.context)?;
+        self.listing.served = true;
         let identity = loaded.identity();
         if self.listed.contains(&identity) {
             return Ok(());
