@@ -5,13 +5,14 @@ use crate::process::{Failure, Outcome};
 const TEXT: &str = "\
 cargo xtask CHORE
 
-  test                 everything: fmt, clippy, tidy, and all tiers of tests; as root it installs
-                       what it needs
+  test                 everything: fmt, clippy, tidy, licences, and all tiers of tests; as root it
+                       installs what it needs
   test --quick         without root's tiers, 1,000 seeds; a few minutes
   test --unprivileged  as an ordinary user: leaves out the kernel and differential tiers, says so
-  test --only TIER     one tier or check: fmt clippy tidy unit golden property simulator kernel
-                       differential
+  test --only TIER     one tier or check: fmt clippy tidy licences unit golden property simulator
+                       kernel differential
   tidy                 the laws of ARCHITECTURE.md and CONTRIBUTING.md that a program can check
+  licences             that deny.toml allows what is built in
   coverage             lines of map, plan and engine that tests reach; at least 90 %
 ";
 

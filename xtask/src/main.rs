@@ -3,6 +3,7 @@
 mod coverage;
 mod help;
 mod install;
+mod licences;
 mod process;
 mod targets;
 mod test;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "test" => test::run(rest),
         "coverage" => coverage::run(rest),
+        "licences" => licences::run(),
         "help" | "--help" | "-h" => help::run(),
         other => help::unknown(other),
     };

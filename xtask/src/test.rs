@@ -1,14 +1,15 @@
 //! All tiers of tests in one command, counted.
 
 use crate::process::{Done, Failure, Outcome, cargo, command, is_root, root, shown};
-use crate::{install, targets, tidy};
+use crate::{install, licences, targets, tidy};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "fmt",
     "clippy",
     "tidy",
+    "licences",
     "unit",
     "golden",
     "property",
@@ -123,7 +124,8 @@ fn perform(step: &str, wanted: &Wanted, targets: &BTreeSet<String>) -> Result<Co
             "-D",
             "warnings",
         ]))?),
-        "tidy" => Ok(tidied()),
+        "tidy" => Ok(said(tidy::run(&[]))),
+        "licences" => Ok(said(licences::run())),
         "unit" => unit(targets),
         "golden" | "property" => tier(targets, step, &[]),
         // Each mounts in a namespace of its own, but time is measured: few at a time.
@@ -140,16 +142,13 @@ fn check(done: Done) -> Result<Count, Failure> {
     })
 }
 
-fn tidied() -> Count {
-    let success = match tidy::run(&[]) {
-        Ok(()) => true,
-        Err(failure) => {
-            println!("{failure}");
-            false
-        }
-    };
+/// The outcome of a chore of ours as that of a step.
+fn said(outcome: Outcome) -> Count {
+    if let Err(failure) = &outcome {
+        println!("{failure}");
+    }
     Count {
-        success,
+        success: outcome.is_ok(),
         ..Count::default()
     }
 }
@@ -366,7 +365,7 @@ fn verdict(rows: &[Row], left_out: &[&str], wanted: &Wanted) -> Outcome {
 
 /// A tier that ran no test has failed: it proved nothing.
 fn good(row: &Row) -> bool {
-    let is_check = matches!(row.step, "fmt" | "clippy" | "tidy");
+    let is_check = matches!(row.step, "fmt" | "clippy" | "tidy" | "licences");
     row.success && (is_check || row.tests > 0 && row.tests == row.passed)
 }
 
