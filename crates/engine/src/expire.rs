@@ -3,7 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem;
+use core::{iter, mem};
 
 use bstr::{BString, ByteSlice};
 use piton_plan::step::TriggerId;
@@ -17,17 +17,18 @@ use crate::tree::{How, Tree};
 use crate::trigger::Round;
 use crate::unmounting::Wish;
 
-/// An operator's request to expire now, until the kernel was asked everywhere.
+/// An operator's request to expire now, until the kernel was asked everywhere: the deepest
+/// triggers first, and those above when all below was tried, so that whole trees go.
 #[derive(Debug)]
 pub(crate) struct ExpireRequest {
     id: RequestId,
     path: Option<BString>,
+    /// How deep the triggers lie that are being asked.
+    depth: usize,
     /// Triggers in which the kernel still looks.
     waiting: BTreeSet<TriggerId>,
     /// What we ourselves take down for it.
     jobs: Vec<JobId>,
-    /// Whether the directories of submounts were looked at after what was in them went.
-    second_look: bool,
 }
 
 impl<T> Engine<T> {
@@ -157,62 +158,64 @@ impl<T> Engine<T> {
         if triggers.is_empty() || self.expire_requests.len() >= OPERATOR_REQUESTS {
             return self.respond_expired(id, path.as_ref());
         }
-        let waiting = triggers.iter().copied().collect();
-        let mut jobs = Vec::new();
-        for trigger in triggers {
-            jobs.extend(self.expire_submounts(trigger, true));
-            self.ask_kernel(trigger, true);
-        }
-        self.expire_requests.push(ExpireRequest {
+        let depth = triggers.iter().map(|it| self.depth(*it)).max();
+        let request = ExpireRequest {
             id,
             path,
-            waiting,
-            jobs,
-            second_look: false,
-        });
+            depth: depth.unwrap_or(0),
+            waiting: BTreeSet::new(),
+            jobs: Vec::new(),
+        };
+        let request = self.ask_level(request);
+        self.expire_requests.push(request);
     }
 
-    /// The triggers in which something is mounted at or below `path`, deepest first: what is
-    /// below must go before what it stands on.
-    fn triggers_under(&self, path: Option<&BString>) -> Vec<TriggerId> {
-        let under = |(place, tree): (&Place, &Tree)| {
-            let trigger = self.triggers.get(&place.trigger)?;
-            covers(path, &tree.target).then(|| (trigger.spec.path.clone(), place.trigger))
-        };
-        let mut triggers: Vec<(BString, TriggerId)> = self.trees.iter().filter_map(under).collect();
-        triggers.sort();
-        triggers.dedup();
-        triggers.into_iter().rev().map(|(_, id)| id).collect()
-    }
-
-    /// Answers operators once all that they asked for was tried.
-    pub(crate) fn advance_expire_requests(&mut self) {
-        if self.expire_requests.is_empty() {
-            return;
-        }
-        let jobs = &self.jobs;
-        let over = |request: &ExpireRequest| {
-            request.waiting.is_empty() && !request.jobs.iter().any(|id| jobs.contains_key(id))
-        };
-        let (ended, waiting) = mem::take(&mut self.expire_requests)
-            .into_iter()
-            .partition(over);
-        self.expire_requests = waiting;
-        let ended: Vec<ExpireRequest> = ended;
-        for mut request in ended {
-            if !request.second_look && self.running() {
-                request.second_look = true;
-                let triggers = self.triggers_under(request.path.as_ref());
-                request.jobs = triggers
-                    .into_iter()
-                    .flat_map(|trigger| self.expire_submounts(trigger, true))
-                    .collect();
-                if !request.jobs.is_empty() {
-                    self.expire_requests.push(request);
-                    continue;
-                }
+    /// Has the triggers of the request's depth looked at.
+    fn ask_level(&mut self, mut request: ExpireRequest) -> ExpireRequest {
+        for trigger in self.triggers_under(request.path.as_ref()) {
+            if self.depth(trigger) == request.depth {
+                request.jobs.extend(self.expire_submounts(trigger, true));
+                request.waiting.insert(trigger);
+                self.ask_kernel(trigger, true);
             }
-            self.respond_expired(request.id, request.path.as_ref());
+        }
+        request
+    }
+
+    /// How many entries a trigger stands in, one inside the other.
+    fn depth(&self, id: TriggerId) -> usize {
+        let owner = |id: &TriggerId| Some(self.triggers.get(id)?.owner()?.trigger);
+        iter::successors(owner(&id), owner).count()
+    }
+
+    /// The triggers in which something is mounted at or below `path`.
+    fn triggers_under(&self, path: Option<&BString>) -> BTreeSet<TriggerId> {
+        let under = self.trees.iter();
+        under
+            .filter(|(_, tree)| covers(path, &tree.target))
+            .map(|(place, _)| place.trigger)
+            .collect()
+    }
+
+    /// Goes on to the next higher triggers, and answers operators once all that they asked for
+    /// was tried.
+    pub(crate) fn advance_expire_requests(&mut self) {
+        let mut at = 0;
+        while let Some(request) = self.expire_requests.get(at) {
+            let tried = |id| !self.jobs.contains_key(id);
+            if !request.waiting.is_empty() || !request.jobs.iter().all(tried) {
+                at += 1;
+                continue;
+            }
+            let mut request = self.expire_requests.swap_remove(at);
+            if request.depth == 0 || !self.running() {
+                self.respond_expired(request.id, request.path.as_ref());
+                continue;
+            }
+            request.depth -= 1;
+            request.jobs.clear();
+            let request = self.ask_level(request);
+            self.expire_requests.push(request);
         }
     }
 
