@@ -286,10 +286,10 @@ impl Kernel {
             let part = path[..end].as_bstr();
             let below = self.has_below(part);
             let holder = self.indirect_name(inside, part);
-            if let Some((holder, name)) = &holder {
-                if let Some(stopped) = self.pass(*holder, name, part, now) {
-                    return stopped;
-                }
+            if let Some((holder, name)) = &holder
+                && let Some(stopped) = self.pass(*holder, name, part, now)
+            {
+                return stopped;
             }
             match self.climb(part, now) {
                 Ok(Some(id)) => inside = Some(id),

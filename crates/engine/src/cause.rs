@@ -159,4 +159,61 @@ mod tests {
         assert_eq!(errno(Miss::TimedOut("p".into())), Errno::TIMEDOUT);
         assert_eq!(errno(Miss::Refused("mode".into())), Errno::ACCES);
     }
+
+    #[test]
+    fn each_cause_has_an_errno_and_words() {
+        let told: [(Cause, Errno, &str); 8] = [
+            (
+                Cause::BadEntry("x".into()),
+                Errno::INVAL,
+                "the entry cannot be used: x",
+            ),
+            (
+                Cause::UnknownHost("h".into()),
+                Errno::HOSTDOWN,
+                "no address is known for the host h",
+            ),
+            (
+                Cause::TimedOut,
+                Errno::TIMEDOUT,
+                "not done within the deadline",
+            ),
+            (Cause::NoTrigger, Errno::NOENT, "no such trigger"),
+            (
+                Cause::Stopping,
+                Errno::SHUTDOWN,
+                "the automounter is stopping",
+            ),
+            (Cause::Overloaded, Errno::AGAIN, "too many accesses at once"),
+            (Cause::Busy("in use".into()), Errno::BUSY, "in use"),
+            (Cause::Mount(Errno::IO, "io".into()), Errno::IO, "io"),
+        ];
+        for (cause, errno, words) in told {
+            assert_eq!(cause.errno(), errno);
+            assert_eq!(alloc::format!("{cause}"), words);
+        }
+    }
+
+    #[test]
+    fn each_miss_has_words() {
+        let words = |miss| alloc::format!("{}", Cause::Lookup(miss));
+        assert_eq!(words(Miss::NoSuchKey), "no map has this key");
+        assert_eq!(
+            words(Miss::BadKey("slash")),
+            "the name cannot be a key: slash"
+        );
+        assert_eq!(
+            words(Miss::NoSuchMap("m".into())),
+            "the map m does not exist"
+        );
+        for miss in [
+            Miss::Unreadable("x".into()),
+            Miss::NotAvailable("x".into()),
+            Miss::ProgramFailed("x".into()),
+            Miss::TimedOut("x".into()),
+            Miss::Refused("x".into()),
+        ] {
+            assert_eq!(words(miss), "x");
+        }
+    }
 }

@@ -40,6 +40,8 @@ pub struct Engine<T> {
     pub(crate) deadlines: BTreeSet<(Millis, JobId)>,
     /// When triggers are looked at for expiry.
     pub(crate) rounds: BTreeSet<(Millis, TriggerId)>,
+    /// When what orphans left is tried to be taken back again.
+    pub(crate) clearings: BTreeSet<(Millis, JobId)>,
     pub(crate) negative: Negative,
     pub(crate) expire_requests: Vec<ExpireRequest>,
     pub(crate) last_errors: VecDeque<LastError>,
@@ -63,6 +65,7 @@ impl<T> Engine<T> {
             orphans: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             rounds: BTreeSet::new(),
+            clearings: BTreeSet::new(),
             negative: Negative::default(),
             expire_requests: Vec::new(),
             last_errors: VecDeque::new(),
@@ -93,7 +96,8 @@ impl<T> Engine<T> {
     pub fn next_wake(&self) -> Option<Millis> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let round = self.rounds.first().map(|(at, _)| *at);
-        [deadline, round, self.stop_patience()]
+        let clearing = self.clearings.first().map(|(at, _)| *at);
+        [deadline, round, clearing, self.stop_patience()]
             .into_iter()
             .flatten()
             .min()
@@ -199,6 +203,12 @@ impl<T> Engine<T> {
             self.rounds.pop_first();
             self.round(trigger);
         }
+        while let Some((at, job)) = self.clearings.first().copied()
+            && at <= self.now
+        {
+            self.clearings.pop_first();
+            self.clear_again(job);
+        }
     }
 
     /// Answers the waiters of a job whose deadline has passed; the job itself goes on: what it
@@ -260,7 +270,9 @@ impl<T> Engine<T> {
     pub(crate) fn end(&mut self, id: JobId) -> Option<Job<T>> {
         let job = self.jobs.remove(&id)?;
         self.working.remove(&job.place);
-        self.orphans.remove(&id);
+        if self.orphans.remove(&id).is_some() {
+            self.clearings.retain(|(_, job)| *job != id);
+        }
         for waiter in &job.waiters {
             self.deadlines.remove(&(waiter.deadline, id));
         }

@@ -52,8 +52,8 @@ pub(crate) enum Work<T> {
     Mounting(Target, Vec<Planned>, Vec<(usize, TriggerId)>),
     /// Taking down, deepest first.
     Unmounting(Unmounting<T>),
-    /// Taking back what was mounted for a trigger that is gone.
-    Clearing,
+    /// Taking back by these steps what was mounted for a trigger that is gone.
+    Clearing(Vec<Planned>),
 }
 
 /// What a job mounts.
@@ -87,7 +87,7 @@ impl<T> Job<T> {
     pub(crate) fn only_asks(&self) -> bool {
         match self.work {
             Work::Inspecting | Work::Fetching | Work::Resolving(_) => true,
-            Work::Mounting(..) | Work::Unmounting(_) | Work::Clearing => false,
+            Work::Mounting(..) | Work::Unmounting(_) | Work::Clearing(_) => false,
         }
     }
 
@@ -99,7 +99,7 @@ impl<T> Job<T> {
             Work::Resolving(_) => "resolving",
             Work::Mounting(..) => "mounting",
             Work::Unmounting(_) => "unmounting",
-            Work::Clearing => "clearing",
+            Work::Clearing(_) => "clearing",
         }
     }
 }

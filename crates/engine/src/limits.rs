@@ -33,3 +33,6 @@ pub const OPERATOR_REQUESTS: usize = 1_024;
 /// What a stop waits beyond the deadlines of mounting and unmounting before it gives up what
 /// is stuck, in milliseconds: room for the answer to come through.
 pub const STOP_PATIENCE_MS: u64 = 2_000;
+
+/// Pause before it is tried again to take back a mount that belongs to nobody, in milliseconds.
+pub const CLEAR_PAUSE_MS: u64 = 5_000;

@@ -390,7 +390,7 @@ impl<T> Engine<T> {
         id: JobId,
         target: &Target,
         answers: &HostAnswers,
-    ) -> Option<(Vec<Planned>, Vec<(usize, TriggerId)>)> {
+    ) -> Option<(Vec<Planned>, Numbers)> {
         let job = self.jobs.get(&id)?;
         let trigger = self.triggers.get(&job.place.trigger)?;
         let make_root = trigger.spec.kind == TriggerKind::Indirect;
@@ -500,6 +500,9 @@ impl<T> Engine<T> {
         binding.options.timeout.unwrap_or(self.settings.timeout)
     }
 }
+
+/// The numbers of the triggers in a list of steps, by the plan's node.
+type Numbers = Vec<(usize, TriggerId)>;
 
 /// What a look-up is about.
 struct Question {

@@ -404,7 +404,6 @@ impl<T> Engine<T> {
             Role::Point(role) => role.next.take(),
             Role::Offset { .. } | Role::Submount { .. } => None,
         };
-        self.fell_all(id);
         self.drop_trigger(id);
         if self.points.get(&path) == Some(&id) {
             self.points.remove(&path);

@@ -9,7 +9,7 @@ use piton_map::lookup::Miss;
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
 use crate::cause::{Cause, Errno};
-use crate::command::{Answer, Command, Note};
+use crate::command::{Answer, Note};
 use crate::engine::Engine;
 use crate::event::{DoneStep, JobId, Outcome};
 use crate::job::{Target, Work};
@@ -25,12 +25,12 @@ impl<T> Engine<T> {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        match mem::replace(&mut job.work, Work::Clearing) {
+        match mem::replace(&mut job.work, Work::Inspecting) {
             Work::Mounting(target, steps, numbers) => {
                 self.mounted(id, &target, &steps, &numbers, outcome);
             }
             Work::Unmounting(work) => self.unmounted(id, work, outcome),
-            Work::Clearing => self.cleared(id, outcome),
+            Work::Clearing(steps) => self.cleared(id, &steps, outcome),
             other => job.work = other,
         }
     }
@@ -229,7 +229,7 @@ impl<T> Engine<T> {
         match &job.work {
             Work::Inspecting => {}
             Work::Unmounting(_) => return self.unmount_inspected(id, mounted),
-            Work::Fetching | Work::Resolving(_) | Work::Mounting(..) | Work::Clearing => return,
+            Work::Fetching | Work::Resolving(_) | Work::Mounting(..) | Work::Clearing(_) => return,
         }
         let place = job.place.clone();
         if mounted && let Some(tree) = self.trees.get_mut(&place) {
@@ -284,7 +284,6 @@ impl<T> Engine<T> {
             return;
         };
         for trigger in tree.triggers() {
-            self.fell_all(trigger);
             self.drop_trigger(trigger);
         }
     }
@@ -300,8 +299,10 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Forgets a trigger that is gone; whoever still waits in it is told.
+    /// Forgets a trigger that is gone, with all that was mounted in it; whoever still waits in
+    /// it is told.
     pub(crate) fn drop_trigger(&mut self, id: TriggerId) {
+        self.fell_all(id);
         let jobs: Vec<JobId> = self.jobs_in(id).collect();
         for job in &jobs {
             if let Some(place) = self.jobs.get(job).map(|job| job.place.clone()) {
@@ -319,73 +320,9 @@ impl<T> Engine<T> {
             self.orphan(job);
         }
     }
-
-    /// Answers the waiters of a job whose trigger is gone. What changes something goes on: its
-    /// end is awaited and then cleared away.
-    fn orphan(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return;
-        };
-        let waiters = mem::take(&mut job.waiters);
-        let over = job.only_asks();
-        for waiter in waiters {
-            self.deadlines.remove(&(waiter.deadline, id));
-            self.reply(waiter.ticket, Answer::Failed(Cause::NoTrigger));
-        }
-        if over {
-            self.end(id);
-        }
-    }
-
-    /// Takes back what was mounted for a trigger that is gone by now.
-    fn clear(
-        &mut self,
-        id: JobId,
-        steps: &[Planned],
-        numbers: &[(usize, TriggerId)],
-        outcome: &Outcome,
-    ) {
-        for (_, number) in numbers {
-            self.fell_all(*number);
-            self.drop_trigger(*number);
-        }
-        let undo = |done: &DoneStep| step_at(steps, done.index)?.undo(done.helper);
-        let steps: Vec<Planned> = outcome
-            .done
-            .iter()
-            .rev()
-            .filter_map(undo)
-            .map(|step| Planned {
-                step,
-                required: false,
-            })
-            .collect();
-        if steps.is_empty() {
-            return self.cleared(id, Outcome::default());
-        }
-        let deadline_ms = self.settings.unmount_deadline_ms;
-        self.out.push(Command::Perform {
-            job: id,
-            steps,
-            deadline_ms,
-        });
-    }
-
-    fn cleared(&mut self, id: JobId, outcome: Outcome) {
-        let path = self.jobs.get(&id).map(|job| self.path_of_job(id, job));
-        let Some(job) = self.end(id) else { return };
-        if let (Some(failure), Some(path)) = (outcome.tolerated.first(), path) {
-            let why = failure.text.clone();
-            self.note(Note::Stays { path, why });
-        }
-        for waiter in job.waiters {
-            self.enter(waiter);
-        }
-        self.after_work(&job.place);
-    }
 }
 
-fn step_at(steps: &[Planned], index: usize) -> Option<&Step> {
+pub(crate) fn step_at(steps: &[Planned], index: usize) -> Option<&Step> {
     steps.get(index).map(|planned| &planned.step)
 }
 

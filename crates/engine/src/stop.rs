@@ -38,6 +38,8 @@ pub(crate) struct Stopping {
     detach: bool,
     /// Mount points that could not be taken away, with the reason.
     stuck: BTreeMap<TriggerId, Arc<str>>,
+    /// What was mounted for triggers that are gone, and could not be taken back.
+    orphaned: BTreeMap<BString, Arc<str>>,
     /// What was tried to be unmounted since; what is still there stays.
     tried: BTreeSet<Place>,
     /// When the world last answered anything.
@@ -66,6 +68,7 @@ impl<T> Engine<T> {
             requests: alloc::vec![request],
             detach,
             stuck: BTreeMap::new(),
+            orphaned: BTreeMap::new(),
             tried: BTreeSet::new(),
             progress: self.now,
         });
@@ -97,6 +100,13 @@ impl<T> Engine<T> {
         });
         if let Phase::Stopping(stopping) = &mut self.phase {
             stopping.stuck.insert(id, why.clone());
+        }
+    }
+
+    /// Remembers what could not be taken back.
+    pub(crate) fn leave_behind(&mut self, path: &BString, why: &Arc<str>) {
+        if let Phase::Stopping(stopping) = &mut self.phase {
+            stopping.orphaned.insert(path.clone(), why.clone());
         }
     }
 
@@ -217,7 +227,7 @@ impl<T> Engine<T> {
         };
         let left = match stopping.detach {
             true => Vec::new(),
-            false => self.left_behind(&stopping.stuck),
+            false => self.left_behind(&stopping),
         };
         let jobs: Vec<JobId> = self.jobs.keys().copied().collect();
         for id in jobs {
@@ -226,6 +236,7 @@ impl<T> Engine<T> {
         self.end_expire_requests();
         self.deadlines.clear();
         self.rounds.clear();
+        self.clearings.clear();
         for id in stopping.requests {
             let response = Response::Done { left: left.clone() };
             self.out.push(Command::Respond { id, response });
@@ -248,17 +259,14 @@ impl<T> Engine<T> {
         }
     }
 
-    fn left_behind(
-        &self,
-        stuck_points: &BTreeMap<TriggerId, Arc<str>>,
-    ) -> Vec<(BString, Arc<str>)> {
-        let mut left: BTreeMap<BString, Arc<str>> = BTreeMap::new();
+    fn left_behind(&self, stopping: &Stopping) -> Vec<(BString, Arc<str>)> {
+        let mut left = stopping.orphaned.clone();
         for (path, id) in &self.points {
             let moving = self
                 .triggers
                 .get(id)
                 .is_some_and(|it| it.state != State::Ready);
-            let why = match stuck_points.get(id) {
+            let why = match stopping.stuck.get(id) {
                 Some(why) => why.clone(),
                 None if moving => stuck(),
                 None => "something in it stays".into(),

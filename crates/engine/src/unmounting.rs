@@ -386,7 +386,6 @@ impl<T> Engine<T> {
             tree.broken = Some(cause);
             self.plan_round(place.trigger);
         }
-        self.fell_all(trigger);
         self.drop_trigger(trigger);
     }
 

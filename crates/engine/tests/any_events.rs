@@ -186,7 +186,7 @@ fn play(choices: &[Choice]) {
     let mut engine: Engine<Ticket> = Engine::new(Default::default());
     let mut debts = Debts::default();
     let mut now = 0;
-    let mut feed = |engine: &mut Engine<Ticket>, debts: &mut Debts, now: u64, event| {
+    let feed = |engine: &mut Engine<Ticket>, debts: &mut Debts, now: u64, event| {
         debts.enter(&event, now);
         let mut commands = Vec::new();
         engine.handle(Millis(now), event, &mut commands);

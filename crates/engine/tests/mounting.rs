@@ -6,7 +6,7 @@ use common::{Play, Ticket, direct, done, indirect, point};
 use piton_engine::cause::{Cause, Errno};
 use piton_engine::command::Note;
 use piton_engine::event::{Event, Outcome};
-use piton_engine::limits::{FAILURE_MEMORY_MS, JOBS, WAITERS_PER_PLACE};
+use piton_engine::limits::{CLEAR_PAUSE_MS, FAILURE_MEMORY_MS, JOBS, WAITERS_PER_PLACE};
 use piton_engine::{Command, Engine};
 use piton_map::lookup::Miss;
 use piton_map::options::PointOptions;
@@ -545,20 +545,72 @@ fn whoever_waits_in_what_was_unmounted_by_hand_is_told() {
     assert_eq!(play.mounted(), ["/home/tree"]);
 }
 
-#[test]
-fn what_comes_late_for_nobody_and_will_not_go_is_told() {
+/// A mount below a root that was unmounted by hand meanwhile, and will not go.
+fn stubborn_orphan() -> (Play, u32) {
     let mut play = Play::usual();
     play.mount("/home/tree");
     play.touch("/home/tree/a");
     play.bare.insert("/home/tree".into());
     play.broken
         .insert("unmount /home/tree/a".into(), Errno::BUSY.0);
-    play.touch("/home/tree");
+    let root = play.touch("/home/tree");
     let inspect = play.open.remove(1).unwrap();
     play.answer(inspect);
     play.settle();
+    (play, root)
+}
+
+#[test]
+fn what_comes_late_for_nobody_and_will_not_go_is_tried_again() {
+    let (mut play, root) = stubborn_orphan();
+    play.assert_failed(root, Errno::BUSY);
     let stays = |note: &Note| matches!(note, Note::Stays { path, .. } if path == "/home/tree/a");
     assert!(play.notes.iter().any(stays));
+    play.log.clear();
+    play.pass(CLEAR_PAUSE_MS);
+    play.settle();
+    play.broken.clear();
+    let waits = play.touch("/home/tree");
+    play.assert_waits(waits);
+    play.pass(CLEAR_PAUSE_MS);
+    play.settle();
+    play.assert_ready(waits);
+    let orders = play.orders();
+    assert_eq!(
+        orders[..2],
+        [
+            "perform unmount /home/tree/a",
+            "perform unmount /home/tree/a"
+        ]
+    );
+    assert_eq!(play.engine.sizes().jobs, 0);
+}
+
+#[test]
+fn what_comes_late_for_nobody_and_never_goes_is_named_at_the_end() {
+    let (mut play, _) = stubborn_orphan();
+    play.stop();
+    play.pass(CLEAR_PAUSE_MS);
+    play.settle();
+    assert_eq!(play.left(), ["/home/tree/a"]);
+}
+
+#[test]
+fn clearing_that_took_too_long_is_begun_again() {
+    let (mut play, _) = stubborn_orphan();
+    play.pass(CLEAR_PAUSE_MS);
+    let Some(Command::Perform { job, .. }) = play.open.pop_front() else {
+        panic!("another try was expected");
+    };
+    let outcome = Outcome {
+        failed: Some(common::failure(Errno::TIMEDOUT.0)),
+        ..Outcome::default()
+    };
+    play.feed(Event::Performed { job, outcome });
+    play.broken.clear();
+    play.pass(CLEAR_PAUSE_MS);
+    play.settle();
+    assert_eq!(play.engine.sizes().jobs, 0);
 }
 
 #[test]
@@ -575,4 +627,26 @@ fn an_orphan_that_mounted_nothing_is_simply_over() {
     play.settle();
     assert_eq!(play.mounted(), ["/home/deep"]);
     assert_eq!(play.engine.sizes().jobs, 0);
+}
+
+#[test]
+fn status_says_how_far_each_job_is() {
+    let stage = |play: &Play| {
+        let status = play.engine.status(piton_engine::time::Millis(play.now + 5));
+        let job = &status.jobs[0];
+        (job.stage, job.waiters, job.age_ms)
+    };
+    let mut play = Play::usual();
+    play.touch("/home/bob");
+    assert_eq!(stage(&play), ("looking up", 1, 5));
+    play.until("resolve");
+    assert_eq!(stage(&play).0, "resolving");
+    play.until("perform");
+    assert_eq!(stage(&play).0, "mounting");
+    play.settle();
+    play.touch("/home/bob");
+    assert_eq!(stage(&play).0, "inspecting");
+    play.settle();
+    play.expire("/home/bob");
+    assert_eq!(stage(&play), ("unmounting", 0, 5));
 }

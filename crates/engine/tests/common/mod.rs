@@ -1,6 +1,6 @@
 //! A small world for the engine: it answers commands when it is told to, and remembers what it
 //! was told.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
