@@ -498,6 +498,8 @@ mod tests {
             ("\"/a\tb\" :/a", "bad-offset"),
             (":/a /x/.. :/b", "bad-offset"),
             ("-fstype=../x :/a", "bad-fstype"),
+            ("-fstype=a;b :/a", "bad-fstype"),
+            ("-fstype=ext4 ':/a b'", "single-quote"),
             ("/a -fstype=a/b :/a", "bad-fstype"),
             ("-fstype=autofs nfs:x", "unknown-map-type"),
             (":/a \"b", "unterminated-quote"),

@@ -442,6 +442,7 @@ mod tests {
             "logging = debug",
             "master_map_name = /etc/my master",
             "negative_timeout = 0",
+            "force_standard_program_map_env = yes",
         ];
         let text = &lines.join("\n");
         let (conf, said) = parsed(text);
@@ -452,6 +453,7 @@ mod tests {
             umount_wait: Some(12),
             logging: Logging::Debug,
             master_map_name: Some("/etc/my master".into()),
+            force_standard_program_map_env: true,
             ..Conf::default()
         };
         assert_eq!((conf, said), (expected, Vec::new()));

@@ -304,6 +304,13 @@ fn contents(file: &Value) -> Vec<u8> {
                 return base64(encoded.as_str().unwrap());
             }
             let mut all = String::new();
+            if let Some(pieces) = object.get("pieces") {
+                for piece in pieces.as_array().unwrap() {
+                    let count = piece[1].as_u64().unwrap().try_into().unwrap();
+                    all += &piece[0].as_str().unwrap().repeat(count);
+                }
+                return all.into_bytes();
+            }
             for part in object["repeat"].as_array().unwrap() {
                 for number in 0..part[1].as_u64().unwrap() {
                     all += &part[0].as_str().unwrap().replace("%d", &number.to_string());

@@ -134,6 +134,7 @@ fn contents(spec: &Value) -> Option<Vec<u8>> {
         Value::Object(object) => match object.get("base64") {
             Some(encoded) => Some(base64(encoded.as_str()?)),
             None if object.contains_key("repeat") => Some(repeated(&object["repeat"])),
+            None if object.contains_key("pieces") => Some(joined(&object["pieces"])),
             None => contents(object.get("text")?),
         },
         _ => None,
@@ -148,6 +149,20 @@ fn repeated(spec: &Value) -> Vec<u8> {
         (0..count).for_each(|number| text += &template.replace("%d", &number.to_string()));
     }
     text.into_bytes()
+}
+
+/// Pieces of text and how often each is repeated.
+fn joined(spec: &Value) -> Vec<u8> {
+    let pieces = spec.as_array().into_iter().flatten();
+    let text = pieces.flat_map(|piece| {
+        let count = piece[1].as_u64().unwrap();
+        piece[0]
+            .as_str()
+            .unwrap()
+            .repeat(count.try_into().unwrap())
+            .into_bytes()
+    });
+    text.collect()
 }
 
 /// JSON text as the file's bytes.

@@ -300,11 +300,10 @@ impl Maps {
                 format!("program {path}: programs are not run here").into(),
             ));
         }
-        Ok(ProgramSource::new(
-            self.real(path),
-            path.to_str_lossy().into(),
+        Ok(
+            ProgramSource::new(self.real(path), path.to_str_lossy().into())
+                .standard_names(self.settings.standard_names),
         )
-        .standard_names(self.settings.standard_names))
     }
 }
 

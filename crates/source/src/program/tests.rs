@@ -99,7 +99,7 @@ fn the_first_line_that_is_not_blank_is_the_entry() {
         ("printf -- ':/d'", ":/d"),
         ("echo; echo ' :/e'", ":/e"),
         ("echo ':/f1'; echo ':/f2'", ":/f1"),
-        ("printf -- '-ro \\\\\\n :/g\\n'", "-ro \\\n :/g"),
+        ("printf -- '-ro \\\\\\n :/g\\n'", "-ro   :/g"),
         ("printf -- ':/m\\r\\n'", ":/m"),
         ("printf -- ':/r\\0more\\n'", ":/r"),
         ("echo warning >&2; echo ':/l'", ":/l"),
@@ -256,6 +256,44 @@ fn floods_are_stopped() {
 fn rubbish_is_handed_on_as_it_is() {
     let found = output("head -c 1000 /dev/urandom | tr -d '\\0\\n\\\\ '; echo");
     assert!(found.is_ok(), "{found:?}");
+}
+
+#[test]
+fn continued_lines_are_joined_by_a_blank() {
+    let cases: [(&[u8], &[u8]); 6] = [
+        (b"-ro \\\n  :/c\n", b"-ro    :/c\n"),
+        (b":/e\\\nee\n", b":/e ee\n"),
+        (b":/e\\\r\nee\n", b":/e ee\n"),
+        (b":/e\\\\\nee\n", b":/e\\\\\nee\n"),
+        (b":/e\\\\\\\nee", b":/e\\\\ ee"),
+        (b":/e\\", b":/e\\"),
+    ];
+    for (printed, read) in cases {
+        assert_eq!(joined(printed.to_vec()).as_bstr(), read.as_bstr());
+    }
+    assert_eq!(output("printf ':/e\\\\\nee\\n'").as_deref(), Ok(":/e ee"));
+}
+
+#[test]
+fn the_prefix_goes_when_it_shall() {
+    let requester = Requester {
+        uid: 7,
+        gid: 8,
+        pid: 1,
+        names: Some(Arc::new(RequesterNames {
+            user: "ann".into(),
+            ..RequesterNames::default()
+        })),
+    };
+    let script = "echo \":/$USER,$UID,$GID,$AUTOFS_USER\"";
+    let mut program = Program::new(script);
+    let run = |program: &Program| {
+        let time = Duration::from_secs(20);
+        program.run_as("k", time, &requester, &[])
+    };
+    assert_eq!(run(&program).as_deref(), Ok(":/,,,ann"));
+    program.source = program.source.standard_names(true);
+    assert_eq!(run(&program).as_deref(), Ok(":/ann,7,8,"));
 }
 
 #[test]
