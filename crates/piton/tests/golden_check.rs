@@ -5,6 +5,7 @@ mod golden;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Words of the sources that look like codes and are none: a key, and options.
 const NO_CODES: [&str; 5] = [
@@ -18,6 +19,30 @@ const NO_CODES: [&str; 5] = [
 #[test]
 fn findings() {
     golden::run_all("check");
+}
+
+#[test]
+fn a_long_direct_map_is_noted_and_looked_through() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    fs::write(root.path().join("etc/auto_master"), "/- auto_direct\n").unwrap();
+    let map = root.path().join("etc/auto_direct");
+    let keys = |count| {
+        (0..count)
+            .map(|key| format!("/data/{key} srv:/{key}\n"))
+            .collect::<String>()
+    };
+    for (count, noted) in [(10_000, false), (10_001, true)] {
+        fs::write(&map, keys(count)).unwrap();
+        let result = Command::new(env!("CARGO_BIN_EXE_piton"))
+            .args(["check", "--root"])
+            .arg(root.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(result.stdout).unwrap();
+        assert_eq!(text.contains("note[long-direct-map]"), noted, "{text}");
+        assert!(result.status.success(), "{text}");
+    }
 }
 
 #[test]
