@@ -6,7 +6,9 @@ use common::{Play, Ticket, direct, done, indirect, point};
 use piton_engine::cause::{Cause, Errno};
 use piton_engine::command::Note;
 use piton_engine::event::{Event, Outcome};
-use piton_engine::limits::{CLEAR_PAUSE_MS, FAILURE_MEMORY_MS, JOBS, WAITERS_PER_PLACE};
+use piton_engine::limits::{
+    CLEAR_PAUSE_MS, FAILURE_MEMORY_MS, JOBS, LAST_ERRORS, WAITERS_PER_PLACE,
+};
 use piton_engine::{Command, Engine};
 use piton_map::lookup::Miss;
 use piton_map::options::PointOptions;
@@ -627,6 +629,20 @@ fn an_orphan_that_mounted_nothing_is_simply_over() {
     play.settle();
     assert_eq!(play.mounted(), ["/home/deep"]);
     assert_eq!(play.engine.sizes().jobs, 0);
+}
+
+#[test]
+fn so_many_last_errors_are_kept_and_the_oldest_goes() {
+    let mut play = Play::usual();
+    for number in 0..=LAST_ERRORS {
+        play.lines
+            .insert(format!("bad{number}").into(), "nonsense".into());
+        play.touch(&format!("/home/bad{number}"));
+        play.settle();
+    }
+    let status = play.engine.status(piton_engine::time::Millis(play.now));
+    assert_eq!(status.last_errors.len(), LAST_ERRORS);
+    assert_eq!(status.last_errors[0].path, "/home/bad1");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use piton_engine::Command;
 use piton_engine::cause::Errno;
 use piton_engine::command::{Note, Response};
 use piton_engine::event::{Event, Outcome, Request};
-use piton_engine::limits::OPERATOR_REQUESTS;
+use piton_engine::limits::{EXPIRE_PAUSE_LEAST_MS, EXPIRE_PAUSE_MOST_MS, OPERATOR_REQUESTS};
 use piton_map::options::PointOptions;
 use piton_plan::step::{TriggerId, TriggerKind};
 
@@ -386,6 +386,26 @@ fn the_kernel_is_asked_four_times_in_an_idle_time() {
     play.orders();
     play.pass(60_000);
     assert_eq!(play.orders(), ["expire"; 4]);
+}
+
+#[test]
+fn the_pause_between_two_looks_has_bounds() {
+    let pause = |seconds| {
+        let mut play = Play::empty();
+        let options = PointOptions {
+            timeout: Some(seconds),
+            ..PointOptions::default()
+        };
+        play.configure(vec![point("/home", TriggerKind::Indirect, options)]);
+        play.settle();
+        play.lines.insert("ann".into(), "-fstype=tmpfs :x".into());
+        play.mount("/home/ann");
+        play.engine.next_wake().unwrap().0 - play.now
+    };
+    assert_eq!(pause(1), EXPIRE_PAUSE_LEAST_MS);
+    assert_eq!(pause(8), 2_000);
+    assert_eq!(pause(86_400), EXPIRE_PAUSE_MOST_MS);
+    assert_eq!(pause(u32::MAX), EXPIRE_PAUSE_MOST_MS);
 }
 
 #[test]
