@@ -49,9 +49,19 @@ pub(crate) fn check(
         "the dialects read this differently; {}: {here}; {}: {there}",
         subject.dialect.name, other.name
     );
+    let found = subject.found;
     findings.push(
-        Diagnostic::new(Severity::Note, "dialects-differ", message, &subject.found.fragment, subject.found.value)
-            .help("only matters where other automounters read this map too; docs/dialects.md has the rules"),
+        Diagnostic::new(
+            Severity::Note,
+            "dialects-differ",
+            message,
+            &found.fragment,
+            found.value,
+        )
+        .help(
+            "only matters where other automounters read this map too; docs/dialects.md has \
+                 the rules",
+        ),
     );
 }
 
@@ -75,7 +85,8 @@ pub(crate) fn below_wildcard(
         more => format!(" and {more} more"),
     };
     let message = format!(
-        "the dialects read this differently; in sun `*` ends the search, and `{}`{more} below it would never be found",
+        "the dialects read this differently; in sun `*` ends the search, and `{}`{more} below \
+         it would never be found",
         first.key
     );
     let mut one = Diagnostic::new(

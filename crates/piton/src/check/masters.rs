@@ -40,9 +40,17 @@ fn untidy_mount_point(entry: &MasterEntry) -> Option<Diagnostic> {
     let untidy =
         written.contains_str("//") || written.contains_str("/./") || written.ends_with(b"/.");
     untidy.then(|| {
-        let message = "the mount point has doubled slashes or `.` in it; autofs takes them literally and cannot expire it";
-        Diagnostic::new(Severity::Warning, "untidy-mount-point", message, &entry.fragment, entry.span)
-            .help("write each slash once")
+        let message = "the mount point has doubled slashes or `.` in it; autofs takes them \
+                       literally and cannot expire it";
+        let (fragment, span) = (&entry.fragment, entry.span);
+        Diagnostic::new(
+            Severity::Warning,
+            "untidy-mount-point",
+            message,
+            fragment,
+            span,
+        )
+        .help("write each slash once")
     })
 }
 

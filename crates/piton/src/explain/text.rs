@@ -199,7 +199,10 @@ fn consequence(steps: &mut Steps, explanation: &Explanation) {
             "nothing is mounted for this path: the entry makes only directories here"
         ));
     } else {
-        steps.step(format_args!("what is mounted already is passed straight through; what is not is mounted, then access is given"));
+        steps.step(format_args!(
+            "what is mounted already is passed straight through; what is not is mounted, then \
+             access is given"
+        ));
     }
     for one in now {
         mount(steps, one);
@@ -216,7 +219,8 @@ fn consequence(steps: &mut Steps, explanation: &Explanation) {
     let network = mounts().any(|mount| !mount.servers.is_empty());
     let how = match network {
         true => {
-            "if a mount fails: EHOSTDOWN or ETIMEDOUT for a server that does not answer, EACCES where it refuses, else the errno of the mount (docs/errno.md)"
+            "if a mount fails: EHOSTDOWN or ETIMEDOUT for a server that does not answer, EACCES \
+             where it refuses, else the errno of the mount (docs/errno.md)"
         }
         false => "if a mount fails, whoever touches it gets the errno of the mount (docs/errno.md)",
     };
