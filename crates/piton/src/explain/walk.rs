@@ -4,7 +4,7 @@ use bstr::{BStr, BString, ByteSlice};
 use piton_engine::cause::Cause;
 use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_map::key::{self, MapKind};
-use piton_map::lookup::{Matched, Miss};
+use piton_map::lookup::{MapSpec, MapType, Matched, Miss};
 use piton_map::requester::Requester;
 use piton_plan::step::What;
 use piton_plan::{Action, Plan, PlanRequest};
@@ -414,8 +414,22 @@ fn stop(miss: Miss, key: &BStr, point: &SitePoint) -> Stop {
             reason: format!("{why}; --run runs them"),
             cause: None,
         },
+        // The daemon leaves the place alone, so that what is there stays visible.
+        Miss::NotAvailable(why) if point.maps.iter().all(is_of_another_build) => Stop {
+            status: Status::Error,
+            reason: format!("{why}; no mount point is made"),
+            cause: None,
+        },
         other => Stop::error(Cause::Lookup(other)),
     }
+}
+
+/// Returns true if and only if the map is of a type that no source of this build delivers.
+fn is_of_another_build(map: &MapSpec) -> bool {
+    matches!(
+        map.kind,
+        Some(MapType::Hosts | MapType::Passwd | MapType::Other(_))
+    )
 }
 
 /// Returns true if and only if the finding is about a line of `file` that begins on `line`.
