@@ -21,14 +21,19 @@ fn every_production_is_a_function() {
     for block in chapter.split("```ebnf\n").skip(1) {
         let block = &block[..block.find("```").unwrap()];
         for line in block.lines() {
-            let Some((name, _)) = line.split_once('=') else { continue };
+            let Some((name, _)) = line.split_once('=') else {
+                continue;
+            };
             let name = name.trim();
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
                 continue;
             }
             count += 1;
             let function = format!("fn {name}(");
-            assert!(IN_PLACE.contains(&name) || sources.contains(&function), "no {function}…)");
+            assert!(
+                IN_PLACE.contains(&name) || sources.contains(&function),
+                "no {function}…)"
+            );
         }
     }
     assert!(count >= 18, "only {count} productions were found");
