@@ -4,9 +4,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bstr::BString;
+use piton_map::lookup::MapSpec;
 use piton_map::requester::Requester;
 use piton_plan::step::TriggerKind;
 
+use crate::config::Binding;
 use crate::engine::Engine;
 use crate::time::Millis;
 use crate::tree::How;
@@ -172,6 +174,24 @@ impl<T> Engine<T> {
             .collect();
         mounts.sort_by(|one, other| one.path.cmp(&other.path));
         mounts
+    }
+
+    /// The line or entry that a trigger comes from: its maps and their options.
+    pub fn binding(&self, id: piton_plan::step::TriggerId) -> Option<&Arc<Binding>> {
+        self.triggers.get(&id).map(|trigger| &trigger.binding)
+    }
+
+    /// The configured mount points of one kind whose maps these are.
+    pub fn points_of<'e>(
+        &'e self,
+        kind: TriggerKind,
+        maps: &'e [MapSpec],
+    ) -> impl Iterator<Item = &'e BString> {
+        self.points.iter().filter_map(move |(path, id)| {
+            let trigger = self.triggers.get(id)?;
+            let same = trigger.spec.kind == kind && *trigger.binding.maps == *maps;
+            (same && !trigger.leaving()).then_some(path)
+        })
     }
 
     /// The path of the configured mount point above a trigger.

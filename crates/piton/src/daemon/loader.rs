@@ -37,8 +37,18 @@ pub(crate) struct Loaded {
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Maps that are missing or cannot be read, with the mount point.
     pub(crate) incomplete: Vec<(BString, Arc<str>, Miss)>,
+    /// Lines whose maps are all missing or cannot be read. What stands there already stays.
+    pub(crate) unserved: Vec<Unserved>,
     /// What to watch from now on.
     pub(crate) watch: Watch,
+}
+
+/// A line of the master map whose maps cannot be used now.
+pub(crate) struct Unserved {
+    /// An indirect map's mount point; `None` for direct maps.
+    pub(crate) path: Option<BString>,
+    /// The line.
+    pub(crate) binding: Arc<Binding>,
 }
 
 /// What reading needs.
@@ -57,6 +67,7 @@ impl Loader {
             result: Ok(Configuration::default()),
             diagnostics: Vec::new(),
             incomplete: Vec::new(),
+            unserved: Vec::new(),
             watch: Watch::default(),
         };
         match master::read(&self.maps, &self.request) {
@@ -87,16 +98,19 @@ impl Loader {
             });
             match point.kind {
                 MapKind::Indirect => {
-                    if let Some(listing) = self.listing(point, &binding, loaded)
-                        && taken.insert(point.path.clone())
-                    {
-                        let (path, kind) = (point.path.clone(), TriggerKind::Indirect);
-                        points.push(Point {
+                    let path = point.path.clone();
+                    match self.listing(point, &binding, loaded) {
+                        Some(listing) if taken.insert(path.clone()) => points.push(Point {
                             path,
-                            kind,
+                            kind: TriggerKind::Indirect,
                             binding,
                             listing,
-                        });
+                        }),
+                        Some(_) => {}
+                        None => loaded.unserved.push(Unserved {
+                            path: Some(path),
+                            binding,
+                        }),
                     }
                 }
                 MapKind::Direct => {
@@ -119,10 +133,16 @@ impl Loader {
     fn direct_keys(
         &self,
         point: &SitePoint,
-        binding: &Binding,
+        binding: &Arc<Binding>,
         loaded: &mut Loaded,
     ) -> Vec<BString> {
         let listing = self.keys(point, binding, MapKind::Direct);
+        if unserved(&listing, &point.maps) {
+            loaded.unserved.push(Unserved {
+                path: None,
+                binding: binding.clone(),
+            });
+        }
         for (map, miss) in listing.incomplete {
             loaded.incomplete.push((point.path.clone(), map, miss));
         }
@@ -138,7 +158,7 @@ impl Loader {
         loaded: &mut Loaded,
     ) -> Option<Arc<[BString]>> {
         let listing = self.keys(point, binding, MapKind::Indirect);
-        let missing = !listing.served && listing.incomplete.len() >= point.maps.len();
+        let missing = unserved(&listing, &point.maps);
         for (map, miss) in listing.incomplete {
             loaded.incomplete.push((point.path.clone(), map, miss));
         }
@@ -166,6 +186,11 @@ impl Loader {
         };
         self.maps.keys(&point.maps, &context)
     }
+}
+
+/// Whether no map is there at all, or can be read by this build.
+fn unserved(listing: &Listing, maps: &[MapSpec]) -> bool {
+    !listing.served && listing.incomplete.len() >= maps.len()
 }
 
 /// Leaves out what lies below a direct key: a trigger there would keep the key itself from ever

@@ -1,6 +1,6 @@
 //! The loop: events in, commands out, nothing that blocks.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use std::time::Duration;
 use bstr::{BString, ByteSlice};
 use piton_control::message::{Change, Left, ReloadPlan};
 use piton_engine::command::{Answer, Response};
-use piton_engine::config::Configuration;
+use piton_engine::config::{Configuration, Point};
 use piton_engine::event::{JobId, Request, RequestId};
 use piton_engine::reload::Difference;
 use piton_engine::{Command, Engine, Event};
 use piton_frontend::{FrontEnd, Incoming, Ticket};
 use piton_plan::facts::HostAnswers;
-use piton_plan::step::{Planned, Step};
+use piton_plan::step::{Planned, Step, TriggerKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::convert::{text, timed_out};
 use super::journal::Journal;
-use super::loader::{Loaded, Loader, Reason};
+use super::loader::{Loaded, Loader, Reason, Unserved};
 use super::messages::{Mailbox, Message, Question};
 use super::pool::Pool;
 use super::signals::{Meaning, Signals};
-use super::tasks::{self, Lookup, Worker};
+use super::tasks::{self, Lookup, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
 use super::watch::Watcher;
 
@@ -183,6 +183,7 @@ impl Runtime {
                 tracing::warn!(%path, %error, "could not be detached");
             }
         }
+        self.worker.remove_made();
     }
 
     // -- waiting ---------------------------------------------------------------------------
@@ -379,13 +380,32 @@ impl Runtime {
         } else {
             &self.pools.slow
         };
+        let submounts = self.submounts(&steps);
         let steps: Arc<[Planned]> = steps.into();
         self.performing.insert(number, steps.clone());
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
         pool.submit(move || {
-            let outcome = worker.perform(&steps, Duration::from_millis(deadline_ms));
+            let outcome = worker.perform(&steps, submounts, Duration::from_millis(deadline_ms));
             mailbox.post(Message::Task(number, Event::Performed { job, outcome }));
         });
+    }
+
+    /// The maps of the submounts that steps put in place.
+    fn submounts(&self, steps: &[Planned]) -> Vec<Submount> {
+        let installed = steps.iter().filter_map(|planned| match &planned.step {
+            Step::Install(spec) if spec.kind == TriggerKind::Indirect => Some(spec.id),
+            _ => None,
+        });
+        let submount = |trigger| {
+            let binding = self.engine.binding(trigger)?.clone();
+            let browse = binding.options.browse;
+            Some(Submount {
+                trigger,
+                browse: browse.unwrap_or(self.engine.settings().browse),
+                binding,
+            })
+        };
+        installed.filter_map(submount).collect()
     }
 
     fn inspect(&mut self, job: JobId, target: BString) {
@@ -518,6 +538,9 @@ impl Runtime {
         if let Some(asker) = asker {
             self.answers.insert(id, asker);
         }
+        if matches!(request, Request::Stop { detach: false }) {
+            self.worker.begin_stop();
+        }
         self.events.push_back(Event::Request { id, request });
     }
 
@@ -573,7 +596,10 @@ impl Runtime {
         self.watcher.set(&loaded.watch);
         self.journal.maps_read(&loaded);
         let configuration = match loaded.result {
-            Ok(configuration) => configuration,
+            Ok(mut configuration) => {
+                self.keep_unserved(&loaded.unserved, &mut configuration);
+                configuration
+            }
             Err(miss) => {
                 let why = piton_engine::cause::Cause::Lookup(miss).to_string();
                 tracing::error!(why, "the master map cannot be read; nothing is changed");
@@ -591,6 +617,35 @@ impl Runtime {
             }
         }
         self.answer_question(loaded.reason, &Ok(plan));
+    }
+
+    /// A map that vanished, perhaps for a moment, takes no mount point with it: it has no keys.
+    fn keep_unserved(&self, unserved: &[Unserved], configuration: &mut Configuration) {
+        let mut taken: HashSet<BString> = match unserved {
+            [] => return,
+            _ => configuration
+                .points
+                .iter()
+                .map(|point| point.path.clone())
+                .collect(),
+        };
+        for Unserved { path, binding } in unserved {
+            let kind = match path {
+                Some(_) => TriggerKind::Indirect,
+                None => TriggerKind::Direct,
+            };
+            for standing in self.engine.points_of(kind, &binding.maps) {
+                let meant = path.as_ref().is_none_or(|path| path == standing);
+                if meant && taken.insert(standing.clone()) {
+                    configuration.points.push(Point {
+                        path: standing.clone(),
+                        kind,
+                        binding: binding.clone(),
+                        listing: Arc::from([]),
+                    });
+                }
+            }
+        }
     }
 
     fn answer_question(&mut self, reason: Reason, answer: &Result<ReloadPlan, String>) {

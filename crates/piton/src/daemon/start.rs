@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bstr::BString;
@@ -146,6 +146,7 @@ fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) ->
         },
         defines: settings.engine.facts.defines.clone(),
         made: Mutex::new(HashMap::new()),
+        stop_until: OnceLock::new(),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_engine::Event;
-use piton_engine::cause::Errno;
+use piton_engine::cause::{Cause, Errno};
 use piton_engine::config::Binding;
 use piton_engine::event::{JobId, Outcome, StepFailure};
 use piton_frontend::{Failure, FrontEnd, Ticket};
@@ -18,11 +18,17 @@ use piton_map::requester::Requester;
 use piton_mount::perform::{self, Settings};
 use piton_plan::facts::HostAnswers;
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind, TriggerSpec, What};
-use piton_source::cache::Maps;
+use piton_source::cache::{Listing, Maps};
 use piton_source::source::LookupContext;
 use piton_source::users;
 
-use super::convert::{outcome, step_failure};
+use super::convert::{self, step_failure};
+
+/// For how long a stop tries what is busy again and again. autofs gives each mount 0.8 s.
+const PASSERS_BY_MOST: Duration = Duration::from_millis(800);
+
+/// Pause before something busy is tried again.
+const PASSERS_BY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A look-up, with everything it needs.
 pub(crate) struct Lookup {
@@ -44,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) defines: Vec<(BString, BString)>,
     /// Directories made for triggers, to be removed with them.
     pub(crate) made: Mutex<HashMap<TriggerId, Vec<PathBuf>>>,
+    /// Once the daemon ends: until when what is busy is tried again.
+    pub(crate) stop_until: OnceLock<Instant>,
 }
 
 impl Worker {
@@ -82,6 +90,22 @@ impl Worker {
         }
     }
 
+    /// The keys of a map that is not in the master map.
+    fn keys(&self, binding: &Binding, mount_point: &BStr) -> Listing {
+        let own = binding.options.defines.iter();
+        let defines: Vec<_> = self.defines.iter().chain(own).cloned().collect();
+        let nobody = Requester::default();
+        let context = LookupContext {
+            kind: MapKind::Indirect,
+            dialect: &binding.dialect,
+            requester: &nobody,
+            defines: &defines,
+            mount_point,
+            deadline: None,
+        };
+        self.maps.keys(&binding.maps, &context)
+    }
+
     fn with_context<R>(&self, lookup: &Lookup, act: impl FnOnce(&LookupContext<'_>) -> R) -> R {
         let own = &lookup.binding.options.defines;
         let all: Vec<(BString, BString)>;
@@ -118,12 +142,49 @@ impl Worker {
     }
 
     /// Does steps; may block.
-    pub(crate) fn perform(&self, steps: &[Planned], deadline: Duration) -> Outcome {
+    pub(crate) fn perform(
+        &self,
+        steps: &[Planned],
+        submounts: Vec<Submount>,
+        deadline: Duration,
+    ) -> Outcome {
         let settings = Settings {
             deadline,
             ..self.settings.clone()
         };
-        outcome(perform::perform(steps, &Front(&*self.front_end), &settings))
+        let front = self.front(submounts);
+        loop {
+            let outcome = perform::perform(steps, &front, &settings);
+            let busy = |failure: &Failure| failure.errno == Errno::BUSY.0;
+            let undone = outcome.done.is_empty() && outcome.failed.as_ref().is_some_and(busy);
+            if !(undone && self.once_more()) {
+                return convert::outcome(outcome);
+            }
+        }
+    }
+
+    /// The daemon ends and unmounts all it can.
+    pub(crate) fn begin_stop(&self) {
+        let _ = self.stop_until.set(Instant::now() + PASSERS_BY_MOST);
+    }
+
+    /// At the end, what is busy is tried again after a pause: perhaps somebody only passed by.
+    fn once_more(&self) -> bool {
+        let more = self
+            .stop_until
+            .get()
+            .is_some_and(|end| Instant::now() < *end);
+        if more {
+            std::thread::sleep(PASSERS_BY_PAUSE);
+        }
+        more
+    }
+
+    fn front(&self, submounts: Vec<Submount>) -> Front<'_> {
+        Front {
+            worker: self,
+            submounts,
+        }
     }
 
     /// Undoes what a list of steps did after nobody waited for it any more.
@@ -139,7 +200,7 @@ impl Worker {
             })
             .collect();
         let settings = &self.settings;
-        let outcome = perform::perform(&undo, &Front(&*self.front_end), settings);
+        let outcome = perform::perform(&undo, &self.front(Vec::new()), settings);
         for failure in outcome.tolerated {
             tracing::warn!(what = failure.text, "a late mount could not be taken back");
         }
@@ -195,7 +256,7 @@ impl Worker {
         triggers
             .iter()
             .map(|spec| {
-                let result = self.front_end.remove(spec);
+                let result = self.remove_one(spec);
                 if result.is_ok()
                     && let Some(made) = self.made().remove(&spec.id)
                 {
@@ -204,6 +265,27 @@ impl Worker {
                 (spec.id, result.map_err(step_failure))
             })
             .collect()
+    }
+
+    /// Takes one mount point away.
+    fn remove_one(&self, spec: &TriggerSpec) -> Result<(), Failure> {
+        loop {
+            match self.front_end.remove(spec) {
+                Err(failure) if failure.errno == Errno::BUSY.0 && self.once_more() => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Removes the directories of mount points that are gone by now.
+    pub(crate) fn remove_made(&self) {
+        let made = std::mem::take(&mut *self.made());
+        let mut made: Vec<PathBuf> = made.into_values().flatten().collect();
+        made.sort();
+        for directory in made.iter().rev() {
+            // What is not empty stays.
+            let _ = std::fs::remove_dir(directory);
+        }
     }
 
     fn made(&self) -> std::sync::MutexGuard<'_, HashMap<TriggerId, Vec<PathBuf>>> {
@@ -222,32 +304,76 @@ fn runs_program(map: &MapSpec) -> bool {
     }
 }
 
+/// The map of a submount that is put in place.
+pub(crate) struct Submount {
+    pub(crate) trigger: TriggerId,
+    /// Whether its keys are shown before they are mounted.
+    pub(crate) browse: bool,
+    pub(crate) binding: Arc<Binding>,
+}
+
 /// A front end as the performer sees it.
-struct Front<'f>(&'f dyn FrontEnd);
+struct Front<'w> {
+    worker: &'w Worker,
+    submounts: Vec<Submount>,
+}
 
-impl piton_frontend::Triggers for Front<'_> {
-    fn install(&self, spec: &TriggerSpec) -> Result<(), Failure> {
-        self.0.install(spec)
+impl Front<'_> {
+    fn front_end(&self) -> &dyn FrontEnd {
+        &*self.worker.front_end
     }
 
-    fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure> {
-        self.0.remove(spec)
-    }
-
-    fn entry_root(&self, path: &BStr) -> Option<BString> {
-        self.0.entry_root(path)
-    }
-
-    fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {
-        self.0.make_directory(path)
-    }
-
-    fn remove_directory(&self, path: &BStr) -> Option<Result<(), Failure>> {
-        self.0.remove_directory(path)
+    /// The keys to show in a submount; an error when its map is not there.
+    fn submount_keys(&self, spec: &TriggerSpec) -> Result<Arc<[BString]>, Failure> {
+        let submount = self.submounts.iter().find(|it| it.trigger == spec.id);
+        let Some(submount) = submount else {
+            return Ok(Arc::from([]));
+        };
+        let worker = self.worker;
+        let Listing {
+            keys,
+            incomplete,
+            served,
+        } = worker.keys(&submount.binding, spec.path.as_bstr());
+        if !served && let Some((_, miss)) = incomplete.into_iter().next() {
+            let cause = Cause::Lookup(miss);
+            return Err(Failure::new(cause.errno().0, cause.to_string()));
+        }
+        Ok(match submount.browse {
+            true => keys.into_iter().map(|listed| listed.key).collect(),
+            false => Arc::from([]),
+        })
     }
 }
 
-/// Whether every mount in `steps` is done by the kernel alone, on this host: then it is quick.
+impl piton_frontend::Triggers for Front<'_> {
+    fn install(&self, spec: &TriggerSpec) -> Result<(), Failure> {
+        let keys = self.submount_keys(spec)?;
+        self.front_end().install(spec)?;
+        if !keys.is_empty() {
+            self.front_end().list(spec.id, &keys);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure> {
+        self.front_end().remove(spec)
+    }
+
+    fn entry_root(&self, path: &BStr) -> Option<BString> {
+        self.front_end().entry_root(path)
+    }
+
+    fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {
+        self.front_end().make_directory(path)
+    }
+
+    fn remove_directory(&self, path: &BStr) -> Option<Result<(), Failure>> {
+        self.front_end().remove_directory(path)
+    }
+}
+
+/// Whether all of `steps` is done by the kernel alone, on this host: then it is quick.
 pub(crate) fn quick(steps: &[Planned], settings: &Settings) -> bool {
     settings.program.is_none()
         && steps.iter().all(|planned| match &planned.step {
@@ -256,6 +382,8 @@ pub(crate) fn quick(steps: &[Planned], settings: &Settings) -> bool {
                 What::Type(name) => matches!(name.as_slice(), b"tmpfs" | b"ramfs"),
             }),
             Step::Unmount { helper, .. } => !helper,
+            // A submount's map is looked for.
+            Step::Install(spec) => spec.kind != TriggerKind::Indirect,
             _ => true,
         })
 }
