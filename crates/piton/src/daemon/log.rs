@@ -1,4 +1,5 @@
-//! Where the log goes: standard error, or the journal where systemd runs us.
+//! Where the log goes: standard error, or the journal where systemd runs us or where nobody looks
+//! at standard error.
 
 use std::io::IsTerminal;
 
@@ -19,14 +20,15 @@ pub(crate) enum Verbosity {
     Debug,
 }
 
-/// Begins logging. Called once, before any thread is started.
-pub(crate) fn begin(verbosity: Verbosity) {
+/// Begins logging. Called once, before any thread is started. In the background the journal is
+/// preferred, if there is one.
+pub(crate) fn begin(verbosity: Verbosity, background: bool) {
     let level = match verbosity {
         Verbosity::Normal => LevelFilter::INFO,
         Verbosity::Verbose => LevelFilter::DEBUG,
         Verbosity::Debug => LevelFilter::TRACE,
     };
-    if to_journal()
+    if (background || to_journal())
         && let Ok(journal) = tracing_journald::layer()
     {
         tracing_subscriber::registry()

@@ -66,7 +66,7 @@ type Trouble = String;
 
 fn serve(options: &Options) -> Result<(), Trouble> {
     let (settings, remarks) = merge(options);
-    log::begin(settings.verbosity);
+    log::begin(settings.verbosity, options.background_child);
     for remark in remarks {
         tracing::info!("{remark}");
     }
