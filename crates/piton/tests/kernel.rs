@@ -165,6 +165,66 @@ fn what_is_idle_expires_and_what_is_used_stays() {
 }
 
 #[test]
+fn one_request_takes_whole_trees_down() {
+    privately(|| {
+        let site = Site::serving(&[
+            ("auto.master", "@/m @/auto.m\n/- @/auto.d\n"),
+            (
+                "auto.m",
+                "h -fstype=tmpfs / :t /x :t /x/y :t /x/y/z :t /w :t\nbare -fstype=tmpfs /a/b :t\n\
+                 sub -fstype=autofs file:@/auto.sub\n",
+            ),
+            ("auto.sub", "a -fstype=tmpfs / :t /b :t\n"),
+            ("auto.d", "@/d/k -fstype=tmpfs / :t /l :t\n"),
+        ]);
+        let paths = ["m/h/x/y/z", "m/h/w", "m/bare/a/b", "m/sub/a/b", "d/k/l"];
+        for path in paths {
+            site.names(path);
+        }
+        let held = fs::File::open(site.at("m/h/x")).unwrap();
+        site.piton(&["expire"]);
+        let still = |path: &&str| site.is_mounted(path);
+        let all = [&paths[..], &["m/h", "m/h/x", "m/h/x/y", "m/sub/a", "d/k"]].concat();
+        let left: Vec<&str> = all.iter().copied().filter(still).collect();
+        assert_eq!(left, ["m/h", "m/h/x"], "what is used, and what is above it");
+        drop(held);
+        site.signal(Signal::USR1);
+        site.wait("the rest goes", |site| site.names("m").is_empty());
+        site.end();
+    });
+}
+
+#[test]
+fn twenty_expiries_while_four_walk_the_trees() {
+    privately(|| {
+        let site = Site::serving(&[
+            ("auto.master", MASTER),
+            (
+                "auto.m",
+                "h -fstype=tmpfs / :t /x :t /x/y :t\nbare -fstype=tmpfs /a :t /b/c :t\n",
+            ),
+        ]);
+        let walking = std::sync::atomic::AtomicUsize::new(4);
+        together(5, |number| {
+            use std::sync::atomic::Ordering::SeqCst;
+            if number == 4 {
+                for round in 0..20 {
+                    std::thread::sleep(Duration::from_millis(20 + 13 * (round % 5)));
+                    site.signal(Signal::USR1);
+                }
+                walking.store(0, SeqCst);
+            }
+            while walking.load(SeqCst) > 0 {
+                for path in ["m/h/x/y", "m/bare/a", "m/h/x", "m/bare/b/c", "m/h"] {
+                    names(&site.at(path)).unwrap();
+                }
+            }
+        });
+        site.end();
+    });
+}
+
+#[test]
 fn status_names_who_keeps_a_mount_busy() {
     privately(|| {
         let site = Site::serving(&[("auto.master", MASTER), ("auto.m", "a -fstype=tmpfs :t\n")]);
@@ -354,6 +414,38 @@ fn stop_leaves_what_is_busy_and_says_so() {
 }
 
 #[test]
+fn a_stop_outlasts_those_who_only_pass_by() {
+    privately(|| {
+        let mut site = Site::serving(&[
+            ("auto.master", MASTER),
+            (
+                "auto.m",
+                "h -fstype=tmpfs / :t /x :t /x/y :t\na -fstype=tmpfs :t\n",
+            ),
+        ]);
+        let paths = ["m/h/x/y", "m/a", "m/h"].map(|path| site.at(path));
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while begun.elapsed() < Duration::from_secs(2) {
+                        for path in &paths {
+                            let _ = names(path);
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(500));
+            site.signal(Signal::TERM);
+            site.wait_for_end();
+        });
+        assert!(begun.elapsed() < Duration::from_secs(15));
+        assert_eq!(site.count("m"), 0, "{}", site.log());
+    });
+}
+
+#[test]
 fn detached_mounts_work_on_and_are_adopted() {
     privately(|| {
         let mut site = Site::serving(&[
@@ -493,6 +585,57 @@ fn a_submount_serves_its_own_map() {
             site.names("m").is_empty()
         });
         site.names("m/sub/a");
+        site.end();
+    });
+}
+
+#[test]
+fn a_submount_needs_a_map_and_may_show_its_keys() {
+    privately(|| {
+        let site = Site::serving(&[
+            ("auto.master", MASTER),
+            (
+                "auto.m",
+                "shown -fstype=autofs,browse file:@/auto.sub\nnone -fstype=autofs file:@/auto.none\n\
+                 * -fstype=autofs file:@/auto.&\n",
+            ),
+            ("auto.sub", "a -fstype=tmpfs :t\nb -fstype=tmpfs :t\n"),
+        ]);
+        assert_eq!(site.names("m/shown"), ["a", "b"]);
+        assert!(!site.is_mounted("m/shown/a"));
+        site.names("m/shown/a");
+        assert!(site.is_mounted("m/shown/a"));
+        assert_eq!(site.errno("m/none"), ENOENT);
+        assert_eq!(site.errno("m/other"), ENOENT);
+        assert!(site.names("m/sub").is_empty());
+        site.end();
+    });
+}
+
+#[test]
+fn a_map_that_vanishes_takes_no_mount_point_along() {
+    privately(|| {
+        let site = Site::serving(&[
+            ("auto.master", "@/m @/auto.m\n/- @/auto.d\n"),
+            ("auto.m", "a -fstype=tmpfs :t\nb -fstype=tmpfs :t\n"),
+            ("auto.d", "@/d/k -fstype=tmpfs :t\n@/d/l -fstype=tmpfs :t\n"),
+        ]);
+        site.names("m/a");
+        site.names("d/k");
+        for map in ["auto.m", "auto.d"] {
+            fs::remove_file(site.at(map)).unwrap();
+        }
+        site.piton(&["reload"]);
+        assert!(site.is_mounted("m/a") && site.is_mounted("d/k"));
+        assert_eq!(site.errno("m/b"), ENOENT);
+        assert_eq!(site.errno("d/l"), ENOENT);
+        site.write("auto.m", "b -fstype=tmpfs :t\n");
+        site.write("auto.d", "@/d/l -fstype=tmpfs :t\n");
+        site.piton_ok(&["reload"]);
+        site.names("m/b");
+        site.wait("the key is served again", |site| {
+            names(&site.at("d/l")).is_ok()
+        });
         site.end();
     });
 }
