@@ -73,7 +73,8 @@ impl World {
                 _ => self.kernel.has_below(path),
             };
             let by_hand = self.was_tampered(&mount.path) || self.tampered_below(&mount.path);
-            if !there && !by_hand && !self.scarred.contains(&mount.path) {
+            let scarred = |root: &BString| is_at_or_below(root, &mount.path);
+            if !there && !by_hand && !self.scarred.iter().any(scarred) {
                 return Err(format!("{} is not mounted", mount.path));
             }
         }
@@ -101,7 +102,9 @@ impl World {
     fn whole(&mut self, status: &Status) -> Result<(), Wrong> {
         let known: BTreeSet<&BString> = status.mounts.iter().map(|mount| &mount.path).collect();
         self.levels.retain(|root, _| known.contains(root));
-        self.scarred.retain(|root| known.contains(root));
+        // An entry without a root is known by its own path, its steps only by its offsets'.
+        let is_known = |root: &BString| known.iter().any(|path| is_at_or_below(root, path));
+        self.scarred.retain(is_known);
         for (root, offsets) in &self.levels {
             let missing = offsets.iter().find(|offset| {
                 let kind = piton_plan::step::TriggerKind::Offset;
