@@ -155,7 +155,7 @@ class Expected:
 
 def same(listed, ours):
     # TOML has no null: an absent part is written as an empty string.
-    return (None if listed == "" else listed) == ours
+    return listed == ours or (listed == "" and ours is None)
 
 
 def numbered(differences):
