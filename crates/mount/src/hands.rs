@@ -71,7 +71,10 @@ impl Hands for System<'_> {
             return Err(Error::refused(job.target, Errno::IO, why));
         }
         let asked = options::asked_propagation(&job.attempt.options);
-        match native::propagate_at(&place, asked.unwrap_or(job.propagation)) {
+        let Some(propagation) = job.propagates(asked) else {
+            return Ok(true);
+        };
+        match native::propagate_at(&place, propagation) {
             // A kernel without mount_setattr(2) has no way to do this by descriptor.
             Ok(()) | Err(Errno::NOSYS) => Ok(true),
             Err(errno) => {

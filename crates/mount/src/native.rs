@@ -102,7 +102,7 @@ fn bind(
     if attributes != MountAttributes::default() {
         set_mount_attributes(&tree, &attributes, false).map_err(|e| told(errno_of(&e)))?;
     }
-    attach_at(tree.as_fd(), place, propagation, recursive)
+    attach_at(tree.as_fd(), place, Some(propagation), recursive)
         .map_err(|errno| told(not_a_directory(errno, tree.as_fd())))
 }
 
@@ -295,7 +295,7 @@ impl FileSystem<'_> {
                 unknown: false,
             })?;
         drop(context);
-        let propagation = self.options.propagation.unwrap_or(self.job.propagation);
+        let propagation = self.job.propagates(self.options.propagation);
         self.attach(mount.as_fd(), propagation)
             .map_err(|errno| Refusal {
                 errno,
@@ -342,9 +342,9 @@ impl FileSystem<'_> {
     }
 
     /// A new file system's mount is private from the start; only `shared` needs to be said.
-    fn attach(&self, mount: BorrowedFd<'_>, propagation: Propagation) -> Result<(), Errno> {
-        if propagation == Propagation::Shared {
-            set_propagation(mount, propagation, false)?;
+    fn attach(&self, mount: BorrowedFd<'_>, propagation: Option<Propagation>) -> Result<(), Errno> {
+        if propagation == Some(Propagation::Shared) {
+            set_propagation(mount, Propagation::Shared, false)?;
         }
         attach_at(mount, self.place, propagation, false)
     }
@@ -380,8 +380,10 @@ impl FileSystem<'_> {
         let path = by_descriptor(target.as_fd());
         rustix::mount::mount(source, path, self.fstype, flags, data.as_c_str()).map_err(plain)?;
         drop(target);
-        let propagation = self.options.propagation.unwrap_or(self.job.propagation);
-        propagate_at(self.place, propagation).map_err(plain)
+        match self.job.propagates(self.options.propagation) {
+            Some(propagation) => propagate_at(self.place, propagation).map_err(plain),
+            None => Ok(()),
+        }
     }
 
     fn old_arguments(&self, read_only: bool) -> (MountFlags, Vec<u8>) {
@@ -450,18 +452,18 @@ fn is_unknown(errno: Errno) -> bool {
 
 /// Attaches a detached mount. Below a shared mount everything attached becomes shared, whatever it
 /// was before (`attach_recursive_mnt` in fs/namespace.c), so what is not to be shared is said
-/// again.
+/// again; no propagation leaves it at that.
 fn attach_at(
     mount: BorrowedFd<'_>,
     place: &Place<'_>,
-    propagation: Propagation,
+    propagation: Option<Propagation>,
     recursive: bool,
 ) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     move_mount(mount, "", place.dir(), place.name(), flags)?;
-    if propagation == Propagation::Shared {
+    let Some(propagation @ (Propagation::Slave | Propagation::Private)) = propagation else {
         return Ok(());
-    }
+    };
     set_propagation(mount, propagation, recursive).inspect_err(|_| {
         let path: Cow<'_, [u8]> = place.path();
         let _ = unmount(&*path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);

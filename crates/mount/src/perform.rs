@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::options::Propagation;
-use piton_plan::step::{Attempt, Planned, Step, TriggerSpec};
+use piton_plan::step::{Attempt, Planned, Step, TriggerSpec, What};
 
 use crate::error::Error;
 use crate::hands::System;
@@ -267,6 +267,20 @@ pub(crate) struct MountJob<'a> {
     pub(crate) attempts_left: u32,
 }
 
+impl MountJob<'_> {
+    /// The propagation of the new mount, `asked` by its options; `None` is that of the mount it
+    /// stands on. Only a bind mount has an origin that it could be the slave of, and could
+    /// disturb. What is mounted below any other is for all who see it: a container that receives
+    /// a tree's root would find empty directories in place of its offsets.
+    pub(crate) fn propagates(&self, asked: Option<Propagation>) -> Option<Propagation> {
+        match (asked, self.propagation, &self.attempt.what) {
+            (Some(asked), _, _) => Some(asked),
+            (None, Propagation::Slave, What::Type(_)) => None,
+            (None, given, _) => Some(given),
+        }
+    }
+}
+
 pub(crate) fn carry_out(steps: &[Planned], triggers: &dyn Triggers, hands: &dyn Hands) -> Outcome {
     let mut outcome = Outcome::default();
     for (index, planned) in steps.iter().enumerate() {
@@ -427,7 +441,7 @@ fn take_back_one(
 mod tests {
     use std::cell::RefCell;
 
-    use piton_plan::step::{TriggerId, TriggerKind, What};
+    use piton_plan::step::{TriggerId, TriggerKind};
     use rustix::io::Errno;
 
     use super::*;

@@ -195,6 +195,35 @@ fn one_request_takes_whole_trees_down() {
 }
 
 #[test]
+fn namespaces_that_receive_mounts_receive_offsets_too() {
+    privately(|| {
+        let mut site = Site::new(&[
+            ("auto.master", MASTER),
+            ("auto.m", "h -fstype=tmpfs / :t /x :t /x/y :t\n"),
+        ]);
+        let root = site.root();
+        let shared = format!("mount -t tmpfs t {root}/m && mount --make-shared {root}/m");
+        fs::create_dir_all(site.at("m")).unwrap();
+        assert!(
+            Command::new("sh")
+                .args(["-c", &shared])
+                .status()
+                .unwrap()
+                .success()
+        );
+        site.start();
+        let look = format!("ls {root}/m/h/x/y && grep -c ' {root}/m/h' /proc/self/mountinfo");
+        let inside = ["-m", "--propagation", "slave", "sh", "-c", &look];
+        let inside = Command::new("unshare").args(inside).output().unwrap();
+        // The root, two triggers and what is mounted on them.
+        assert_eq!(String::from_utf8_lossy(&inside.stdout), "5\n", "{inside:?}");
+        site.signal(Signal::TERM);
+        site.wait_for_end();
+        assert_eq!(site.mounts(), ["/m tmpfs"]);
+    });
+}
+
+#[test]
 fn twenty_expiries_while_four_walk_the_trees() {
     privately(|| {
         let site = Site::serving(&[
