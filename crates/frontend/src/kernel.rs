@@ -165,6 +165,16 @@ impl KernelFrontEnd {
                 self.shared.write().remove(spec.id);
                 Ok(())
             }
+            // Somebody else has unmounted it: then there is nothing to answer any more.
+            Err(error)
+                if matches!(
+                    error.errno(),
+                    Some(autofs::Errno::INVAL | autofs::Errno::NOENT)
+                ) =>
+            {
+                self.shared.write().remove(spec.id);
+                Err(error)
+            }
             Err(error) => {
                 if kept_root && let Ok(fd) = self.shared.control.open_point(&path, point.device) {
                     let root = PointRoot::from(fd);

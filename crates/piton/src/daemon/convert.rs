@@ -32,19 +32,6 @@ pub(crate) fn step_failure(from: Failure) -> StepFailure {
     }
 }
 
-/// A list of steps that was given up.
-pub(crate) fn timed_out(what: &str) -> Outcome {
-    let failure = StepFailure {
-        index: 0,
-        errno: Errno::TIMEDOUT,
-        text: format!("{what} timed out").into(),
-    };
-    Outcome {
-        failed: Some(failure),
-        ..Outcome::default()
-    }
-}
-
 /// Bytes as text for messages; what is not UTF-8 is replaced.
 pub(crate) fn text(bytes: &BStr) -> String {
     bytes.to_string()

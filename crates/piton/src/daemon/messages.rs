@@ -17,7 +17,7 @@ use super::loader::Loaded;
 pub(crate) enum Message {
     /// A task ended: for the engine.
     Event(Event<Ticket>),
-    /// The task with this number ended: for the engine, unless it was given up.
+    /// The question with this number was answered: for the engine, unless it was given up.
     Task(u64, Event<Ticket>),
     /// Master map and direct maps were read.
     Loaded(Box<Loaded>),

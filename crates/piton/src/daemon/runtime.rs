@@ -13,11 +13,12 @@ use piton_engine::event::{JobId, Request, RequestId};
 use piton_engine::reload::Difference;
 use piton_engine::{Command, Engine, Event};
 use piton_frontend::{FrontEnd, Incoming, Ticket};
+use piton_map::lookup::Miss;
 use piton_plan::facts::HostAnswers;
 use piton_plan::step::{Planned, Step, TriggerKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::convert::{text, timed_out};
+use super::convert::text;
 use super::journal::Journal;
 use super::loader::{Loaded, Loader, Reason, Unserved};
 use super::messages::{Mailbox, Message, Question};
@@ -47,9 +48,6 @@ pub(crate) struct Runtime {
     pools: Pools,
     events: VecDeque<Event<Ticket>>,
     outstanding: Outstanding,
-    /// Steps under way, and those of tasks that were given up.
-    performing: HashMap<u64, Arc<[Planned]>>,
-    given_up: HashMap<u64, Arc<[Planned]>>,
     reload: Reload,
     answers: BTreeMap<RequestId, Asker>,
     questions: BTreeMap<u64, Sender<Result<ReloadPlan, String>>>,
@@ -121,8 +119,6 @@ impl Runtime {
             },
             events: VecDeque::new(),
             outstanding: Outstanding::default(),
-            performing: HashMap::new(),
-            given_up: HashMap::new(),
             reload: Reload::default(),
             answers: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -373,20 +369,16 @@ impl Runtime {
     }
 
     fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {
-        let end = self.clock.now() + deadline_ms + GRACE_MS;
-        let number = self.outstanding.enter(job, Kind::Perform, end);
         let pool = if tasks::quick(&steps, &self.worker.settings) {
             &self.pools.quick
         } else {
             &self.pools.slow
         };
         let submounts = self.submounts(&steps);
-        let steps: Arc<[Planned]> = steps.into();
-        self.performing.insert(number, steps.clone());
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
         pool.submit(move || {
             let outcome = worker.perform(&steps, submounts, Duration::from_millis(deadline_ms));
-            mailbox.post(Message::Task(number, Event::Performed { job, outcome }));
+            mailbox.post(Message::Event(Event::Performed { job, outcome }));
         });
     }
 
@@ -409,12 +401,10 @@ impl Runtime {
     }
 
     fn inspect(&mut self, job: JobId, target: BString) {
-        let end = self.clock.now() + self.engine.settings().deadline_ms;
-        let number = self.outstanding.enter(job, Kind::Inspect, end);
         let mailbox = self.mailbox.clone();
         self.pools.quick.submit(move || {
             let mounted = tasks::is_mounted(target.as_bstr());
-            mailbox.post(Message::Task(number, Event::Inspected { job, mounted }));
+            mailbox.post(Message::Event(Event::Inspected { job, mounted }));
         });
     }
 
@@ -425,58 +415,24 @@ impl Runtime {
             .submit(move || mailbox.post(Message::Event(act(&worker))));
     }
 
-    /// A task is not waited for any longer: the engine is told that it failed.
+    /// An answer is not waited for any longer: the engine is told that there is none.
+    ///
+    /// Only questions are given up. What changes the mount table is reported when it has really
+    /// ended: the engine answers those who wait at their deadline by itself, and must not begin
+    /// anew beside a mount that is still under way.
     fn give_up(&mut self, job: JobId, kind: Kind) {
-        let event = match kind {
+        self.events.push_back(match kind {
             Kind::Fetch => Event::Fetched {
                 job,
                 names: None,
                 costly: false,
-                result: tasks::lookup_timed_out(b"".as_bstr()),
+                result: Err(Miss::TimedOut("the map did not answer in time".into())),
             },
             Kind::Resolve => Event::Resolved {
                 job,
                 answers: HostAnswers::new(),
             },
-            Kind::Perform => Event::Performed {
-                job,
-                outcome: timed_out("mounting or unmounting"),
-            },
-            Kind::Inspect => Event::Inspected { job, mounted: true },
-        };
-        self.events.push_back(event);
-        let outstanding = &self.outstanding;
-        let late: Vec<u64> = self
-            .performing
-            .keys()
-            .copied()
-            .filter(|number| !outstanding.waits_for(*number))
-            .collect();
-        for number in late {
-            if let Some(steps) = self.performing.remove(&number) {
-                self.given_up.insert(number, steps);
-            }
-        }
-    }
-
-    /// A task that was given up has ended after all: what it mounted belongs to nobody.
-    fn came_late(&mut self, number: u64, event: Event<Ticket>) {
-        let Some(steps) = self.given_up.remove(&number) else {
-            return;
-        };
-        let Event::Performed { outcome, .. } = event else {
-            return;
-        };
-        let unmounts = steps
-            .iter()
-            .any(|planned| matches!(planned.step, Step::Unmount { .. }));
-        if outcome.failed.is_some() || unmounts {
-            return;
-        }
-        let worker = self.worker.clone();
-        self.pools
-            .slow
-            .submit(move || worker.take_back(&steps, &outcome));
+        });
     }
 
     // -- messages --------------------------------------------------------------------------
@@ -492,12 +448,9 @@ impl Runtime {
                 }
             }
             Message::Task(number, event) => {
-                self.performing.remove(&number);
                 if self.outstanding.ended(number) {
                     self.events.push_back(event);
                     self.work();
-                } else {
-                    self.came_late(number, event);
                 }
             }
             Message::Loaded(loaded) => {

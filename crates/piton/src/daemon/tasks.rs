@@ -13,9 +13,10 @@ use piton_engine::event::{JobId, Outcome, StepFailure};
 use piton_frontend::{Failure, FrontEnd, Ticket};
 use piton_map::expand::needs_requester;
 use piton_map::key::MapKind;
-use piton_map::lookup::{Found, MapSpec, MapType, Miss};
+use piton_map::lookup::{MapSpec, MapType};
 use piton_map::requester::Requester;
 use piton_mount::perform::{self, Settings};
+use piton_mount::table::{self, Table};
 use piton_plan::facts::HostAnswers;
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind, TriggerSpec, What};
 use piton_source::cache::{Listing, Maps};
@@ -184,25 +185,6 @@ impl Worker {
         Front {
             worker: self,
             submounts,
-        }
-    }
-
-    /// Undoes what a list of steps did after nobody waited for it any more.
-    pub(crate) fn take_back(&self, steps: &[Planned], late: &Outcome) {
-        let undo: Vec<Planned> = late
-            .done
-            .iter()
-            .rev()
-            .filter_map(|done| steps.get(done.index)?.step.undo(done.helper))
-            .map(|step| Planned {
-                step,
-                required: false,
-            })
-            .collect();
-        let settings = &self.settings;
-        let outcome = perform::perform(&undo, &self.front(Vec::new()), settings);
-        for failure in outcome.tolerated {
-            tracing::warn!(what = failure.text, "a late mount could not be taken back");
         }
     }
 
@@ -425,39 +407,23 @@ pub(crate) fn path_of(bytes: &BStr) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes.as_bytes()))
 }
 
-/// Whether something is mounted at a path, or a link stands there, without walking into it.
+/// Whether something of ours is at a path: a mount other than a direct or offset trigger, a link,
+/// or anything mounted below. Read from the mount table: what a dead server has mounted one can
+/// read about, but not look at.
 pub(crate) fn is_mounted(target: &BStr) -> bool {
-    use rustix::fs::{AtFlags, CWD, StatxFlags};
-    let path = path_of(target);
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let Ok(stat) = rustix::fs::statx(CWD, path, flags, StatxFlags::TYPE) else {
-        return false;
-    };
-    let link = rustix::fs::FileType::from_raw_mode(stat.stx_mode.into());
-    if link == rustix::fs::FileType::Symlink {
+    if std::fs::read_link(path_of(target)).is_ok() {
         return true;
     }
-    if stat
-        .stx_attributes
-        .contains(rustix::fs::StatxAttributes::MOUNT_ROOT)
-    {
-        // The root of a mount: of the trigger itself, or of what is on it.
-        return !is_autofs(path);
-    }
-    // A bare directory with offsets below it.
-    std::fs::read_dir(path).is_ok_and(|mut names| names.next().is_some())
-}
-
-/// Whether the root of the topmost mount at a path is a trigger.
-fn is_autofs(path: &Path) -> bool {
-    /// AUTOFS_SUPER_MAGIC of linux/magic.h.
-    const AUTOFS_MAGIC: u64 = 0x0187;
-    rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(AUTOFS_MAGIC))
-}
-
-/// The error of a look-up that took too long.
-pub(crate) fn lookup_timed_out(key: &BStr) -> Result<Found, Miss> {
-    Err(Miss::TimedOut(
-        format!("looking up `{key}` took too long").into(),
-    ))
+    let Ok(text) = table::read() else {
+        return false;
+    };
+    let table = Table::parse(&text);
+    let here = table.at(target).is_some_and(|mount| {
+        let mut options = mount.super_options.split(|byte| *byte == b',');
+        *mount.fstype != "autofs" || options.any(|option| option == b"indirect")
+    });
+    here || table
+        .within(target)
+        .iter()
+        .any(|mount| *mount.point != *target)
 }

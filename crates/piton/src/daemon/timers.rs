@@ -20,7 +20,7 @@ impl Clock {
     }
 }
 
-/// Tasks that were given to threads, and until when they are waited for.
+/// Questions that were given to threads, and until when answers are waited for.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
     next: u64,
@@ -28,13 +28,11 @@ pub(crate) struct Outstanding {
     ends: BTreeSet<(Millis, u64)>,
 }
 
-/// What a task does, and so what is told the engine when it is given up.
+/// What is asked, and so what is told the engine when it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Fetch,
     Resolve,
-    Perform,
-    Inspect,
 }
 
 impl Outstanding {
@@ -54,11 +52,6 @@ impl Outstanding {
         };
         self.ends.remove(&(end, number));
         true
-    }
-
-    /// Whether a task is still waited for.
-    pub(crate) fn waits_for(&self, number: u64) -> bool {
-        self.tasks.contains_key(&number)
     }
 
     /// Gives up the next task whose time is over.
@@ -89,11 +82,11 @@ mod tests {
     #[test]
     fn a_task_is_given_up_once() {
         let mut outstanding = Outstanding::default();
-        let number = outstanding.enter(JobId(7), Kind::Perform, Millis(10));
+        let number = outstanding.enter(JobId(7), Kind::Fetch, Millis(10));
         assert_eq!(outstanding.overdue(Millis(9)), None);
         assert_eq!(
             outstanding.overdue(Millis(10)),
-            Some((JobId(7), Kind::Perform))
+            Some((JobId(7), Kind::Fetch))
         );
         assert_eq!(outstanding.overdue(Millis(10)), None);
         assert!(!outstanding.ended(number));
