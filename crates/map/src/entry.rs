@@ -272,6 +272,22 @@ impl<'c, 'f> Checker<'c, 'f> {
         }
     }
 
+    /// What is handed to mount as it stands. Next to offsets a further word with a colon is
+    /// rather an offset that lacks its slash.
+    fn source(&mut self, syntax: &MountSyntax, colons: Colons) -> Option<BString> {
+        let words = &syntax.locations[..];
+        let has_colon = |word: &Word| word.bytes.iter().any(|byte| byte.is_mark(b':'));
+        let further = words.get(1..).unwrap_or_default();
+        if syntax.offset.is_some() && further.iter().any(has_colon) {
+            let message = "there is a word after the location that is no offset";
+            let help = "an offset begins with a slash; quote a source that has blanks in it";
+            let span = further[0].span;
+            self.findings.error("unexpected-word", message, span, help);
+            return None;
+        }
+        location::source(words, colons, self.findings)
+    }
+
     fn what(
         &mut self,
         settled: &Settled,
@@ -287,20 +303,20 @@ impl<'c, 'f> Checker<'c, 'f> {
                 What::Servers { fstype, servers }
             }
             Family::Bind { recursive } => {
-                let source = location::source(words, colons, self.findings)?;
+                let source = self.source(syntax, colons)?;
                 What::Bind {
                     recursive,
                     source: self.local(source, words)?,
                 }
             }
             Family::Link => {
-                let to = location::source(words, colons, self.findings)?;
+                let to = self.source(syntax, colons)?;
                 What::Link {
                     to: self.local(to, words)?,
                 }
             }
             Family::Other => {
-                let source = location::source(words, colons, self.findings)?;
+                let source = self.source(syntax, colons)?;
                 What::Source { fstype, source }
             }
             Family::Map => {
@@ -497,6 +513,7 @@ mod tests {
             ("/a/./b :/a", "bad-offset"),
             ("\"/a\tb\" :/a", "bad-offset"),
             (":/a /x/.. :/b", "bad-offset"),
+            ("-fstype=tmpfs / :/o x :/ox", "unexpected-word"),
             ("-fstype=../x :/a", "bad-fstype"),
             ("-fstype=a;b :/a", "bad-fstype"),
             ("-fstype=ext4 ':/a b'", "single-quote"),
