@@ -357,6 +357,27 @@ fn an_operators_expiry_takes_empty_submounts_along() {
 }
 
 #[test]
+fn an_operators_expiry_goes_from_the_innermost_outwards() {
+    let mut play = Play::usual();
+    play.mount("/home/tree");
+    play.mount("/home/tree/a");
+    play.orders();
+    let (home, _) = play.trigger_for("/home/ann");
+    let (tree, _) = play.trigger_for("/home/tree/a");
+    let id = play.request(Request::Expire { path: None });
+    assert_eq!(play.orders(), ["expire now"], "only the offset is looked at");
+    play.open.clear();
+    play.feed(Event::ExpireDone { trigger: home });
+    assert!(play.orders().is_empty(), "nobody asked that");
+    play.feed(Event::ExpireDone { trigger: tree });
+    assert_eq!(play.orders(), ["expire now"], "then what it stands in");
+    assert!(!play.responses.contains_key(&id));
+    play.open.clear();
+    play.feed(Event::ExpireDone { trigger: home });
+    assert_eq!(play.response_left(id), ["/home/tree", "/home/tree/a"]);
+}
+
+#[test]
 fn so_many_operators_may_wait_and_no_more() {
     let mut play = Play::usual();
     play.mount("/home/ann");
