@@ -135,7 +135,7 @@ fn keys(
             continue;
         }
         // An entry without a root: its offsets stand in a bare directory.
-        let Some(offset) = offset_at(points, mount) else {
+        let Some(offset) = point_at(points, mount, PointKind::Offset) else {
             continue;
         };
         let offset = existing(control, table, points, offset, TriggerKind::Offset);
@@ -169,11 +169,16 @@ fn mounted(
     key: BString,
     mount: &Mount<'_>,
 ) -> ExistingMount {
-    let offsets = table
-        .children(mount.id)
-        .filter_map(|child| offset_at(points, child))
-        .map(|offset| existing(control, table, points, offset, TriggerKind::Offset))
-        .collect();
+    let below = |point, kind| existing(control, table, points, point, kind);
+    let offsets = match point_at(points, mount, PointKind::Indirect) {
+        // The key is a map of its own (`fstype=autofs`).
+        Some(submount) => vec![below(submount, TriggerKind::Indirect)],
+        None => table
+            .children(mount.id)
+            .filter_map(|child| point_at(points, child, PointKind::Offset))
+            .map(|offset| below(offset, TriggerKind::Offset))
+            .collect(),
+    };
     let parent = points.iter().find(|point| point.mount_id == mount.parent);
     ExistingMount {
         requester: parent
@@ -187,10 +192,15 @@ fn mounted(
     }
 }
 
-fn offset_at<'p>(points: &'p [ExistingPoint], mount: &Mount<'_>) -> Option<&'p ExistingPoint> {
+/// The trigger that a line of the mount table is, if it is one of this kind.
+fn point_at<'p>(
+    points: &'p [ExistingPoint],
+    mount: &Mount<'_>,
+    kind: PointKind,
+) -> Option<&'p ExistingPoint> {
     points
         .iter()
-        .find(|point| point.mount_id == mount.id && point.kind == PointKind::Offset)
+        .find(|point| point.mount_id == mount.id && point.kind == kind)
 }
 
 /// Who asked for a mount, if the kernel remembers.

@@ -512,6 +512,26 @@ fn detached_mounts_work_on_and_are_adopted() {
 }
 
 #[test]
+fn a_submount_is_adopted_with_its_keys() {
+    privately(|| {
+        let mut site = Site::serving(&[
+            ("auto.master", MASTER),
+            ("auto.m", "sub -fstype=autofs file:@/auto.sub\n"),
+            ("auto.sub", "a -fstype=tmpfs :t\nb -fstype=tmpfs :t\n"),
+        ]);
+        site.names("m/sub/a");
+        site.piton_ok(&["stop", "--detach"]);
+        site.wait_for_end();
+        assert!(site.is_mounted("m/sub/a"));
+        site.start();
+        assert_eq!(site.count("m/sub/a"), 1);
+        site.names("m/sub/b");
+        assert_eq!(site.errno("m/sub/c"), ENOENT);
+        site.end();
+    });
+}
+
+#[test]
 fn a_killed_daemon_is_succeeded() {
     privately(|| {
         let mut site =
