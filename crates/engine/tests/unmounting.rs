@@ -365,7 +365,11 @@ fn an_operators_expiry_goes_from_the_innermost_outwards() {
     let (home, _) = play.trigger_for("/home/ann");
     let (tree, _) = play.trigger_for("/home/tree/a");
     let id = play.request(Request::Expire { path: None });
-    assert_eq!(play.orders(), ["expire now"], "only the offset is looked at");
+    assert_eq!(
+        play.orders(),
+        ["expire now"],
+        "only the offset is looked at"
+    );
     play.open.clear();
     play.feed(Event::ExpireDone { trigger: home });
     assert!(play.orders().is_empty(), "nobody asked that");
