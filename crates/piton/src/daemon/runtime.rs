@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bstr::{BString, ByteSlice};
 use piton_control::message::{Change, Left, ReloadPlan};
@@ -22,7 +22,7 @@ use super::convert::text;
 use super::journal::Journal;
 use super::loader::{Loaded, Loader, Reason, Unserved};
 use super::messages::{Mailbox, Message, Question};
-use super::pool::Pool;
+use super::pool::{Pool, several_processors};
 use super::signals::{Meaning, Signals};
 use super::tasks::{self, Lookup, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
@@ -30,6 +30,10 @@ use super::watch::Watcher;
 
 /// Time given to a task beyond what it was told, so that it can say itself what went wrong.
 const GRACE_MS: u64 = 500;
+
+/// How long the loop looks for the end of quick work before it sleeps: being woken costs as much as
+/// the work.
+const LINGER: Duration = Duration::from_micros(60);
 
 /// Files often change in bursts (an editor writes, renames, sets the mode): wait until then.
 const SETTLE_MS: u64 = 100;
@@ -48,6 +52,10 @@ pub(crate) struct Runtime {
     pools: Pools,
     events: VecDeque<Event<Ticket>>,
     outstanding: Outstanding,
+    /// Quick work under way.
+    quick: usize,
+    /// Whether the loop may look for its end without sleeping.
+    may_linger: bool,
     reload: Reload,
     answers: BTreeMap<RequestId, Asker>,
     questions: BTreeMap<u64, Sender<Result<ReloadPlan, String>>>,
@@ -113,12 +121,14 @@ impl Runtime {
             watcher,
             journal,
             pools: Pools {
-                quick: Pool::new("quick", 2, 64, Duration::from_millis(20)),
+                quick: Pool::lingering("quick", 2, 64, Duration::from_millis(20)),
                 slow: Pool::new("slow", 1, 256, Duration::ZERO),
                 expire: Pool::new("expire", 1, 16, Duration::from_millis(50)),
             },
             events: VecDeque::new(),
             outstanding: Outstanding::default(),
+            quick: 0,
+            may_linger: several_processors(),
             reload: Reload::default(),
             answers: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -215,9 +225,13 @@ impl Runtime {
             .flatten()
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+        let mut rung = false;
+        let begun = Instant::now();
+        while self.quick > 0 && self.may_linger && !rung && begun.elapsed() < LINGER {
+            rung = wait(&mut fds, Some(&Timespec::default()))?;
+        }
+        if !rung {
+            wait(&mut fds, timeout.as_ref())?;
         }
         let rang = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
         Ok(Woken {
@@ -369,7 +383,9 @@ impl Runtime {
     }
 
     fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {
-        let pool = if tasks::quick(&steps, &self.worker.settings) {
+        let quick = tasks::quick(&steps, &self.worker.settings);
+        self.quick += usize::from(quick);
+        let pool = if quick {
             &self.pools.quick
         } else {
             &self.pools.slow
@@ -378,7 +394,12 @@ impl Runtime {
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
         pool.submit(move || {
             let outcome = worker.perform(&steps, submounts, Duration::from_millis(deadline_ms));
-            mailbox.post(Message::Event(Event::Performed { job, outcome }));
+            let event = Event::Performed { job, outcome };
+            mailbox.post(if quick {
+                Message::Quick(event)
+            } else {
+                Message::Event(event)
+            });
         });
     }
 
@@ -446,6 +467,11 @@ impl Runtime {
                 if installed {
                     self.announce();
                 }
+            }
+            Message::Quick(event) => {
+                self.quick -= 1;
+                self.events.push_back(event);
+                self.work();
             }
             Message::Task(number, event) => {
                 if self.outstanding.ended(number) {
@@ -608,6 +634,15 @@ impl Runtime {
             // Who asked may be gone.
             let _ = sender.send(answer.clone());
         }
+    }
+}
+
+/// Waits for one of `fds`; returns whether one is ready.
+fn wait(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> std::io::Result<bool> {
+    match poll(fds, timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
