@@ -73,7 +73,7 @@ fn build(folder: &Path) -> Result<Vec<String>, Failure> {
             done.stderr
         )));
     }
-    let mut binaries = executables(&done.stderr, folder);
+    let mut binaries = executables(&done.stderr, &root());
     binaries.push(
         folder
             .join("debug/piton-sim")
@@ -84,19 +84,14 @@ fn build(folder: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// The paths in cargo's lines `Executable unittests src/lib.rs (PATH)`.
-fn executables(stderr: &str, folder: &Path) -> Vec<String> {
+fn executables(stderr: &str, root: &Path) -> Vec<String> {
     stderr
         .lines()
         .filter(|line| line.trim_start().starts_with("Executable"))
         .filter_map(|line| line.rsplit_once('(')?.1.strip_suffix(')'))
         .map(|path| {
-            // Cargo shortens paths below its own folder only when that is where we stand.
-            let path = PathBuf::from(path);
-            if path.is_absolute() {
-                path
-            } else {
-                folder.parent().unwrap_or(folder).join(path)
-            }
+            // Cargo shortens paths below the folder where it stands: the workspace's.
+            root.join(path)
         })
         .map(|path| path.to_string_lossy().into_owned())
         .collect()
@@ -351,7 +346,10 @@ mod tests {
     #[test]
     fn programs_are_read_from_what_cargo_says() {
         let said = "   Compiling x\n  Executable unittests src/lib.rs (/t/debug/deps/x-1)\n";
-        assert_eq!(executables(said, Path::new("/t")), ["/t/debug/deps/x-1"]);
+        assert_eq!(executables(said, Path::new("/r")), ["/t/debug/deps/x-1"]);
+        let said = "  Executable tests/a.rs (target/coverage/debug/deps/a-1)\n";
+        let below_the_root = ["/r/target/coverage/debug/deps/a-1"];
+        assert_eq!(executables(said, Path::new("/r")), below_the_root);
     }
 
     #[test]
