@@ -206,17 +206,13 @@ impl Maps {
         list.listing
     }
 
-    /// What of `maps`, includes followed, cannot be listed or read, and why: [`Maps::keys`]
-    /// without the keys. Reads what is not in memory, and costs nothing for a map that is. May
+    /// [`Maps::keys`] without the keys: whether any of `maps` is there, and what of them, includes
+    /// followed, cannot be listed or read, and why. Reads what is not in memory, and costs nothing for a map that is. May
     /// block.
-    pub fn incomplete(
-        &self,
-        maps: &[MapSpec],
-        context: &LookupContext<'_>,
-    ) -> Vec<(Arc<str>, Miss)> {
+    pub fn incomplete(&self, maps: &[MapSpec], context: &LookupContext<'_>) -> Listing {
         let mut list = List::new(self, context, false);
         list.maps(maps);
-        list.listing.incomplete
+        list.listing
     }
 
     /// What there is to say about the texts of `maps`, includes followed. May block.

@@ -136,7 +136,7 @@ impl Loader {
         binding: &Arc<Binding>,
         loaded: &mut Loaded,
     ) -> Vec<BString> {
-        let listing = self.keys(point, binding, MapKind::Direct);
+        let listing = self.keys(point, binding, true);
         if unserved(&listing, &point.maps) {
             loaded.unserved.push(Unserved {
                 path: None,
@@ -157,7 +157,8 @@ impl Loader {
         binding: &Binding,
         loaded: &mut Loaded,
     ) -> Option<Arc<[BString]>> {
-        let listing = self.keys(point, binding, MapKind::Indirect);
+        let browse = point.options.browse.unwrap_or(self.browse);
+        let listing = self.keys(point, binding, browse);
         let missing = unserved(&listing, &point.maps);
         for (map, miss) in listing.incomplete {
             loaded.incomplete.push((point.path.clone(), map, miss));
@@ -165,26 +166,26 @@ impl Loader {
         if missing {
             return None;
         }
-        let browse = point.options.browse.unwrap_or(self.browse);
-        Some(if browse {
-            listing.keys.into_iter().map(|listed| listed.key).collect()
-        } else {
-            Arc::from([])
-        })
+        Some(listing.keys.into_iter().map(|listed| listed.key).collect())
     }
 
-    fn keys(&self, point: &SitePoint, binding: &Binding, kind: MapKind) -> Listing {
+    /// The state of a mount point's maps, and their keys if they are wanted: a map of a million
+    /// keys is not listed for nothing.
+    fn keys(&self, point: &SitePoint, binding: &Binding, wanted: bool) -> Listing {
         let mut defines = self.defines.clone();
         defines.extend(point.options.defines.iter().cloned());
         let context = LookupContext {
-            kind,
+            kind: point.kind,
             dialect: &binding.dialect,
             requester: &Requester::default(),
             defines: &defines,
             mount_point: point.path.as_bstr(),
             deadline: None,
         };
-        self.maps.keys(&point.maps, &context)
+        match wanted {
+            true => self.maps.keys(&point.maps, &context),
+            false => self.maps.incomplete(&point.maps, &context),
+        }
     }
 }
 

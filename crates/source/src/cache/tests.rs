@@ -417,8 +417,17 @@ fn direct_maps_are_listed_with_their_places() {
             .map(|one| format!("{} {}", one.key, one.origin))
             .collect();
         assert_eq!(shown, ["/d/a /etc/d:1:1", "/d/b /etc/inc:1:1"]);
-        assert!(machine.maps.incomplete(&specs("d"), context).is_empty());
-        let none = machine.maps.incomplete(&specs("d none"), context);
+        assert!(
+            machine
+                .maps
+                .incomplete(&specs("d"), context)
+                .incomplete
+                .is_empty()
+        );
+        let none = machine
+            .maps
+            .incomplete(&specs("d none"), context)
+            .incomplete;
         assert_eq!(none, [("none".into(), Miss::NoSuchMap("/etc/none".into()))]);
         let found = machine.maps.lookup(&specs("d"), "/d//b".into(), context);
         assert_eq!(found.map(value).as_deref(), Ok(":/inc"));
