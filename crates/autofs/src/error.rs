@@ -36,6 +36,12 @@ pub enum Error {
     /// The kernel sent a request that cannot be read.
     #[error(transparent)]
     Packet(#[from] PacketError),
+    /// What should be a table of requests cannot be used as one.
+    #[error("the table of requests of an earlier daemon cannot be taken over: {problem}")]
+    Table {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// All writers of the request pipe are gone: no point can send a request any more.
     #[error("the request pipe has no writer left")]
     PipeClosed,
@@ -64,7 +70,9 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Call { errno, .. } => Some(*errno),
-            Self::Mountinfo { .. } | Self::Packet(_) | Self::PipeClosed => None,
+            Self::Mountinfo { .. } | Self::Packet(_) | Self::PipeClosed | Self::Table { .. } => {
+                None
+            }
         }
     }
 }
@@ -74,7 +82,9 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Call { errno, .. } => errno.kind(),
-            Error::Mountinfo { .. } | Error::Packet(_) => io::ErrorKind::InvalidData,
+            Error::Mountinfo { .. } | Error::Packet(_) | Error::Table { .. } => {
+                io::ErrorKind::InvalidData
+            }
             Error::PipeClosed => io::ErrorKind::BrokenPipe,
         };
         Self::new(kind, error)

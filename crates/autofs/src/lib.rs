@@ -41,14 +41,20 @@
 //! # }
 //! ```
 //!
+//! # The death of a daemon
+//!
+//! As long as somebody holds the pipe's read end, requests wait in it. What was read and not
+//! answered stands in a [`RequestTable`], if it was read with [`RequestPipe::read_tracked`]. Whoever
+//! inherits both loses nothing.
+//!
 //! # What is absent
 //!
 //! No policy, no log, no thread, no clock, and no async runtime. Protocol versions 3 and 4 are not
 //! spoken. Whatever `rustix` already wraps safely (`open_tree`, `move_mount`, `umount2` of other
 //! file systems) is not wrapped again.
 //!
-//! This is the only crate of its workspace in which `unsafe` is allowed: `ioctl(2)` and
-//! `mount_setattr(2)`.
+//! This is the only crate of its workspace in which `unsafe` is allowed: `ioctl(2)`,
+//! `mount_setattr(2)`, and memory shared between processes.
 
 mod answer_errno;
 mod control;
@@ -64,6 +70,7 @@ mod packet;
 mod pipe;
 mod point;
 mod root;
+mod table;
 
 pub use answer_errno::AnswerErrno;
 pub use control::{Control, Covered, ExpireHow, MountedHere, Requester};
@@ -80,6 +87,7 @@ pub use packet::{Packet, PacketError, PacketKind, PacketProblem, WaitToken};
 pub use pipe::RequestPipe;
 pub use point::{AttachedPoint, Owner, PointKind, PointOptions, PreparedPoint, unmount};
 pub use root::PointRoot;
+pub use table::{Mark, Marked, RequestTable, Slot, Tracked, Unanswered};
 
 pub use rustix::io::Errno;
 pub use rustix::mount::{MountAttrFlags, UnmountFlags};

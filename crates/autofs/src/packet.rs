@@ -100,22 +100,22 @@ pub struct Packet {
 }
 
 /// The layout of a packet: where each field begins. All are in the machine's byte order.
-mod at {
+pub(crate) mod at {
     pub(super) const VERSION: usize = 0;
     pub(super) const KIND: usize = 4;
-    pub(super) const TOKEN: usize = 8;
-    pub(super) const DEVICE: usize = 12;
-    pub(super) const INODE: usize = 16;
+    pub(crate) const TOKEN: usize = 8;
+    pub(crate) const DEVICE: usize = 12;
+    pub(crate) const INODE: usize = 16;
     pub(super) const UID: usize = 24;
     pub(super) const GID: usize = 28;
     pub(super) const PID: usize = 32;
     pub(super) const TGID: usize = 36;
-    pub(super) const NAME_LENGTH: usize = 40;
-    pub(super) const NAME: usize = 44;
+    pub(crate) const NAME_LENGTH: usize = 40;
+    pub(crate) const NAME: usize = 44;
 }
 
 /// The longest name (`NAME_MAX`); the field has one byte more, for the NUL.
-const NAME_MAX: usize = 255;
+pub(crate) const NAME_MAX: usize = 255;
 
 impl Packet {
     /// The length of a packet without the padding at its end: what a 32-bit x86 kernel sends.

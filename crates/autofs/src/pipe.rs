@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::OFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 
 use crate::error::{Error, Result};
@@ -44,13 +44,18 @@ impl RequestPipe {
 
     /// The pipe with these ends, which another process made and kept.
     ///
-    /// Makes the read end non-blocking, for all who share it; the size stays as it is.
+    /// Makes the read end non-blocking, for all who share it, and has both closed on exec: a helper
+    /// that outlives the daemon must not hold them. The size stays as it is.
     ///
     /// # Errors
     ///
     /// What `fcntl(2)` answers to a descriptor that cannot be made non-blocking.
     pub fn from_fds(reader: OwnedFd, writer: OwnedFd) -> Result<Self> {
         let fcntl = |errno| Error::call("fcntl", errno);
+        for end in [&reader, &writer] {
+            let flags = rustix::io::fcntl_getfd(end).map_err(fcntl)?;
+            rustix::io::fcntl_setfd(end, flags | FdFlags::CLOEXEC).map_err(fcntl)?;
+        }
         let flags = rustix::fs::fcntl_getfl(&reader).map_err(fcntl)?;
         rustix::fs::fcntl_setfl(&reader, flags | OFlags::NONBLOCK).map_err(fcntl)?;
         Ok(Self { reader, writer })
