@@ -197,6 +197,21 @@ impl Client {
         self.left("Expire", json!({ "path": path }), limits::CHANGE_CALL)
     }
 
+    /// Forgets failures that are answered from memory, at or below a path or everywhere; returns
+    /// how many.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn flush(&mut self, path: Option<&str>) -> Result<u64, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            forgotten: u64,
+        }
+        let parameters = json!({ "path": path });
+        let answer: Answer = self.call(&ours("Flush"), parameters, limits::CHANGE_CALL)?;
+        Ok(answer.forgotten)
+    }
+
     /// Unmounts what is mounted at a path; returns what stays.
     ///
     /// # Errors

@@ -136,6 +136,18 @@ pub struct ServerState {
     pub host: String,
     /// How many mounts come from it.
     pub mounts: u64,
+    /// It did not answer and is not asked for a while: what was said then.
+    #[serde(default)]
+    pub down: Option<String>,
+    /// Milliseconds until it is asked again; 0 when it is asked now.
+    #[serde(default)]
+    pub left_ms: u64,
+    /// How often it did not answer, in a row.
+    #[serde(default)]
+    pub failures: u64,
+    /// How many accesses were answered from memory.
+    #[serde(default)]
+    pub answered: u64,
 }
 
 /// Something being done.
@@ -162,6 +174,16 @@ pub struct Negative {
     pub reason: String,
     /// Milliseconds until it is tried again.
     pub left_ms: u64,
+    /// `absent key`, `failed program`, `bad entry`, `unreachable map`, `failed mount` or
+    /// `unreachable server`.
+    #[serde(default)]
+    pub cause: String,
+    /// How often it failed in a row.
+    #[serde(default)]
+    pub failures: u64,
+    /// How many accesses were answered from memory.
+    #[serde(default)]
+    pub answered: u64,
 }
 
 /// An access that failed.
@@ -241,19 +263,22 @@ pub struct Left {
 }
 
 impl Status {
-    /// Fills `servers` from the hosts of `mounts`, in the order of their names.
+    /// Counts the hosts of `mounts` in `servers`, in the order of their names; what is down stays
+    /// although nothing comes from it.
     pub fn count_servers(&mut self) {
-        let mut counts = std::collections::BTreeMap::<&str, u64>::new();
-        for host in self.mounts.iter().filter_map(|mount| mount.host.as_deref()) {
-            *counts.entry(host).or_default() += 1;
+        let mut servers = std::collections::BTreeMap::<String, ServerState>::new();
+        for mut server in std::mem::take(&mut self.servers) {
+            server.mounts = 0;
+            if server.down.is_some() {
+                servers.insert(server.host.clone(), server);
+            }
         }
-        self.servers = counts
-            .into_iter()
-            .map(|(host, mounts)| ServerState {
-                host: host.to_owned(),
-                mounts,
-            })
-            .collect();
+        for host in self.mounts.iter().filter_map(|mount| mount.host.as_deref()) {
+            let server = servers.entry(host.to_owned()).or_default();
+            host.clone_into(&mut server.host);
+            server.mounts += 1;
+        }
+        self.servers = servers.into_values().collect();
     }
 
     /// Keeps what is at, below or above `path`.

@@ -366,6 +366,10 @@ mod tests {
         fn expire(&self, _: Option<&str>) -> Result<Vec<Left>, ServiceError> {
             Err(ServiceError::TimedOut)
         }
+        fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
+            Ok(if path.is_some() { 1 } else { 12 })
+        }
+
         fn unmount(&self, _: &str) -> Result<Vec<Left>, ServiceError> {
             Err(ServiceError::TimedOut)
         }

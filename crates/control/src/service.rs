@@ -54,6 +54,13 @@ pub trait Service: Send + Sync + 'static {
     /// [`ServiceError::NoSuchPlace`] when the path is not in our hands.
     fn expire(&self, path: Option<&str>) -> Result<Vec<Left>, ServiceError>;
 
+    /// Forgets failures that are answered from memory, at or below a path or everywhere; returns
+    /// how many.
+    ///
+    /// # Errors
+    /// [`ServiceError::TimedOut`] when the daemon does not answer.
+    fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError>;
+
     /// Unmounts what is mounted at a path; returns what stays.
     ///
     /// # Errors

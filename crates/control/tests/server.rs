@@ -64,6 +64,10 @@ impl Service for Canned {
         }])
     }
 
+    fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
+        Ok(if path.is_some() { 1 } else { 12 })
+    }
+
     fn unmount(&self, _path: &str) -> Result<Vec<Left>, ServiceError> {
         Err(ServiceError::TimedOut)
     }

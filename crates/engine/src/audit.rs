@@ -45,7 +45,7 @@ impl<T> Engine<T> {
             waiters: self.jobs.values().map(|job| job.waiters.len()).sum(),
             deadlines: self.deadlines.len(),
             rounds: self.rounds.len(),
-            negative: self.negative.iter().count(),
+            negative: self.negative.len(),
             expire_requests: self.expire_requests.len(),
         }
     }

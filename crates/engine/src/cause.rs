@@ -35,6 +35,14 @@ impl Errno {
     pub const SHUTDOWN: Self = Self(108);
     /// Connection timed out.
     pub const TIMEDOUT: Self = Self(110);
+    /// Network is unreachable.
+    pub const NETUNREACH: Self = Self(101);
+    /// Connection reset by peer.
+    pub const CONNRESET: Self = Self(104);
+    /// Connection refused.
+    pub const CONNREFUSED: Self = Self(111);
+    /// No route to host.
+    pub const HOSTUNREACH: Self = Self(113);
     /// Host is down.
     pub const HOSTDOWN: Self = Self(112);
     /// Stale file handle: never given to the kernel.
@@ -52,6 +60,8 @@ pub enum Cause {
     Mount(Errno, Arc<str>),
     /// Nobody knows the name of the server.
     UnknownHost(Arc<str>),
+    /// None of the servers answered a moment ago, so they are not asked: what they said then.
+    KnownDown(Errno, Arc<str>),
     /// The deadline passed.
     TimedOut,
     /// The trigger is not (or no longer) one of ours.
@@ -70,7 +80,7 @@ impl Cause {
         match self {
             Self::Lookup(miss) => miss_errno(miss),
             Self::BadEntry(_) => Errno::INVAL,
-            Self::Mount(errno, _) => answerable(*errno),
+            Self::Mount(errno, _) | Self::KnownDown(errno, _) => answerable(*errno),
             Self::UnknownHost(_) => Errno::HOSTDOWN,
             Self::TimedOut => Errno::TIMEDOUT,
             Self::NoTrigger => Errno::NOENT,
@@ -119,6 +129,7 @@ impl fmt::Display for Cause {
             Self::BadEntry(why) => write!(f, "the entry cannot be used: {why}"),
             Self::Mount(_, text) => f.write_str(text),
             Self::UnknownHost(host) => write!(f, "no address is known for the host {host}"),
+            Self::KnownDown(_, text) => write!(f, "{text} (not asked again for a while)"),
             Self::TimedOut => f.write_str("not done within the deadline"),
             Self::NoTrigger => f.write_str("no such trigger"),
             Self::Stopping => f.write_str("the automounter is stopping"),
@@ -162,7 +173,7 @@ mod tests {
 
     #[test]
     fn each_cause_has_an_errno_and_words() {
-        let told: [(Cause, Errno, &str); 8] = [
+        let told: [(Cause, Errno, &str); 9] = [
             (
                 Cause::BadEntry("x".into()),
                 Errno::INVAL,
@@ -177,6 +188,11 @@ mod tests {
                 Cause::TimedOut,
                 Errno::TIMEDOUT,
                 "not done within the deadline",
+            ),
+            (
+                Cause::KnownDown(Errno::HOSTDOWN, "h: down".into()),
+                Errno::HOSTDOWN,
+                "h: down (not asked again for a while)",
             ),
             (Cause::NoTrigger, Errno::NOENT, "no such trigger"),
             (

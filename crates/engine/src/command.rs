@@ -139,6 +139,8 @@ pub enum Response {
         /// What stayed as it was.
         left: Vec<(BString, Arc<str>)>,
     },
+    /// So many failures were forgotten.
+    Flushed(u64),
     /// Nothing of ours is there.
     NoSuchPlace,
 }

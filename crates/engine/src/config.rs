@@ -57,7 +57,7 @@ pub struct Configuration {
 pub struct Settings {
     /// Seconds of idleness before expiry where a map says nothing; 0 is never.
     pub timeout: u32,
-    /// Seconds for which an absent key of a program map is remembered.
+    /// Seconds for which an absent key of a program or a server is remembered.
     pub negative_timeout: u32,
     /// Milliseconds within which every access is answered.
     pub deadline_ms: u64,
@@ -70,7 +70,9 @@ pub struct Settings {
     /// Whether keys are listed by default.
     pub browse: bool,
     /// Facts about the host.
-    pub facts: HostFacts,
+    pub facts: Arc<HostFacts>,
+    /// Where chance is needed it comes from here: the same seed and events give the same commands.
+    pub seed: u64,
 }
 
 impl Default for Settings {
@@ -83,7 +85,8 @@ impl Default for Settings {
             global_options: Vec::new(),
             append_options: true,
             browse: false,
-            facts: HostFacts::default(),
+            facts: Arc::default(),
+            seed: 0,
         }
     }
 }

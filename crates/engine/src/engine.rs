@@ -48,6 +48,7 @@ pub struct Engine<T> {
     pub(crate) phase: Phase,
     next_trigger: u32,
     next_job: u64,
+    chances: u64,
 }
 
 impl<T> Engine<T> {
@@ -72,6 +73,7 @@ impl<T> Engine<T> {
             phase: Phase::Running,
             next_trigger: 1,
             next_job: 1,
+            chances: 0,
         }
     }
 
@@ -185,6 +187,7 @@ impl<T> Engine<T> {
     fn request(&mut self, id: RequestId, request: Request) {
         match request {
             Request::Expire { path } => self.expire_request(id, path),
+            Request::Flush { path } => self.flush(id, path.as_ref()),
             Request::Unmount { path } => self.unmount_request(id, &path),
             Request::Stop { detach } => self.stop(id, detach),
         }
@@ -238,6 +241,19 @@ impl<T> Engine<T> {
         }
     }
 
+    /// An operator wants what failed tried anew, at or below a path or everywhere. Servers are
+    /// forgiven in any case: what failed may have failed for one of them.
+    fn flush(&mut self, id: RequestId, path: Option<&BString>) {
+        let meant = |place: &&Place| covers(path, &self.path_of(place));
+        let places: Vec<Place> = self.negative.places().filter(meant).cloned().collect();
+        for place in &places {
+            self.negative.forget(place);
+        }
+        self.negative.forget_servers();
+        let response = Response::Flushed(places.len() as u64);
+        self.out.push(Command::Respond { id, response });
+    }
+
     // -- small tools for the other modules ------------------------------------------------
 
     pub(crate) fn reply(&mut self, ticket: T, answer: Answer) {
@@ -246,6 +262,12 @@ impl<T> Engine<T> {
 
     pub(crate) fn note(&mut self, note: Note) {
         self.out.push(Command::Note(note));
+    }
+
+    /// A number that differs each time; the same for the same seed and events.
+    pub(crate) fn chance(&mut self) -> u64 {
+        self.chances = self.chances.wrapping_add(1);
+        self.settings.seed ^ self.chances.rotate_left(32) ^ self.now.0
     }
 
     pub(crate) fn new_trigger_id(&mut self) -> TriggerId {

@@ -112,6 +112,11 @@ pub enum Request {
         /// Absolute path, or everything.
         path: Option<BString>,
     },
+    /// Forget failures that are answered from memory: all, or those at or below a path.
+    Flush {
+        /// Absolute path, or everything.
+        path: Option<BString>,
+    },
     /// Unmount what is mounted at a path now.
     Unmount {
         /// Absolute path of a mounted key, direct key or offset.

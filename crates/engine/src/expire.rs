@@ -153,7 +153,6 @@ impl<T> Engine<T> {
 
     /// An operator wants idle mounts gone now.
     pub(crate) fn expire_request(&mut self, id: RequestId, path: Option<BString>) {
-        self.negative.clear();
         let triggers = self.triggers_under(path.as_ref());
         if triggers.is_empty() || self.expire_requests.len() >= OPERATOR_REQUESTS {
             return self.respond_expired(id, path.as_ref());

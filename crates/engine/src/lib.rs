@@ -21,7 +21,7 @@ mod expire;
 mod job;
 pub mod limits;
 mod mounting;
-mod negative;
+pub mod negative;
 pub mod place;
 pub mod reload;
 mod settle;

@@ -19,9 +19,30 @@ pub const EXPIRE_PAUSE_LEAST_MS: u64 = 1_000;
 /// Longest such pause: a day-long timeout is still looked at often enough to be exact to 5 %.
 pub const EXPIRE_PAUSE_MOST_MS: u64 = 600_000;
 
-/// For how long a mount that failed is answered from memory, in milliseconds. `ls` asks twice
-/// (stat, open); a user who mended the cause must not wait.
+/// For how long what failed for the first time is answered from memory, in milliseconds. `ls`
+/// asks twice (stat, open); a user who mended the cause must not wait. What fails again and
+/// again is tried after twice that, four times that, …, up to the limits below.
 pub const FAILURE_MEMORY_MS: u64 = 1_000;
+
+/// Longest pause before a mount that fails is tried again, in milliseconds. A missing device
+/// costs microseconds to find out, a damaged file system seconds.
+pub const MOUNT_MEMORY_MOST_MS: u64 = 15_000;
+
+/// Longest pause before a server that does not answer is asked again, in milliseconds. Each try
+/// makes somebody wait for the deadline; a server takes a minute or so to start.
+pub const SERVER_MEMORY_MOST_MS: u64 = 60_000;
+
+/// Longest pause before a map that cannot be asked is asked again, in milliseconds: as for
+/// servers, but all keys of a map hang on it.
+pub const MAP_MEMORY_MOST_MS: u64 = 30_000;
+
+/// For how long an entry of a program or a server that cannot be used is remembered, in
+/// milliseconds: running the program for each access costs, and whoever mends it tries at once.
+pub const BAD_ENTRY_MEMORY_MS: u64 = 5_000;
+
+/// Servers that may be remembered as failing. A site has dozens; maps made by programs could
+/// name any number. About 200 bytes each.
+pub const FAILING_SERVERS: usize = 1_024;
 
 /// Failures kept for `status`: enough to see a pattern, little enough to read.
 pub const LAST_ERRORS: usize = 64;

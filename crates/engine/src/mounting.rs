@@ -12,7 +12,7 @@ use piton_map::requester::{Requester, RequesterNames};
 use piton_plan::facts::HostAnswers;
 use piton_plan::plan::{Action, Plan, SubmountPlan, TriggerDefaults};
 use piton_plan::planner::{PlanRequest, plan};
-use piton_plan::step::{Planned, Step, TriggerId, TriggerKind, TriggerSpec};
+use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec};
 
 use crate::cause::Cause;
 use crate::command::{Answer, Command, Note};
@@ -238,27 +238,27 @@ impl<T> Engine<T> {
         match result {
             Ok(found) => {
                 if !self.abandoned(id) {
-                    self.plan(id, &found);
+                    self.plan(id, &found, costly);
                 }
             }
             Err(miss) => self.fail(id, Cause::Lookup(miss), costly),
         }
     }
 
-    fn plan(&mut self, id: JobId, found: &Found) {
+    fn plan(&mut self, id: JobId, found: &Found, costly: bool) {
         let Some(question) = self.question(id) else {
             return self.fail(id, Cause::NoTrigger, false);
         };
         let plan = match self.read_entry(id, &question, found) {
             Ok(plan) => plan,
-            Err(why) => return self.fail(id, Cause::BadEntry(why), false),
+            Err(why) => return self.fail(id, Cause::BadEntry(why), costly),
         };
         if let Some(submount) = question.submount {
             return match self.learn_map(submount, &question.binding, &plan) {
                 true => self.seek(id),
                 false => {
                     let why = "the entry no longer names a map here".into();
-                    self.fail(id, Cause::BadEntry(why), false)
+                    self.fail(id, Cause::BadEntry(why), costly)
                 }
             };
         }
@@ -269,7 +269,7 @@ impl<T> Engine<T> {
             }
             None => {
                 let why = "the entry no longer has this offset".into();
-                self.fail(id, Cause::BadEntry(why), false);
+                self.fail(id, Cause::BadEntry(why), costly);
             }
         }
     }
@@ -340,6 +340,9 @@ impl<T> Engine<T> {
     }
 
     fn resolve(&mut self, id: JobId, target: Target) {
+        if let Some(cause) = self.servers_down(&target) {
+            return self.fail(id, cause, false);
+        }
         let hosts = target.plan.hosts(target.node, &self.settings.facts);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
@@ -356,6 +359,36 @@ impl<T> Engine<T> {
         });
     }
 
+    /// Why it is no use to ask any of the servers: none of them answered a moment ago.
+    fn servers_down(&mut self, target: &Target) -> Option<Cause> {
+        if !self.negative.any_server() {
+            return None;
+        }
+        let now = self.now;
+        let mut servers = target.plan.servers(target.node).peekable();
+        let first = (*servers.peek()?)?;
+        let down = |host: Option<&BString>| host.is_some_and(|it| self.negative.is_down(it, now));
+        if !servers.all(down) {
+            return None;
+        }
+        self.negative.recall_server(first, now)
+    }
+
+    /// Servers that did not answer a moment ago are asked last.
+    fn put_off(&self, steps: &mut [Planned]) {
+        if !self.negative.any_server() {
+            return;
+        }
+        for planned in steps {
+            if let Step::Mount { attempts, .. } = &mut planned.step {
+                let host = |attempt: &Attempt| attempt.host.clone();
+                attempts.sort_by_cached_key(|attempt| {
+                    host(attempt).is_some_and(|host| self.negative.is_down(&host, self.now))
+                });
+            }
+        }
+    }
+
     /// Servers' addresses are known: everything is there to mount.
     pub(crate) fn resolved(&mut self, id: JobId, answers: &HostAnswers) {
         let Some(Work::Resolving(target)) = self.jobs.get(&id).map(|job| &job.work) else {
@@ -365,9 +398,10 @@ impl<T> Engine<T> {
         if self.abandoned(id) {
             return;
         }
-        let Some((steps, numbers)) = self.steps(id, &target, answers) else {
+        let Some((mut steps, numbers)) = self.steps(id, &target, answers) else {
             return self.fail(id, Cause::NoTrigger, false);
         };
+        self.put_off(&mut steps);
         if let Some(host) = self.unknown_host(&target, &steps, answers) {
             return self.fail(id, Cause::UnknownHost(host), false);
         }
@@ -401,7 +435,7 @@ impl<T> Engine<T> {
             propagation: trigger.binding.options.propagation,
         };
         let facts = self.settings.facts.clone();
-        let seed = self.now.0 ^ (id.0 << 32);
+        let seed = self.settings.seed ^ self.now.0 ^ (id.0 << 32);
         let mut numbers = Vec::new();
         let mut number = |node| {
             let trigger = self.new_trigger_id();

@@ -1,50 +1,236 @@
-//! Failed look-ups and mounts that are answered from memory for a while.
+//! Failed look-ups and mounts that are answered from memory for a while, and servers that do not
+//! answer.
+//!
+//! How long depends on the cause: see [`crate::limits`] and docs/errno.md. What fails again and
+//! again is tried at growing intervals; a success, a changed map or `flush` begins anew.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use bstr::BString;
+use piton_map::lookup::Miss;
 use piton_plan::step::TriggerId;
 
-use crate::cause::Cause;
-use crate::limits::NEGATIVE_ENTRIES;
+use crate::cause::{Cause, Errno};
+use crate::config::Settings;
+use crate::limits::{
+    BAD_ENTRY_MEMORY_MS, FAILING_SERVERS, FAILURE_MEMORY_MS, MAP_MEMORY_MOST_MS,
+    MOUNT_MEMORY_MOST_MS, NEGATIVE_ENTRIES, SERVER_MEMORY_MOST_MS,
+};
 use crate::place::Place;
 use crate::time::Millis;
+
+/// Why something is answered from memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A program or a server has no such key.
+    AbsentKey,
+    /// The map's program failed.
+    FailedProgram,
+    /// A program or a server gave an entry that cannot be used.
+    BadEntry,
+    /// The map's program or server did not answer, or the map cannot be read.
+    UnreachableMap,
+    /// Mounting failed.
+    FailedMount,
+    /// The server does not answer, or nobody knows its address.
+    UnreachableServer,
+}
+
+impl Kind {
+    /// In words, for `status`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::AbsentKey => "absent key",
+            Self::FailedProgram => "failed program",
+            Self::BadEntry => "bad entry",
+            Self::UnreachableMap => "unreachable map",
+            Self::FailedMount => "failed mount",
+            Self::UnreachableServer => "unreachable server",
+        }
+    }
+}
+
+/// For how long a failure is remembered: the first time, and at most when it fails again and
+/// again. Both the same: always so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    pub(crate) kind: Kind,
+    first_ms: u64,
+    most_ms: u64,
+}
+
+/// For how long `cause` is remembered; nothing: not at all. `costly`: asking the map again would
+/// cost a program or a server again. `negative_timeout`: of the map, in seconds.
+pub(crate) fn memory_of(
+    cause: &Cause,
+    costly: bool,
+    negative_timeout: Option<u32>,
+    settings: &Settings,
+) -> Option<Memory> {
+    let always = |kind, most_ms| Memory {
+        kind,
+        first_ms: most_ms,
+        most_ms,
+    };
+    let growing = |kind, most_ms| Memory {
+        kind,
+        first_ms: FAILURE_MEMORY_MS,
+        most_ms,
+    };
+    let seconds = negative_timeout.unwrap_or(settings.negative_timeout);
+    let absent_ms = u64::from(seconds) * 1_000;
+    let memory = match cause {
+        Cause::Lookup(Miss::TimedOut(_)) => growing(Kind::UnreachableMap, MAP_MEMORY_MOST_MS),
+        // A look-up in a file costs nothing, and a changed file counts at once.
+        Cause::Lookup(_) | Cause::BadEntry(_) if !costly => return None,
+        Cause::Lookup(Miss::NoSuchKey) => always(Kind::AbsentKey, absent_ms),
+        Cause::Lookup(Miss::ProgramFailed(_)) => always(Kind::FailedProgram, absent_ms),
+        Cause::Lookup(_) => growing(Kind::UnreachableMap, MAP_MEMORY_MOST_MS),
+        Cause::BadEntry(_) => always(Kind::BadEntry, BAD_ENTRY_MEMORY_MS),
+        Cause::Mount(errno, _) if unreachable(*errno) => {
+            growing(Kind::UnreachableServer, SERVER_MEMORY_MOST_MS)
+        }
+        Cause::UnknownHost(_) => growing(Kind::UnreachableServer, SERVER_MEMORY_MOST_MS),
+        Cause::Mount(..) | Cause::TimedOut => growing(Kind::FailedMount, MOUNT_MEMORY_MOST_MS),
+        // Not the place's fault, or known without asking anybody.
+        Cause::NoTrigger
+        | Cause::Stopping
+        | Cause::Overloaded
+        | Cause::Busy(_)
+        | Cause::KnownDown(..) => return None,
+    };
+    (memory.most_ms > 0).then_some(memory)
+}
+
+/// Whether an errno of a mount says that a server does not answer. Of several servers the one
+/// that said most counts, so that then none of them answered.
+pub(crate) fn unreachable(errno: Errno) -> bool {
+    [
+        Errno::TIMEDOUT,
+        Errno::HOSTDOWN,
+        Errno::HOSTUNREACH,
+        Errno::NETUNREACH,
+        Errno::CONNREFUSED,
+        Errno::CONNRESET,
+    ]
+    .contains(&errno)
+}
+
+impl Memory {
+    /// Milliseconds after the `failures`-th failure in a row. Doubles each time, and is up to a
+    /// quarter shorter, by chance, so that what failed together is not tried again together.
+    fn pause(self, failures: u32, chance: u64) -> u64 {
+        let doubled = self.first_ms.saturating_mul(
+            1u64.checked_shl(failures.saturating_sub(1))
+                .unwrap_or(u64::MAX),
+        );
+        let pause = doubled.min(self.most_ms);
+        match self.first_ms == self.most_ms {
+            true => pause,
+            false => pause - scatter(chance) % (pause / 4 + 1),
+        }
+    }
+}
+
+/// A well-mixed number (the finaliser of splitmix64): from a seed, so that the same events give
+/// the same times.
+fn scatter(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// A place that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    pub(crate) cause: Cause,
+    /// Answered from memory until then; after it only the number of failures counts.
+    pub(crate) until: Millis,
+    /// How often it failed in a row.
+    pub(crate) failures: u32,
+    /// How many accesses were answered from memory.
+    pub(crate) answered: u64,
+}
+
+/// A server that did not answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) errno: Errno,
+    pub(crate) text: Arc<str>,
+    /// Not asked until then.
+    pub(crate) until: Millis,
+    /// How often it did not answer, in a row.
+    pub(crate) failures: u32,
+    /// How many accesses were answered from memory.
+    pub(crate) answered: u64,
+}
 
 /// The memory of failures. Bounded: what would be forgotten first goes when it is full.
 #[derive(Debug, Default)]
 pub(crate) struct Negative {
-    entries: BTreeMap<Place, (Millis, Cause)>,
+    entries: BTreeMap<Place, Failure>,
     ends: BTreeSet<(Millis, Place)>,
+    servers: BTreeMap<BString, Server>,
 }
 
 impl Negative {
-    /// Remembers that `place` failed for `cause`, until `until`.
-    pub(crate) fn remember(&mut self, place: &Place, cause: &Cause, until: Millis) {
-        self.forget(place);
+    /// Remembers that `place` failed for `cause`. `chance` scatters the time.
+    pub(crate) fn remember(
+        &mut self,
+        place: &Place,
+        cause: &Cause,
+        memory: Memory,
+        now: Millis,
+        chance: u64,
+    ) {
+        let before = self.take(place);
+        let same = before.filter(|failure| failure.kind == memory.kind);
+        let (failures, answered) = same.map_or((0, 0), |it| (it.failures, it.answered));
+        let failures = failures.saturating_add(1);
         if self.entries.len() >= NEGATIVE_ENTRIES
             && let Some((_, oldest)) = self.ends.pop_first()
         {
             self.entries.remove(&oldest);
         }
-        self.entries.insert(place.clone(), (until, cause.clone()));
+        let until = now + memory.pause(failures, chance);
+        let failure = Failure {
+            kind: memory.kind,
+            cause: cause.clone(),
+            until,
+            failures,
+            answered,
+        };
+        self.entries.insert(place.clone(), failure);
         self.ends.insert((until, place.clone()));
     }
 
     /// The remembered cause, unless its time is over.
     pub(crate) fn recall(&mut self, place: &Place, now: Millis) -> Option<Cause> {
-        let (until, cause) = self.entries.get(place)?;
-        if *until > now {
-            return Some(cause.clone());
+        if self.entries.is_empty() {
+            return None;
         }
-        self.forget(place);
+        let failure = self.entries.get_mut(place)?;
+        if failure.until > now {
+            failure.answered = failure.answered.saturating_add(1);
+            return Some(failure.cause.clone());
+        }
         None
+    }
+
+    fn take(&mut self, place: &Place) -> Option<Failure> {
+        let failure = self.entries.remove(place)?;
+        self.ends.remove(&(failure.until, place.clone()));
+        Some(failure)
     }
 
     /// Forgets one place.
     pub(crate) fn forget(&mut self, place: &Place) {
-        if let Some((until, _)) = self.entries.remove(place) {
-            self.ends.remove(&(until, place.clone()));
+        if !self.entries.is_empty() {
+            self.take(place);
         }
     }
 
@@ -58,7 +244,7 @@ impl Negative {
             .cloned()
             .collect();
         for place in places {
-            self.forget(&place);
+            self.take(&place);
         }
     }
 
@@ -66,13 +252,97 @@ impl Negative {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.ends.clear();
+        self.servers.clear();
     }
 
-    /// What is remembered.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Place, Millis, &Cause)> {
-        self.entries
-            .iter()
-            .map(|(place, (until, cause))| (place, *until, cause))
+    /// What is answered from memory now.
+    pub(crate) fn iter(&self, now: Millis) -> impl Iterator<Item = (&Place, &Failure)> {
+        self.entries.iter().filter(move |(_, it)| it.until > now)
+    }
+
+    /// The places that are remembered, also those that are tried again by now.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.entries.keys()
+    }
+
+    /// How many places are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    // -- servers ---------------------------------------------------------------------------
+
+    /// Remembers that a server did not answer.
+    pub(crate) fn server_failed(
+        &mut self,
+        host: &BString,
+        errno: Errno,
+        text: &Arc<str>,
+        now: Millis,
+        chance: u64,
+    ) {
+        let before = self.servers.get(host);
+        // Several accesses that waited at the same time are one failure.
+        if before.is_some_and(|server| server.until > now) {
+            return;
+        }
+        let (failures, answered) = before.map_or((0, 0), |it| (it.failures, it.answered));
+        let failures = failures.saturating_add(1);
+        if before.is_none() && self.servers.len() >= FAILING_SERVERS {
+            let first = self.servers.iter().min_by_key(|(_, server)| server.until);
+            if let Some(first) = first.map(|(host, _)| host.clone()) {
+                self.servers.remove(&first);
+            }
+        }
+        let memory = Memory {
+            kind: Kind::UnreachableServer,
+            first_ms: FAILURE_MEMORY_MS,
+            most_ms: SERVER_MEMORY_MOST_MS,
+        };
+        let server = Server {
+            errno,
+            text: text.clone(),
+            until: now + memory.pause(failures, chance),
+            failures,
+            answered,
+        };
+        self.servers.insert(host.clone(), server);
+    }
+
+    /// A server answered.
+    pub(crate) fn server_answered(&mut self, host: &BString) {
+        self.servers.remove(host);
+    }
+
+    /// Forgets which servers did not answer.
+    pub(crate) fn forget_servers(&mut self) {
+        self.servers.clear();
+    }
+
+    /// Whether a server did not answer a moment ago.
+    pub(crate) fn is_down(&self, host: &BString, now: Millis) -> bool {
+        let server = self.servers.get(host);
+        server.is_some_and(|server| server.until > now)
+    }
+
+    /// Whether any server is remembered.
+    pub(crate) fn any_server(&self) -> bool {
+        !self.servers.is_empty()
+    }
+
+    /// What is known of a server that did not answer a moment ago; counts the answer.
+    pub(crate) fn recall_server(&mut self, host: &BString, now: Millis) -> Option<Cause> {
+        let server = self.servers.get_mut(host).filter(|it| it.until > now)?;
+        server.answered = server.answered.saturating_add(1);
+        Some(Cause::KnownDown(
+            server.errno,
+            alloc::format!("{host}: {}", server.text).into(),
+        ))
+    }
+
+    /// The servers that are not asked now.
+    pub(crate) fn servers(&self, now: Millis) -> impl Iterator<Item = (&BString, &Server)> {
+        self.servers.iter().filter(move |(_, it)| it.until > now)
     }
 }
 
@@ -82,6 +352,18 @@ mod tests {
 
     use super::*;
 
+    const SECOND: Memory = Memory {
+        kind: Kind::FailedMount,
+        first_ms: 1_000,
+        most_ms: 1_000,
+    };
+
+    const GROWING: Memory = Memory {
+        kind: Kind::FailedMount,
+        first_ms: 1_000,
+        most_ms: 15_000,
+    };
+
     fn place(key: &str) -> Place {
         Place {
             trigger: TriggerId(1),
@@ -90,23 +372,24 @@ mod tests {
     }
 
     #[test]
-    fn forgets_when_its_time_is_over() {
+    fn is_not_answered_from_when_its_time_is_over() {
         let mut negative = Negative::default();
-        negative.remember(&place("a"), &Cause::TimedOut, Millis(10));
-        assert_eq!(
-            negative.recall(&place("a"), Millis(9)),
-            Some(Cause::TimedOut)
-        );
-        assert_eq!(negative.recall(&place("a"), Millis(10)), None);
-        assert_eq!(negative.iter().count(), 0);
+        let now = Millis(10);
+        negative.remember(&place("a"), &Cause::TimedOut, SECOND, now, 0);
+        let recalled = negative.recall(&place("a"), Millis(1_009));
+        assert_eq!(recalled, Some(Cause::TimedOut));
+        assert_eq!(negative.iter(Millis(1_009)).count(), 1);
+        assert_eq!(negative.recall(&place("a"), Millis(1_010)), None);
+        assert_eq!(negative.iter(Millis(1_010)).count(), 0);
     }
 
     #[test]
     fn keeps_the_limit_and_drops_what_ends_first() {
         let mut negative = Negative::default();
         for number in 0..=NEGATIVE_ENTRIES {
-            let until = Millis(1_000_000 - number as u64);
-            negative.remember(&place(&format!("{number}")), &Cause::TimedOut, until);
+            let now = Millis(1_000_000 - number as u64);
+            let place = place(&format!("{number}"));
+            negative.remember(&place, &Cause::TimedOut, SECOND, now, 0);
         }
         assert_eq!(negative.entries.len(), NEGATIVE_ENTRIES);
         assert_eq!(negative.ends.len(), NEGATIVE_ENTRIES);
@@ -116,16 +399,76 @@ mod tests {
     }
 
     #[test]
-    fn remembering_again_replaces() {
+    fn pauses_grow_up_to_the_limit_and_are_scattered_a_little() {
         let mut negative = Negative::default();
-        negative.remember(&place("a"), &Cause::TimedOut, Millis(10));
-        negative.remember(&place("a"), &Cause::Stopping, Millis(20));
-        assert_eq!(
-            negative.recall(&place("a"), Millis(15)),
-            Some(Cause::Stopping)
-        );
+        let mut now = Millis(0);
+        let mut pauses = Vec::new();
+        for failures in 1..=8 {
+            negative.remember(&place("a"), &Cause::TimedOut, GROWING, now, now.0);
+            let failure = &negative.entries[&place("a")];
+            assert_eq!(failure.failures, failures);
+            pauses.push(failure.until.since(now));
+            now = failure.until;
+        }
+        let nominal = [
+            1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000, 15_000u64,
+        ];
+        for (pause, nominal) in pauses.iter().zip(nominal) {
+            assert!((nominal * 3 / 4..=nominal).contains(pause), "{pauses:?}");
+        }
+        assert!(pauses[5..].iter().any(|it| *it != pauses[4]), "{pauses:?}");
+        assert_eq!(GROWING.pause(u32::MAX, 7), GROWING.pause(99, 7));
+        negative.forget(&place("a"));
+        negative.remember(&place("a"), &Cause::TimedOut, GROWING, now, 0);
+        assert_eq!(negative.entries[&place("a")].failures, 1);
+    }
+
+    #[test]
+    fn another_cause_begins_anew_and_answers_are_counted() {
+        let mut negative = Negative::default();
+        let now = Millis(0);
+        negative.remember(&place("a"), &Cause::TimedOut, GROWING, now, 0);
+        negative.remember(&place("a"), &Cause::TimedOut, GROWING, now, 0);
+        negative.recall(&place("a"), now);
+        negative.recall(&place("a"), now);
+        assert_eq!(negative.entries[&place("a")].answered, 2);
+        let absent = Memory {
+            kind: Kind::AbsentKey,
+            ..SECOND
+        };
+        let cause = Cause::Lookup(Miss::NoSuchKey);
+        negative.remember(&place("a"), &cause, absent, now, 0);
+        let failure = &negative.entries[&place("a")];
+        assert_eq!((failure.failures, failure.answered), (1, 0));
         assert_eq!(negative.ends.len(), 1);
         negative.clear();
         assert_eq!(negative.recall(&place("a"), Millis(0)), None);
+    }
+
+    #[test]
+    fn servers_are_bounded_and_forgiven() {
+        let mut negative = Negative::default();
+        let text: Arc<str> = "no answer".into();
+        for number in 0..=FAILING_SERVERS {
+            let host = format!("h{number}").into();
+            let now = Millis(number as u64);
+            negative.server_failed(&host, Errno::TIMEDOUT, &text, now, 0);
+        }
+        assert_eq!(negative.servers.len(), FAILING_SERVERS);
+        let (first, last) = ("h0".into(), format!("h{FAILING_SERVERS}").into());
+        let now = Millis(FAILING_SERVERS as u64);
+        assert!(!negative.is_down(&first, Millis(0)) && negative.is_down(&last, now));
+        assert!(matches!(
+            negative.recall_server(&last, now),
+            Some(Cause::KnownDown(Errno::TIMEDOUT, _))
+        ));
+        assert_eq!(negative.servers[&last].answered, 1);
+        negative.server_failed(&last, Errno::TIMEDOUT, &text, now, 0);
+        assert_eq!(negative.servers[&last].failures, 1, "one failure for all");
+        let later = negative.servers[&last].until;
+        negative.server_failed(&last, Errno::TIMEDOUT, &text, later, 0);
+        assert_eq!(negative.servers[&last].failures, 2);
+        negative.server_answered(&last);
+        assert!(!negative.is_down(&last, now));
     }
 }

@@ -13,7 +13,7 @@ use crate::command::{Answer, Note};
 use crate::engine::Engine;
 use crate::event::{DoneStep, JobId, Outcome};
 use crate::job::{Target, Work};
-use crate::limits::FAILURE_MEMORY_MS;
+use crate::negative::{memory_of, unreachable};
 use crate::place::Place;
 use crate::tree::{How, Tree};
 use crate::trigger::{Round, State};
@@ -69,7 +69,9 @@ impl<T> Engine<T> {
             None if !in_effect => Some(nothing_there(&outcome)),
             None => None,
         };
+        self.judge_servers(steps, &outcome);
         let Some(cause) = cause else {
+            self.negative.forget(&place);
             self.plant(id, target, how, (offsets, directories), None);
             return self.serve(id, true);
         };
@@ -81,6 +83,39 @@ impl<T> Engine<T> {
         self.fail(id, cause, false);
         if left_over {
             self.take_down(&place, Wish::default());
+        }
+    }
+
+    /// Remembers which servers answered and which did not.
+    fn judge_servers(&mut self, steps: &[Planned], outcome: &Outcome) {
+        for done in &outcome.done {
+            if let Some(Step::Mount { attempts, .. }) = step_at(steps, done.index)
+                && let Some(host) = attempts.get(done.attempt).and_then(|it| it.host.as_ref())
+            {
+                self.negative.server_answered(host);
+            }
+        }
+        for failure in outcome.failed.iter().chain(&outcome.tolerated) {
+            let Some(Step::Mount { attempts, .. }) = step_at(steps, failure.index) else {
+                continue;
+            };
+            if !unreachable(failure.errno) {
+                continue;
+            }
+            // When time ran out, only the first is known to have been asked.
+            let asked = match failure.errno {
+                Errno::TIMEDOUT => 1,
+                _ => attempts.len(),
+            };
+            for host in attempts
+                .iter()
+                .take(asked)
+                .filter_map(|it| it.host.as_ref())
+            {
+                let chance = self.chance();
+                self.negative
+                    .server_failed(host, failure.errno, &failure.text, self.now, chance);
+            }
         }
     }
 
@@ -182,41 +217,36 @@ impl<T> Engine<T> {
     /// Answers a job's waiters with an error.
     pub(crate) fn fail(&mut self, id: JobId, cause: Cause, costly: bool) {
         let Some(job) = self.end(id) else { return };
-        let memory = self.memory_of(&job.place, &cause, costly);
-        if memory > 0 && self.triggers.contains_key(&job.place.trigger) {
-            self.negative
-                .remember(&job.place, &cause, self.now + memory);
-        }
+        self.remember_failure(&job.place, &cause, costly);
         for waiter in job.waiters {
             self.reply(waiter.ticket, Answer::Failed(cause.clone()));
         }
-        let path = self.path_of(&job.place);
-        if !matches!(cause, Cause::Lookup(Miss::NoSuchKey)) {
-            self.remember_error(&path, &cause);
+        // What is known already is not said again.
+        if !matches!(cause, Cause::KnownDown(..)) {
+            let path = self.path_of(&job.place);
+            if !matches!(cause, Cause::Lookup(Miss::NoSuchKey)) {
+                self.remember_error(&path, &cause);
+            }
+            self.note(Note::Failed {
+                job: id,
+                path,
+                cause,
+                requester: job.requester,
+            });
         }
-        self.note(Note::Failed {
-            job: id,
-            path,
-            cause,
-            requester: job.requester,
-        });
         self.after_work(&job.place);
     }
 
-    /// For how many milliseconds a failure is answered from memory.
-    fn memory_of(&self, place: &Place, cause: &Cause, costly: bool) -> u64 {
-        match cause {
-            Cause::Lookup(Miss::NoSuchKey | Miss::ProgramFailed(_)) if costly => {
-                let trigger = self.triggers.get(&place.trigger);
-                let of_map = trigger.and_then(|it| it.binding.options.negative_timeout);
-                u64::from(of_map.unwrap_or(self.settings.negative_timeout)) * 1_000
-            }
-            Cause::Lookup(_) if costly => FAILURE_MEMORY_MS,
-            // A look-up in a file costs nothing, and a changed file counts at once.
-            Cause::Lookup(_) | Cause::BadEntry(_) => 0,
-            // Not the place's fault.
-            Cause::NoTrigger | Cause::Stopping | Cause::Overloaded | Cause::Busy(_) => 0,
-            Cause::Mount(..) | Cause::UnknownHost(_) | Cause::TimedOut => FAILURE_MEMORY_MS,
+    /// Remembers a failure for as long as its cause says.
+    fn remember_failure(&mut self, place: &Place, cause: &Cause, costly: bool) {
+        let Some(trigger) = self.triggers.get(&place.trigger) else {
+            return;
+        };
+        let of_map = trigger.binding.options.negative_timeout;
+        let chance = self.chance();
+        if let Some(memory) = memory_of(cause, costly, of_map, &self.settings) {
+            self.negative
+                .remember(place, cause, memory, self.now, chance);
         }
     }
 

@@ -23,8 +23,10 @@ pub struct Status {
     pub mounts: Vec<MountStatus>,
     /// What is being done.
     pub jobs: Vec<JobStatus>,
-    /// Failures that are answered from memory: path, why, milliseconds left.
-    pub negative: Vec<(BString, Arc<str>, u64)>,
+    /// Failures that are answered from memory.
+    pub negative: Vec<NegativeStatus>,
+    /// Servers that did not answer and are not asked for a while.
+    pub servers: Vec<ServerStatus>,
     /// The last failures, oldest first.
     pub last_errors: Vec<LastError>,
 }
@@ -88,6 +90,38 @@ pub struct JobStatus {
     pub requester: Requester,
 }
 
+/// A failure that is answered from memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NegativeStatus {
+    /// Absolute path.
+    pub path: BString,
+    /// Why, in words.
+    pub text: Arc<str>,
+    /// What kind of failure it is.
+    pub kind: &'static str,
+    /// How often it failed in a row.
+    pub failures: u32,
+    /// How many accesses were answered from memory.
+    pub answered: u64,
+    /// Milliseconds until it is tried again.
+    pub left_ms: u64,
+}
+
+/// A server that did not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// Name or address, as the map has it.
+    pub host: BString,
+    /// What was said when it was last asked.
+    pub text: Arc<str>,
+    /// How often it did not answer, in a row.
+    pub failures: u32,
+    /// How many accesses were answered from memory.
+    pub answered: u64,
+    /// Milliseconds until it is asked again.
+    pub left_ms: u64,
+}
+
 /// An access that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastError {
@@ -108,14 +142,25 @@ impl<T> Engine<T> {
             jobs: self.job_statuses(now),
             negative: self
                 .negative
-                .iter()
-                .filter(|(_, until, _)| *until > now)
-                .map(|(place, until, cause)| {
-                    (
-                        self.path_of(place),
-                        alloc::format!("{cause}").into(),
-                        until.since(now),
-                    )
+                .iter(now)
+                .map(|(place, failure)| NegativeStatus {
+                    path: self.path_of(place),
+                    text: alloc::format!("{}", failure.cause).into(),
+                    kind: failure.kind.words(),
+                    failures: failure.failures,
+                    answered: failure.answered,
+                    left_ms: failure.until.since(now),
+                })
+                .collect(),
+            servers: self
+                .negative
+                .servers(now)
+                .map(|(host, server)| ServerStatus {
+                    host: host.clone(),
+                    text: server.text.clone(),
+                    failures: server.failures,
+                    answered: server.answered,
+                    left_ms: server.until.since(now),
                 })
                 .collect(),
             last_errors: self.last_errors.iter().cloned().collect(),

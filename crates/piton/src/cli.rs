@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    automount, check, daemon, demo, expire, explain, list, mount, reload, status, stop, unmount,
+    automount, check, daemon, demo, expire, explain, flush, list, mount, reload, status, stop,
+    unmount,
 };
 use crate::exit::Exit;
 
@@ -36,6 +37,8 @@ enum Command {
     Reload(reload::Args),
     /// Unmount what is idle now.
     Expire(expire::Args),
+    /// Forget failures that are answered from memory, so that they are tried again.
+    Flush(flush::Args),
     /// Mount what is behind a path, by touching it.
     Mount(mount::Args),
     /// Unmount what is mounted at a path.
@@ -95,6 +98,7 @@ fn dispatch(command: Command) -> Exit {
         Command::List(args) => list::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Expire(args) => expire::run(&args),
+        Command::Flush(args) => flush::run(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Stop(args) => stop::run(&args),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use piton_control::message::{
     Change, Daemon, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
-    Requester, Status,
+    Requester, ServerState, Status,
 };
 use piton_control::{RuntimeDir, Server, Service, ServiceError};
 
@@ -141,6 +141,17 @@ fn full() -> Status {
             path: "/home/.git".to_owned(),
             reason: "no map has this key".to_owned(),
             left_ms: 42_000,
+            cause: "absent key".to_owned(),
+            failures: 3,
+            answered: 117,
+        }],
+        servers: vec![ServerState {
+            host: "fs2".to_owned(),
+            down: Some("connection timed out".to_owned()),
+            left_ms: 12_000,
+            failures: 5,
+            answered: 1,
+            ..ServerState::default()
         }],
         last_errors: vec![LastError {
             path: "/home/carol".to_owned(),
@@ -148,7 +159,6 @@ fn full() -> Status {
             at: "2026-11-30T09:20:00Z".to_owned(),
         }],
         master_maps: vec!["/etc/auto.master".to_owned()],
-        ..Status::default()
     };
     status.count_servers();
     status
@@ -221,6 +231,10 @@ impl Service for Canned {
         } else {
             vec![left]
         })
+    }
+
+    fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
+        Ok(if path.is_some() { 1 } else { 12 })
     }
 
     fn unmount(&self, path: &str) -> Result<Vec<Left>, ServiceError> {
@@ -420,6 +434,11 @@ fn what_stays_is_named_with_who_keeps_it() {
         &bed.out(&["expire", "/home"]),
         "nothing stays mounted\n= 0\n",
     );
+    check(&bed.out(&["flush"]), "12 failures are forgotten\n= 0\n");
+    check(
+        &bed.out(&["flush", "/home"]),
+        "1 failure is forgotten\n= 0\n",
+    );
     check(
         &bed.out(&["unmount", "/home/ann/"]),
         &format!("{stays}= 1\n"),
@@ -489,6 +508,7 @@ fn without_a_daemon_every_command_says_how_to_start_one() {
         &["list"],
         &["reload"],
         &["expire"],
+        &["flush"],
         &["mount", "/x"],
         &["unmount", "/x"],
         &["stop"],
@@ -559,6 +579,7 @@ fn another_user_may_look_and_not_touch() {
     for args in [
         &["reload"][..],
         &["expire"],
+        &["flush"],
         &["unmount", "/home/ann"],
         &["stop"],
     ] {

@@ -31,56 +31,96 @@ fn name(errno: Errno) -> &'static str {
     }
 }
 
+/// How the row of a cause begins. A new cause does not compile until it has one.
+fn row_of(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Lookup(miss) => match miss {
+            Miss::NoSuchKey => "no map has the key",
+            Miss::BadKey(_) => "the name cannot be a key",
+            Miss::NoSuchMap(_) => "the map does not exist",
+            Miss::ProgramFailed(_) => "the map's program failed",
+            Miss::Unreadable(_) => "the map is there and cannot be read",
+            Miss::NotAvailable(_) => "the map's source or format",
+            Miss::TimedOut(_) => "the map's program or server did not answer",
+            Miss::Refused(_) => "running the map is refused",
+        },
+        Cause::BadEntry(_) => "the entry was found and cannot be used",
+        Cause::UnknownHost(_) => "nobody knows an address",
+        Cause::Mount(..) => "mounting failed",
+        Cause::KnownDown(..) => "none of the entry's servers answered a moment ago",
+        Cause::TimedOut => "not done within the access's deadline",
+        Cause::NoTrigger => "the trigger is not ours",
+        Cause::Stopping => "the daemon is ending",
+        Cause::Overloaded => "too many accesses at once",
+        Cause::Busy(_) => "something is still in use",
+    }
+}
+
 #[test]
 fn errno_md_has_every_cause() {
     let text = document("docs/errno.md");
-    let check = |words: &str, cause: Cause| {
+    let lookup = Cause::Lookup;
+    let causes = [
+        lookup(Miss::NoSuchKey),
+        lookup(Miss::BadKey("slash")),
+        lookup(Miss::NoSuchMap("m".into())),
+        lookup(Miss::ProgramFailed("x".into())),
+        lookup(Miss::Unreadable("x".into())),
+        lookup(Miss::NotAvailable("x".into())),
+        lookup(Miss::TimedOut("x".into())),
+        lookup(Miss::Refused("x".into())),
+        Cause::BadEntry("x".into()),
+        Cause::UnknownHost("h".into()),
+        Cause::Mount(Errno::IO, "x".into()),
+        Cause::KnownDown(Errno::IO, "x".into()),
+        Cause::TimedOut,
+        Cause::NoTrigger,
+        Cause::Stopping,
+        Cause::Overloaded,
+        Cause::Busy("x".into()),
+    ];
+    for cause in causes {
+        let words = row_of(&cause);
         let row = text
             .lines()
             .find(|line| line.starts_with(&format!("| {words}")))
             .unwrap_or_else(|| panic!("no row begins with {words:?}"));
-        assert!(
-            row.ends_with(&format!("| {} |", name(cause.errno()))),
-            "{row}"
-        );
+        let told = match cause {
+            Cause::Mount(..) => "what the kernel or the helper said, see below",
+            Cause::KnownDown(..) => "what was said then",
+            _ => name(cause.errno()),
+        };
+        assert!(row.ends_with(&format!("| {told} |")), "{row}");
+    }
+}
+
+#[test]
+fn errno_md_has_how_long_failures_are_remembered() {
+    use piton_engine::limits;
+    use piton_engine::negative::Kind;
+    let text = document("docs/errno.md");
+    let most = |kind| match kind {
+        Kind::AbsentKey | Kind::FailedProgram => "the negative timeout".to_owned(),
+        Kind::BadEntry => format!("{} s", limits::BAD_ENTRY_MEMORY_MS / 1_000),
+        Kind::UnreachableMap => format!("{} s", limits::MAP_MEMORY_MOST_MS / 1_000),
+        Kind::FailedMount => format!("{} s", limits::MOUNT_MEMORY_MOST_MS / 1_000),
+        Kind::UnreachableServer => format!("{} s", limits::SERVER_MEMORY_MOST_MS / 1_000),
     };
-    let lookup = Cause::Lookup;
-    check("no map has the key", lookup(Miss::NoSuchKey));
-    check("the name cannot be a key", lookup(Miss::BadKey("slash")));
-    check(
-        "the map does not exist",
-        lookup(Miss::NoSuchMap("m".into())),
-    );
-    check(
-        "the map's program failed",
-        lookup(Miss::ProgramFailed("x".into())),
-    );
-    check(
-        "the map is there and cannot be read",
-        lookup(Miss::Unreadable("x".into())),
-    );
-    check(
-        "the map's source or format",
-        lookup(Miss::NotAvailable("x".into())),
-    );
-    check(
-        "the map's program or server did not answer",
-        lookup(Miss::TimedOut("x".into())),
-    );
-    check(
-        "running the map is refused",
-        lookup(Miss::Refused("x".into())),
-    );
-    check(
-        "the entry was found and cannot be used",
-        Cause::BadEntry("x".into()),
-    );
-    check("nobody knows an address", Cause::UnknownHost("h".into()));
-    check("not done within the access's deadline", Cause::TimedOut);
-    check("the trigger is not ours", Cause::NoTrigger);
-    check("the daemon is ending", Cause::Stopping);
-    check("too many accesses at once", Cause::Overloaded);
-    check("something is still in use", Cause::Busy("x".into()));
+    for kind in [
+        Kind::AbsentKey,
+        Kind::FailedProgram,
+        Kind::BadEntry,
+        Kind::UnreachableMap,
+        Kind::FailedMount,
+        Kind::UnreachableServer,
+    ] {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{}` |", kind.words())))
+            .unwrap_or_else(|| panic!("{kind:?} has no row"));
+        assert!(row.contains(&most(kind)), "{row}");
+    }
+    assert_eq!(limits::FAILURE_MEMORY_MS, 1_000);
 }
 
 #[test]

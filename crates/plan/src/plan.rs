@@ -141,6 +141,12 @@ impl Plan {
         hosts
     }
 
+    /// The servers that `node` could come from; nothing in place of a name: this host.
+    pub fn servers(&self, node: usize) -> impl Iterator<Item = Option<&BString>> {
+        let replicas = self.mount(node).into_iter().flat_map(|it| &it.replicas);
+        replicas.map(|replica| replica.host.as_ref())
+    }
+
     /// The nodes that become triggers once `node` is mounted: the next level only.
     pub fn children(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
         let nodes = self.nodes.iter().enumerate();

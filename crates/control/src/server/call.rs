@@ -31,6 +31,7 @@ enum Request {
     Plan,
     Reload,
     Expire { path: Option<String> },
+    Flush { path: Option<String> },
     Unmount { path: String },
     Stop { detach: bool },
 }
@@ -76,6 +77,9 @@ fn parse(method: &str, mut parameters: Parameters) -> Result<Request, CallError>
             "Plan" => Request::Plan,
             "Reload" => Request::Reload,
             "Expire" => Request::Expire {
+                path: parameters.optional_path("path")?,
+            },
+            "Flush" => Request::Flush {
                 path: parameters.optional_path("path")?,
             },
             "Unmount" => match parameters.optional_path("path")? {
@@ -153,7 +157,11 @@ impl Request {
             | Self::Status { .. }
             | Self::List
             | Self::Plan => false,
-            Self::Reload | Self::Expire { .. } | Self::Unmount { .. } | Self::Stop { .. } => true,
+            Self::Reload
+            | Self::Expire { .. }
+            | Self::Flush { .. }
+            | Self::Unmount { .. }
+            | Self::Stop { .. } => true,
         }
     }
 }
@@ -192,6 +200,9 @@ impl Prepared {
             Request::Plan => one(&service.plan()?),
             Request::Reload => one(&service.reload()?),
             Request::Expire { path } => left(service.expire(path.as_deref())?),
+            Request::Flush { path } => {
+                one(&json!({ "forgotten": service.flush(path.as_deref())? }))
+            }
             Request::Unmount { path } => left(service.unmount(&path)?),
             Request::Stop { detach } => left(service.stop(detach)?),
         }
@@ -296,7 +307,7 @@ mod tests {
 
     #[test]
     fn every_described_method_is_there_for_root() {
-        assert_eq!(described().len(), 7);
+        assert_eq!(described().len(), 8);
         for name in described() {
             assert_eq!(refusal(name, true), None, "{name}");
         }
@@ -309,7 +320,7 @@ mod tests {
             .filter(|name| refusal(name, false).is_none())
             .collect();
         assert_eq!(allowed, ["Status", "List", "Plan"]);
-        for name in ["Reload", "Expire", "Unmount", "Stop"] {
+        for name in ["Reload", "Expire", "Flush", "Unmount", "Stop"] {
             assert_eq!(
                 refusal(name, false),
                 Some(CallError::PermissionDenied),

@@ -6,6 +6,7 @@ pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod expire;
 pub(crate) mod explain;
+pub(crate) mod flush;
 pub(crate) mod list;
 pub(crate) mod mount;
 pub(crate) mod reload;

@@ -200,8 +200,27 @@ fn write_servers(out: &mut String, status: &Status) -> fmt::Result {
     for server in &status.servers {
         let mounts = usize::try_from(server.mounts).unwrap_or(usize::MAX);
         writeln!(out, "  {}  {}", Clean(&server.host), count(mounts, "mount"))?;
+        if let Some(down) = &server.down {
+            writeln!(
+                out,
+                "      {BAD}down{BAD:#}: {}, asked again in {} {FAINT}({}){FAINT:#}",
+                Clean(down),
+                span(server.left_ms),
+                tally(server.failures, server.answered)
+            )?;
+        }
     }
     Ok(())
+}
+
+/// How often something failed in a row, and how many accesses were answered from memory since.
+fn tally(failures: u64, answered: u64) -> String {
+    let failed = match failures {
+        0 | 1 => String::new(),
+        many => format!("failed {many} times, "),
+    };
+    let accesses = usize::try_from(answered).unwrap_or(usize::MAX);
+    format!("{failed}answered {}", count(accesses, "access"))
 }
 
 fn write_job(out: &mut String, job: &Job) -> fmt::Result {
@@ -235,7 +254,12 @@ fn write_failures(out: &mut String, status: &Status) -> fmt::Result {
             &format!("Answered from memory ({})", status.negative.len()),
         )?;
         for negative in &status.negative {
-            let when = format!("for another {}", span(negative.left_ms));
+            let when = format!(
+                "{}, for another {} ({})",
+                Clean(&negative.cause),
+                span(negative.left_ms),
+                tally(negative.failures, negative.answered)
+            );
             line(out, ATTENTION, &negative.path, &negative.reason, &when)?;
         }
     }

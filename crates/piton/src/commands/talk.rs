@@ -199,12 +199,12 @@ pub(crate) fn explain_left(client: Option<&mut Client>, left: &[Left]) -> String
     text
 }
 
-/// `1 mount`, `2 mounts`.
+/// `1 mount`, `2 mounts`, `2 accesses`.
 pub(crate) fn count(number: usize, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
+    match number {
+        1 => format!("1 {what}"),
+        _ if what.ends_with('s') => format!("{number} {what}es"),
+        _ => format!("{number} {what}s"),
     }
 }
 

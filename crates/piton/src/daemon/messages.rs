@@ -37,6 +37,8 @@ pub(crate) enum Question {
     Reload(Sender<Result<ReloadPlan, String>>),
     /// Expire now.
     Expire(Option<BString>, Sender<Vec<Left>>),
+    /// Forget failures that are answered from memory.
+    Flush(Option<BString>, Sender<u64>),
     /// Unmount now; `None`: nothing of ours is there.
     Unmount(BString, Sender<Option<Vec<Left>>>),
     /// End.

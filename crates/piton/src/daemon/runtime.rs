@@ -540,6 +540,9 @@ impl Runtime {
             Question::Expire(path, answer) => {
                 self.request(Request::Expire { path }, Some(Asker::Left(answer)));
             }
+            Question::Flush(path, answer) => {
+                self.request(Request::Flush { path }, Some(Asker::Flushed(answer)));
+            }
             Question::Unmount(path, answer) => {
                 self.request(Request::Unmount { path }, Some(Asker::LeftIfAny(answer)));
             }
@@ -724,16 +727,20 @@ enum Asker {
     Left(Sender<Vec<Left>>),
     /// The same, or nothing if nothing of ours is there.
     LeftIfAny(Sender<Option<Vec<Left>>>),
+    /// How much was forgotten.
+    Flushed(Sender<u64>),
 }
 
 impl Asker {
     fn answer(self, response: Response) {
-        let left = match response {
-            Response::Done { left } => Some(lefts(left)),
-            Response::NoSuchPlace => None,
+        let (left, flushed) = match response {
+            Response::Done { left } => (Some(lefts(left)), 0),
+            Response::Flushed(count) => (None, count),
+            Response::NoSuchPlace => (None, 0),
         };
         // Who asked may be gone.
         match self {
+            Self::Flushed(answer) => drop(answer.send(flushed)),
             Self::Left(answer) => drop(answer.send(left.unwrap_or_default())),
             Self::LeftIfAny(answer) => drop(answer.send(left)),
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bstr::{BStr, BString, ByteSlice};
 use piton_control::message::{
     Daemon, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
-    Requester, Status,
+    Requester, ServerState, Status,
 };
 use piton_control::time::rfc3339;
 use piton_control::{Caller, Service, ServiceError};
@@ -69,15 +69,8 @@ impl Desk {
                 .map(|mount| self.mount(mount, now_ms))
                 .collect(),
             jobs: status.jobs.iter().map(job).collect(),
-            negative: status
-                .negative
-                .iter()
-                .map(|(path, reason, left_ms)| Negative {
-                    path: path.to_string(),
-                    reason: reason.to_string(),
-                    left_ms: *left_ms,
-                })
-                .collect(),
+            negative: status.negative.iter().map(negative).collect(),
+            servers: status.servers.iter().map(server).collect(),
             last_errors: status
                 .last_errors
                 .iter()
@@ -88,7 +81,6 @@ impl Desk {
                 })
                 .collect(),
             master_maps: vec![self.master.clone()],
-            ..Status::default()
         };
         message.count_servers();
         message
@@ -147,6 +139,11 @@ impl Service for Desk {
         self.ask(|answer| Question::Expire(path, answer))
     }
 
+    fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
+        let path = path.map(BString::from);
+        self.ask(|answer| Question::Flush(path, answer))
+    }
+
     fn unmount(&self, path: &str) -> Result<Vec<Left>, ServiceError> {
         let place = BString::from(path);
         self.ask(|answer| Question::Unmount(place, answer))?
@@ -179,6 +176,28 @@ fn mount_point(point: &engine::PointStatus) -> MountPoint {
         state: point.state.into(),
         timeout_s: point.timeout,
         origin: point.origin.to_string(),
+    }
+}
+
+fn negative(negative: &engine::NegativeStatus) -> Negative {
+    Negative {
+        path: negative.path.to_string(),
+        reason: negative.text.to_string(),
+        left_ms: negative.left_ms,
+        cause: negative.kind.into(),
+        failures: negative.failures.into(),
+        answered: negative.answered,
+    }
+}
+
+fn server(server: &engine::ServerStatus) -> ServerState {
+    ServerState {
+        host: server.host.to_string(),
+        mounts: 0,
+        down: Some(server.text.to_string()),
+        left_ms: server.left_ms,
+        failures: server.failures.into(),
+        answered: server.answered,
     }
 }
 

@@ -1,8 +1,11 @@
 //! The daemon's settings: the command line over /etc/autofs.conf over what is built in.
 
+use std::collections::hash_map::RandomState;
 use std::ffi::OsStr;
+use std::hash::BuildHasher;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use piton_engine::config;
@@ -98,10 +101,11 @@ fn engine(options: &Options, conf: &Conf) -> config::Settings {
         global_options: options.global_options.clone(),
         append_options: conf.append_options,
         browse: conf.browse_mode,
-        facts: HostFacts {
+        facts: Arc::new(HostFacts {
             hostname_for_mounts: conf.use_hostname_for_mounts,
             ..facts::of_this_host(options.defines.clone())
-        },
+        }),
+        seed: RandomState::new().hash_one(0),
     }
 }
 

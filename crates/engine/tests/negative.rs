@@ -1,0 +1,194 @@
+//! Failures that are answered from memory, each cause for its own time.
+
+mod common;
+
+use common::Play;
+use piton_engine::cause::{Cause, Errno};
+use piton_engine::command::Response;
+use piton_engine::event::Request;
+use piton_engine::limits::{BAD_ENTRY_MEMORY_MS, FAILURE_MEMORY_MS, SERVER_MEMORY_MOST_MS};
+use piton_engine::status::{NegativeStatus, Status};
+use piton_engine::time::Millis;
+
+fn status(play: &Play) -> Status {
+    play.engine.status(Millis(play.now))
+}
+
+fn kinds(play: &Play) -> Vec<(String, &'static str)> {
+    let told = |it: &NegativeStatus| (it.path.to_string(), it.kind);
+    status(play).negative.iter().map(told).collect()
+}
+
+fn refuse(play: &mut Play, path: &str, errno: Errno) {
+    let ticket = play.touch(path);
+    play.settle();
+    play.assert_failed(ticket, errno);
+}
+
+#[test]
+fn each_cause_is_named_and_counted() {
+    let mut play = Play::usual();
+    play.costly = true;
+    play.broken.insert("mount /home/ann".into(), Errno::ACCES.0);
+    play.unknown.insert("srv".into());
+    refuse(&mut play, "/home/ann", Errno::ACCES);
+    refuse(&mut play, "/home/bad", Errno::INVAL);
+    refuse(&mut play, "/home/bob", Errno::HOSTDOWN);
+    refuse(&mut play, "/home/.git", Errno::NOENT);
+    for _ in 0..3 {
+        refuse(&mut play, "/home/.git", Errno::NOENT);
+    }
+    let expected = [
+        ("/home/.git".into(), "absent key"),
+        ("/home/ann".into(), "failed mount"),
+        ("/home/bad".into(), "bad entry"),
+        ("/home/bob".into(), "unreachable server"),
+    ];
+    assert_eq!(kinds(&play), expected);
+    let answered: Vec<u64> = status(&play)
+        .negative
+        .iter()
+        .map(|it| it.answered)
+        .collect();
+    assert_eq!(answered, [3, 0, 0, 0]);
+    play.pass(BAD_ENTRY_MEMORY_MS);
+    assert_eq!(kinds(&play), [("/home/.git".into(), "absent key")]);
+}
+
+#[test]
+fn what_a_file_says_is_never_remembered() {
+    let mut play = Play::usual();
+    refuse(&mut play, "/home/.git", Errno::NOENT);
+    refuse(&mut play, "/home/bad", Errno::INVAL);
+    assert_eq!(kinds(&play), []);
+}
+
+#[test]
+fn what_fails_again_is_tried_at_growing_intervals_until_it_works() {
+    let mut play = Play::usual();
+    play.broken.insert("mount /home/ann".into(), Errno::IO.0);
+    let mut pauses = Vec::new();
+    for failures in 1..6 {
+        refuse(&mut play, "/home/ann", Errno::IO);
+        let told = status(&play).negative[0].clone();
+        assert_eq!(told.failures, failures);
+        pauses.push(told.left_ms);
+        play.pass(told.left_ms);
+    }
+    assert!(pauses.windows(2).all(|two| two[0] < two[1]), "{pauses:?}");
+    play.broken.clear();
+    play.mount("/home/ann");
+    let ticket = play.expire("/home/ann");
+    play.settle();
+    play.assert_ready(ticket);
+    play.broken.insert("mount /home/ann".into(), Errno::IO.0);
+    refuse(&mut play, "/home/ann", Errno::IO);
+    assert_eq!(status(&play).negative[0].failures, 1, "a success counts");
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_not_asked_for_its_other_keys() {
+    let mut play = Play::usual();
+    for key in ["bob", "eve"] {
+        let line = format!("-fstype=nfs srv:/{key}");
+        play.lines.insert(key.into(), line);
+        let mount = format!("mount /home/{key}");
+        play.broken.insert(mount, Errno::TIMEDOUT.0);
+    }
+    refuse(&mut play, "/home/bob", Errno::TIMEDOUT);
+    play.orders();
+    let told = play.engine.sizes().negative;
+    refuse(&mut play, "/home/eve", Errno::TIMEDOUT);
+    assert_eq!(play.orders(), ["fetch eve"], "the server is not asked");
+    assert_eq!(play.engine.sizes().negative, told, "no failure of the key");
+    let server = status(&play).servers[0].clone();
+    assert_eq!(
+        (server.host.to_string().as_str(), server.answered),
+        ("srv", 1)
+    );
+    // Its turn comes; when it answers, all is forgiven.
+    play.pass(FAILURE_MEMORY_MS);
+    play.broken.clear();
+    play.mount("/home/eve");
+    assert_eq!(status(&play).servers, []);
+    play.mount("/home/bob");
+}
+
+#[test]
+fn a_server_that_refuses_is_up() {
+    let mut play = Play::usual();
+    play.lines
+        .insert("eve".into(), "-fstype=nfs srv:/eve".into());
+    play.broken.insert("mount /home/bob".into(), Errno::ACCES.0);
+    refuse(&mut play, "/home/bob", Errno::ACCES);
+    play.mount("/home/eve");
+}
+
+#[test]
+fn pauses_of_servers_have_a_limit_and_chance_has_a_seed() {
+    let run = |seed| {
+        let mut play = Play::with(piton_engine::config::Settings {
+            seed,
+            ..Default::default()
+        });
+        play.configure(vec![common::indirect("/home")]);
+        play.settle();
+        play.lines
+            .insert("bob".into(), "-fstype=nfs srv:/bob".into());
+        play.broken
+            .insert("mount /home/bob".into(), Errno::TIMEDOUT.0);
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            refuse(&mut play, "/home/bob", Errno::TIMEDOUT);
+            let told = status(&play);
+            let pause = told.servers[0].left_ms.max(told.negative[0].left_ms);
+            assert!(pause <= SERVER_MEMORY_MOST_MS);
+            pauses.push(pause);
+            play.pass(pause);
+        }
+        assert!(pauses[8] >= SERVER_MEMORY_MOST_MS * 3 / 4);
+        pauses
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn flush_forgets_at_or_below_a_path() {
+    let mut play = Play::usual();
+    play.costly = true;
+    play.broken.insert("mount /data".into(), Errno::IO.0);
+    for (path, errno) in [("/home/x", Errno::NOENT), ("/home/y", Errno::NOENT)] {
+        refuse(&mut play, path, errno);
+    }
+    refuse(&mut play, "/data", Errno::IO);
+    let flush = |play: &mut Play, path: Option<&str>| {
+        let path = path.map(Into::into);
+        let id = play.request(Request::Flush { path });
+        play.responses[&id].clone()
+    };
+    assert_eq!(flush(&mut play, Some("/home/x")), Response::Flushed(1));
+    assert_eq!(flush(&mut play, Some("/hom")), Response::Flushed(0));
+    assert_eq!(kinds(&play).len(), 2);
+    assert_eq!(flush(&mut play, None), Response::Flushed(2));
+    assert_eq!(kinds(&play), []);
+    play.broken.clear();
+    play.mount("/data");
+}
+
+#[test]
+fn what_is_known_of_a_server_is_told_in_its_words() {
+    let mut play = Play::usual();
+    play.lines
+        .insert("eve".into(), "-fstype=nfs srv:/eve".into());
+    play.broken
+        .insert("mount /home/bob".into(), Errno::HOSTUNREACH.0);
+    refuse(&mut play, "/home/bob", Errno::HOSTUNREACH);
+    let ticket = play.touch("/home/eve");
+    play.settle();
+    let Some(Cause::KnownDown(errno, text)) = play.cause(ticket) else {
+        panic!("{:?}", play.cause(ticket));
+    };
+    assert_eq!(errno, Errno::HOSTUNREACH);
+    assert_eq!(&*text, "srv: mount /home/bob: errno 113");
+}
