@@ -10,7 +10,11 @@ cargo xtask CHORE
   test --quick         without root's tiers, 1,000 seeds; a few minutes
   test --unprivileged  as an ordinary user: leaves out the kernel and differential tiers, says so
   test --only TIER     one tier or check: fmt clippy tidy licences unit golden property simulator
-                       kernel differential
+                       fuzz kernel differential
+  fuzz [--seconds N] [LAW...]
+                       libFuzzer on the laws of fuzz/, 60 s each; wants a C++ compiler
+  fuzz --shrink [LAW...]
+                       keeps the fewest inputs in fuzz/corpus/ that reach as much
   tidy                 the laws of ARCHITECTURE.md and CONTRIBUTING.md that a program can check
   licences             that deny.toml allows what is built in
   coverage             lines of map, plan and engine that tests reach; at least 90 %

@@ -4,9 +4,10 @@ use crate::process::{Failure, Outcome, command, is_installed, is_root, quietly, 
 use std::path::Path;
 
 /// A program the tests use, and the Debian package that has it.
-const NEEDED: [(&str, &str); 12] = [
+const NEEDED: [(&str, &str); 13] = [
     ("automount", "autofs"),
     ("btrfs", "btrfs-progs"),
+    ("c++", "g++"),
     ("cc", "gcc"),
     ("ip", "iproute2"),
     ("mkfs.ext4", "e2fsprogs"),

@@ -1,6 +1,7 @@
 //! Chores of the project, started with `cargo xtask`: laws, test tiers, coverage.
 
 mod coverage;
+mod fuzz;
 mod help;
 mod install;
 mod licences;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "test" => test::run(rest),
         "coverage" => coverage::run(rest),
+        "fuzz" => fuzz::run(rest),
         "licences" => licences::run(),
         "help" | "--help" | "-h" => help::run(),
         other => help::unknown(other),

@@ -1,11 +1,11 @@
 //! All tiers of tests in one command, counted.
 
 use crate::process::{Done, Failure, Outcome, cargo, command, is_root, root, shown};
-use crate::{install, licences, targets, tidy};
+use crate::{fuzz, install, licences, targets, tidy};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     "fmt",
     "clippy",
     "tidy",
@@ -14,6 +14,7 @@ const STEPS: [&str; 10] = [
     "golden",
     "property",
     "simulator",
+    "fuzz",
     "kernel",
     "differential",
 ];
@@ -99,6 +100,7 @@ fn choose(wanted: &Wanted, root: bool) -> Vec<&'static str> {
         .into_iter()
         .filter(|step| match &wanted.only {
             Some(only) => only == step,
+            None if *step == "fuzz" => !wanted.quick,
             None => !ROOT_ONLY.contains(step) || root && !wanted.quick && !wanted.unprivileged,
         })
         .collect()
@@ -130,6 +132,7 @@ fn perform(step: &str, wanted: &Wanted, targets: &BTreeSet<String>) -> Result<Co
         "golden" | "property" => tier(targets, step, &[]),
         // Each mounts in a namespace of its own, but time is measured: few at a time.
         "kernel" => tier(targets, step, &["--test-threads=2"]),
+        "fuzz" => fuzzing(),
         "simulator" => simulator(if wanted.quick { 1_000 } else { 10_000 }),
         _ => differential(),
     }
@@ -215,6 +218,18 @@ fn counted(done: &Done) -> Count {
         count.note = "no test ran".to_owned();
     }
     count
+}
+
+/// New inputs for each law; those that were once found are in the property tier.
+fn fuzzing() -> Result<Count, Failure> {
+    const SECONDS: u64 = 10;
+    let (laws, held) = fuzz::briefly(SECONDS)?;
+    Ok(Count {
+        tests: laws,
+        passed: held,
+        success: laws == held,
+        note: format!("laws, {SECONDS} s each"),
+    })
 }
 
 fn simulator(seeds: usize) -> Result<Count, Failure> {

@@ -24,7 +24,15 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use crate::limits;
 use crate::runtime::{RuntimeDir, RuntimeError};
 use crate::service::Service;
-use crate::varlink::{self, CallError};
+use crate::varlink::{self, Call, CallError};
+
+/// Whether a call is well-formed and such a caller may make it. Nothing is done.
+///
+/// # Errors
+/// What the caller would be told.
+pub fn may_call(call: Call, privileged: bool) -> Result<(), CallError> {
+    call::prepare(call, privileged).map(|_| ())
+}
 
 /// The listening control socket and its threads. Ends when dropped.
 #[derive(Debug)]

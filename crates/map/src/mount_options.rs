@@ -121,7 +121,7 @@ pub fn settle(words: &[OptionWord], dialect: &Dialect, findings: &mut Findings) 
     let fstype = named_type(words, findings)?;
     let mut settled = Settled::new(fstype);
     let cachefs = settled.fstype == "cachefs";
-    settled.translate(dialect, words, findings);
+    settled.translate(dialect, words, findings)?;
     for word in words {
         if word.text.starts_with(b"fstype=") {
             continue;
@@ -150,18 +150,24 @@ fn named_type(words: &[OptionWord], findings: &mut Findings) -> Option<BString> 
     let Some((name, span)) = named else {
         return Some("nfs".into());
     };
-    let odd = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"._-+".contains(byte);
-    if name.len() > FSTYPE_LIMIT || name.starts_with(b"-") || name.iter().any(odd) {
-        findings.error(
-            "bad-fstype",
-            format!("`{name}` cannot be the name of a file system type"),
-            span,
-            "mount would look for a helper program of that name; types are words such as nfs4 \
-             or ext4",
-        );
-        return None;
-    }
+    check_type(name, span, findings)?;
     Some(name.into())
+}
+
+/// Refuses what would make mount look for a helper outside the usual places, or is no name.
+fn check_type(name: &BStr, span: Span, findings: &mut Findings) -> Option<()> {
+    let odd = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"._-+".contains(byte);
+    if name.len() <= FSTYPE_LIMIT && !name.starts_with(b"-") && !name.iter().any(odd) {
+        return Some(());
+    }
+    findings.error(
+        "bad-fstype",
+        format!("`{name}` cannot be the name of a file system type"),
+        span,
+        "mount would look for a helper program of that name; types are words such as nfs4 or \
+         ext4",
+    );
+    None
 }
 
 /// Points out words that are nearly an option of the automounter's.
@@ -218,9 +224,15 @@ impl Settled {
     }
 
     /// Replaces a type of the founding systems, or says that it could be.
-    fn translate(&mut self, dialect: &Dialect, words: &[OptionWord], findings: &mut Findings) {
+    /// `None`: what it names in its place is no type.
+    fn translate(
+        &mut self,
+        dialect: &Dialect,
+        words: &[OptionWord],
+        findings: &mut Findings,
+    ) -> Option<()> {
         let Some(translation) = fstype::translation(self.fstype.as_ref()) else {
-            return;
+            return Some(());
         };
         let written = words
             .iter()
@@ -241,6 +253,7 @@ impl Settled {
             ""
         };
         if dialect.translate_types {
+            check_type(new, span, findings)?;
             let message = format!("{} is mounted as {new}{cache}", translation.old);
             findings.note("translated-fstype", message, span, "");
             self.fstype = new.into();
@@ -250,6 +263,7 @@ impl Settled {
             let help = format!("write -fstype={new}{cache}");
             findings.warn("foreign-fstype", message, span, &help);
         }
+        Some(())
     }
 
     /// Takes a word that is the automounter's own whatever the type. Returns whether it was.
@@ -536,11 +550,13 @@ mod tests {
         let longest = "t".repeat(FSTYPE_LIMIT);
         assert_eq!(left(&format!("fstype={longest}")).0, longest);
         for bad in ["../x", "a b", "-t", &("t".to_string() + &longest)] {
-            let (settled, findings) = settled(&format!("fstype={bad}"), &Dialect::LINUX);
-            assert!(
-                settled.is_none() && findings[0].code == "bad-fstype",
-                "{bad}"
-            );
+            let plain = (format!("fstype={bad}"), &Dialect::LINUX);
+            let behind = (format!("fstype=cachefs,backfstype={bad}"), &Dialect::SUN);
+            for (list, dialect) in [plain, behind] {
+                let (settled, findings) = settled(&list, dialect);
+                assert!(settled.is_none(), "{list}");
+                assert_eq!(findings[0].code, "bad-fstype", "{list}");
+            }
         }
     }
 

@@ -146,8 +146,9 @@ impl ProgramSource {
         }
     }
 
-    /// The entry in what the program printed.
-    fn found(&self, key: &BStr, output: Vec<u8>) -> Found {
+    /// The entry in what the program printed: the first line that is not blank, with its
+    /// continuation lines.
+    pub fn found(&self, key: &BStr, output: Vec<u8>) -> Found {
         let text = joined(output);
         let fragment = Fragment::whole(format!("output of {} {key}", self.name), text);
         let line = Lines::new(&fragment.text).find(|line| line.kind != LineKind::Blank);
