@@ -398,7 +398,7 @@ impl World {
                 steps,
                 deadline_ms,
             } => self.perform(job, steps, deadline_ms)?,
-            Command::Inspect { job, target } => {
+            Command::Inspect { job, target, .. } => {
                 let target = target.as_bstr();
                 let link = self.kernel.holder(target).is_some_and(|(holder, name)| {
                     let names = self.kernel.as_trigger(holder).map(|it| &it.names);

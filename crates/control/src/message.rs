@@ -33,6 +33,9 @@ pub struct Status {
     /// Names of the master maps.
     #[serde(default)]
     pub master_maps: Vec<String>,
+    /// Mount namespaces that our mounts do not reach.
+    #[serde(default)]
+    pub foreign: Vec<Foreign>,
 }
 
 /// The process that keeps the descriptors.
@@ -66,6 +69,18 @@ pub struct MountPoint {
     pub timeout_s: u32,
     /// The master-map line, `file:line:column`.
     pub origin: String,
+    /// Accesses that came by: each had to wait, or was answered from memory.
+    #[serde(default)]
+    pub accesses: u64,
+    /// Who came first, if anybody did.
+    #[serde(default)]
+    pub first: Option<Requester>,
+    /// Who came last.
+    #[serde(default)]
+    pub last: Option<Requester>,
+    /// Why the last attempt that failed did so, and when. That a key is in no map is not counted.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
 }
 
 /// Something mounted.
@@ -98,6 +113,9 @@ pub struct Mount {
     /// Who keeps it busy, as far as it was looked for.
     #[serde(default)]
     pub holders: Vec<Holder>,
+    /// There are more holders, or not all could be looked for in time.
+    #[serde(default)]
+    pub holders_cut: bool,
 }
 
 /// A process that touched a path.
@@ -107,8 +125,17 @@ pub struct Requester {
     pub uid: u32,
     /// Process id; 0 when unknown.
     pub pid: u32,
-    /// Name of the program, while the process lives.
+    /// Name of the program when it came; null when it had gone before it could be looked at.
     pub comm: Option<String>,
+    /// The unit of systemd it ran in.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// The container it ran in, as far as its control group tells.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// Its control group.
+    #[serde(default)]
+    pub cgroup: Option<String>,
 }
 
 /// What keeps something busy: mostly a process, but also a mount on it or a loop device.
@@ -127,6 +154,33 @@ pub struct Holder {
     /// The process lives in another mount namespace: it uses a copy of the mount.
     #[serde(default)]
     pub elsewhere: bool,
+    /// The unit of systemd it runs in.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// The container it runs in, as far as its control group tells.
+    #[serde(default)]
+    pub container: Option<String>,
+}
+
+/// A mount namespace that our mounts do not reach, though a process there touched a trigger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreign {
+    /// Its number, as /proc/PID/ns/mnt has it.
+    pub namespace: u64,
+    /// Accesses from there that could not be served.
+    pub accesses: u64,
+    /// The path that was touched last.
+    pub path: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// The process that touched it.
+    pub pid: u32,
+    /// Its name.
+    pub comm: Option<String>,
+    /// The unit of systemd it ran in.
+    pub unit: Option<String>,
+    /// The container it ran in, as far as its control group tells.
+    pub container: Option<String>,
 }
 
 /// A host that mounts come from.
@@ -210,6 +264,12 @@ pub struct Listed {
     pub mount_point: String,
     /// Milliseconds since it was mounted.
     pub age_ms: u64,
+    /// Accesses that had to wait for it.
+    #[serde(default)]
+    pub uses: u64,
+    /// Who asked for it last.
+    #[serde(default)]
+    pub last: Requester,
 }
 
 impl From<&Mount> for Listed {
@@ -220,6 +280,8 @@ impl From<&Mount> for Listed {
             kind: mount.kind.clone(),
             mount_point: mount.mount_point.clone(),
             age_ms: mount.age_ms,
+            uses: mount.uses,
+            last: mount.last.clone(),
         }
     }
 }
@@ -291,6 +353,7 @@ impl Status {
         self.jobs.retain(|job| related(&job.path));
         self.negative.retain(|negative| related(&negative.path));
         self.last_errors.retain(|error| related(&error.path));
+        self.foreign.retain(|foreign| related(&foreign.path));
         self.count_servers();
         !(self.mount_points.is_empty() && self.mounts.is_empty())
     }
@@ -377,6 +440,7 @@ mod tests {
             serialised(&LastError::default())
         );
         assert_eq!(described("type Listed ("), serialised(&Listed::default()));
+        assert_eq!(described("type Foreign ("), serialised(&Foreign::default()));
         assert_eq!(described("type Change ("), serialised(&Change::default()));
         assert_eq!(described("type Left ("), serialised(&Left::default()));
         assert_eq!(

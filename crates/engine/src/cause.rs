@@ -23,6 +23,8 @@ impl Errno {
     pub const ACCES: Self = Self(13);
     /// Device or resource busy.
     pub const BUSY: Self = Self(16);
+    /// Invalid cross-device link: a mount point that cannot be crossed.
+    pub const XDEV: Self = Self(18);
     /// Is a directory: never given to the kernel.
     pub const ISDIR: Self = Self(21);
     /// No child processes: never given to the kernel.
@@ -72,6 +74,8 @@ pub enum Cause {
     Overloaded,
     /// Something is still in use; answers an expiry or an unmount request.
     Busy(Arc<str>),
+    /// It is mounted, but not in the mount namespace of the process that asks.
+    Hidden,
 }
 
 impl Cause {
@@ -87,6 +91,7 @@ impl Cause {
             Self::Stopping => Errno::SHUTDOWN,
             Self::Overloaded => Errno::AGAIN,
             Self::Busy(_) => Errno::BUSY,
+            Self::Hidden => Errno::XDEV,
         }
     }
 }
@@ -135,6 +140,9 @@ impl fmt::Display for Cause {
             Self::Stopping => f.write_str("the automounter is stopping"),
             Self::Overloaded => f.write_str("too many accesses at once"),
             Self::Busy(why) => f.write_str(why),
+            Self::Hidden => f.write_str(
+                "it is mounted, but mounts made here do not reach the mount namespace of this process",
+            ),
         }
     }
 }
@@ -173,7 +181,12 @@ mod tests {
 
     #[test]
     fn each_cause_has_an_errno_and_words() {
-        let told: [(Cause, Errno, &str); 9] = [
+        let told: [(Cause, Errno, &str); 10] = [
+            (
+                Cause::Hidden,
+                Errno::XDEV,
+                "it is mounted, but mounts made here do not reach the mount namespace of this process",
+            ),
             (
                 Cause::BadEntry("x".into()),
                 Errno::INVAL,

@@ -59,12 +59,15 @@ pub enum Command<T> {
     },
     /// See whether anything of ours is in place at a path: a mount on it (other than a direct
     /// or offset trigger, which waits there for one), a symbolic link, or, for the bare
-    /// directory of an entry without a root, a mount below it. Answered by `Event::Inspected`.
+    /// directory of an entry without a root, a mount below it. Answered by `Event::Inspected`, or
+    /// `Event::Hidden`.
     Inspect {
         /// Comes back with the answer.
         job: JobId,
         /// Absolute path.
         target: BString,
+        /// Who asks for what is mounted already; 0: nobody.
+        pid: u32,
     },
     /// Put triggers in place, in this order; answered by `Event::Installed`.
     Install {

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use bstr::BString;
+use piton_map::requester::Requester;
 use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::cause::Cause;
@@ -20,7 +21,7 @@ use crate::status::LastError;
 use crate::stop::Phase;
 use crate::time::Millis;
 use crate::tree::Tree;
-use crate::trigger::Trigger;
+use crate::trigger::{Trigger, Usage};
 
 /// The automounter's decisions. `T` is the front end's ticket.
 pub struct Engine<T> {
@@ -143,6 +144,7 @@ impl<T> Engine<T> {
             Event::Resolved { job, answers } => self.resolved(job, &answers),
             Event::Performed { job, outcome } => self.performed(job, outcome),
             Event::Inspected { job, mounted } => self.inspected(job, mounted),
+            Event::Hidden { job } => self.hidden(job),
             Event::Installed { results } => self.installed(results),
             Event::Removed { results } => self.removed(results),
             Event::ExpireDone { trigger } => self.expire_done(trigger),
@@ -166,6 +168,7 @@ impl<T> Engine<T> {
             | Event::Resolved { .. }
             | Event::Performed { .. }
             | Event::Inspected { .. }
+            | Event::Hidden { .. }
             | Event::Installed { .. }
             | Event::Removed { .. }
             | Event::ExpireDone { .. }
@@ -226,6 +229,7 @@ impl<T> Engine<T> {
             .partition(|waiter| waiter.deadline <= now);
         job.waiters = waiting;
         let late: Vec<_> = late;
+        let place = (!late.is_empty()).then(|| job.place.clone());
         let mut tickets: Vec<T> = late.into_iter().map(|waiter| waiter.ticket).collect();
         if let Work::Unmounting(work) = &mut job.work
             && work
@@ -235,6 +239,10 @@ impl<T> Engine<T> {
             && let Some((ticket, _)) = work.expire.take()
         {
             tickets.push(ticket);
+        }
+        if let Some(place) = place {
+            let path = self.path_of(&place);
+            self.remember_error(&place, &path, &Cause::TimedOut);
         }
         for ticket in tickets {
             self.reply(ticket, Answer::Failed(Cause::TimedOut));
@@ -378,16 +386,39 @@ impl<T> Engine<T> {
         None
     }
 
+    /// Remembers for `status` who came by a mount point.
+    pub(crate) fn count_use(&mut self, trigger: TriggerId, requester: &Requester) {
+        if let Some(usage) = self.usage_of(trigger) {
+            if usage.accesses == 0 {
+                usage.first = requester.clone();
+            }
+            usage.last = requester.clone();
+            usage.accesses += 1;
+        }
+    }
+
+    /// The record of the configured mount point above a trigger.
+    fn usage_of(&mut self, mut id: TriggerId) -> Option<&mut Usage> {
+        while let Some(owner) = self.triggers.get(&id)?.owner() {
+            id = owner.trigger;
+        }
+        Some(self.triggers.get_mut(&id)?.usage.get_or_insert_default())
+    }
+
     /// Remembers a failure for `status`.
-    pub(crate) fn remember_error(&mut self, path: &BString, cause: &Cause) {
+    pub(crate) fn remember_error(&mut self, place: &Place, path: &BString, cause: &Cause) {
         if self.last_errors.len() >= crate::limits::LAST_ERRORS {
             self.last_errors.pop_front();
         }
         let text: Arc<str> = alloc::format!("{cause}").into();
-        self.last_errors.push_back(LastError {
+        let error = LastError {
             path: path.clone(),
             text,
             at: self.now,
-        });
+        };
+        if let Some(usage) = self.usage_of(place.trigger) {
+            usage.failure = Some(error.clone());
+        }
+        self.last_errors.push_back(error);
     }
 }

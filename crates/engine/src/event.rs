@@ -76,6 +76,12 @@ pub enum Event<T> {
         /// Whether something is mounted there (or the link exists).
         mounted: bool,
     },
+    /// The other answer to a [`crate::Command::Inspect`]: it is mounted, but the process that asks
+    /// lives in a mount namespace that the mount did not reach.
+    Hidden {
+        /// The job that asked.
+        job: JobId,
+    },
     /// A [`crate::Command::Install`] or [`crate::Command::Adopt`] ended.
     Installed {
         /// One result for each trigger.

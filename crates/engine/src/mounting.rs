@@ -30,6 +30,7 @@ impl<T> Engine<T> {
     /// A process touched `place`.
     pub(crate) fn access(&mut self, place: Place, requester: Requester, ticket: T) {
         let deadline = self.now + self.settings.deadline_ms;
+        self.count_use(place.trigger, &requester);
         self.enter(Waiter {
             ticket,
             place,
@@ -110,6 +111,7 @@ impl<T> Engine<T> {
             None => Work::Fetching,
         };
         let requester = waiter.requester.clone();
+        let pid = requester.pid;
         let id = self.begin(Job {
             place: place.clone(),
             started: self.now,
@@ -123,7 +125,11 @@ impl<T> Engine<T> {
             requester,
         });
         match known {
-            Some(target) => self.out.push(Command::Inspect { job: id, target }),
+            Some(target) => self.out.push(Command::Inspect {
+                job: id,
+                target,
+                pid,
+            }),
             None => self.seek(id),
         }
     }
@@ -559,6 +565,7 @@ pub(crate) fn new_trigger(spec: TriggerSpec, role: Role, binding: Arc<Binding>) 
         binding,
         round: Round::None,
         last_used: Millis::default(),
+        usage: None,
     }
 }
 

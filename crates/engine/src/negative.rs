@@ -99,7 +99,8 @@ pub(crate) fn memory_of(
         | Cause::Stopping
         | Cause::Overloaded
         | Cause::Busy(_)
-        | Cause::KnownDown(..) => return None,
+        | Cause::KnownDown(..)
+        | Cause::Hidden => return None,
     };
     (memory.most_ms > 0).then_some(memory)
 }

@@ -12,7 +12,7 @@ use crate::cause::{Cause, Errno};
 use crate::command::{Answer, Note};
 use crate::engine::Engine;
 use crate::event::{DoneStep, JobId, Outcome};
-use crate::job::{Target, Work};
+use crate::job::{Job, Target, Waiter, Work};
 use crate::negative::{memory_of, unreachable};
 use crate::place::Place;
 use crate::tree::{How, Tree};
@@ -225,7 +225,7 @@ impl<T> Engine<T> {
         if !matches!(cause, Cause::KnownDown(..)) {
             let path = self.path_of(&job.place);
             if !matches!(cause, Cause::Lookup(Miss::NoSuchKey)) {
-                self.remember_error(&path, &cause);
+                self.remember_error(&job.place, &path, &cause);
             }
             self.note(Note::Failed {
                 job: id,
@@ -268,6 +268,34 @@ impl<T> Engine<T> {
             return self.serve(id, false);
         }
         self.unmounted_by_hand(id, place);
+    }
+
+    /// What a job's waiters want is mounted, but the one whose access began the job cannot see it,
+    /// and would ask again and again until ELOOP. The others may be better placed.
+    pub(crate) fn hidden(&mut self, id: JobId) {
+        let inspecting = |job: &Job<T>| matches!(job.work, Work::Inspecting);
+        if !self.jobs.get(&id).is_some_and(inspecting) {
+            return;
+        }
+        let Some(mut job) = self.end(id) else { return };
+        let path = self.path_of(&job.place);
+        let waiters = mem::take(&mut job.waiters);
+        let begun = |waiter: &Waiter<T>| waiter.requester.pid == job.requester.pid;
+        let (hidden, others): (Vec<_>, Vec<_>) = waiters.into_iter().partition(begun);
+        for waiter in hidden {
+            self.reply(waiter.ticket, Answer::Failed(Cause::Hidden));
+        }
+        self.remember_error(&job.place, &path, &Cause::Hidden);
+        self.note(Note::Failed {
+            job: id,
+            path,
+            cause: Cause::Hidden,
+            requester: job.requester,
+        });
+        for waiter in others {
+            self.enter(waiter);
+        }
+        self.after_work(&job.place);
     }
 
     /// Somebody unmounted by hand what a job's waiters want. What was below it is

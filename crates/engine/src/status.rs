@@ -1,5 +1,6 @@
 //! What the engine knows, for people: a snapshot without references.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -13,6 +14,8 @@ use crate::engine::Engine;
 use crate::time::Millis;
 use crate::tree::How;
 use crate::trigger::{Role, State};
+
+pub use crate::trigger::Usage;
 
 /// Everything that is in place, under way or remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct PointStatus {
     pub timeout: u32,
     /// The master-map line.
     pub origin: Arc<str>,
+    /// Who came by, if anybody did, and what failed last.
+    pub usage: Option<Box<Usage>>,
 }
 
 /// Something mounted.
@@ -180,6 +185,7 @@ impl<T> Engine<T> {
             },
             timeout: trigger.spec.timeout,
             origin: alloc::format!("{}", trigger.binding.origin).into(),
+            usage: trigger.usage.clone(),
         };
         self.points
             .values()

@@ -125,6 +125,7 @@ impl<T> Engine<T> {
                 | Event::Resolved { .. }
                 | Event::Performed { .. }
                 | Event::Inspected { .. }
+                | Event::Hidden { .. }
                 | Event::Installed { .. }
                 | Event::Removed { .. } => stopping.progress = self.now,
                 Event::Access { .. }

@@ -4,11 +4,13 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use bstr::BString;
+use piton_map::requester::Requester;
 use piton_plan::plan::Plan;
 use piton_plan::step::TriggerSpec;
 
 use crate::config::{Binding, Point};
 use crate::place::Place;
+use crate::status::LastError;
 use crate::time::Millis;
 
 /// One trigger.
@@ -30,6 +32,21 @@ pub(crate) struct Trigger {
     pub(crate) timeout_changed: bool,
     /// The last access through it.
     pub(crate) last_used: Millis,
+    /// Who came by here or by a trigger below, if anybody did.
+    pub(crate) usage: Option<Box<Usage>>,
+}
+
+/// Who came by a mount point, and what became of it: for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The first who had to wait here.
+    pub first: Requester,
+    /// The last one.
+    pub last: Requester,
+    /// How many had to wait, or were answered from memory.
+    pub accesses: u64,
+    /// The last failure.
+    pub failure: Option<LastError>,
 }
 
 /// How far a trigger is.

@@ -306,7 +306,11 @@ impl<T> Engine<T> {
         let job = self.jobs.get_mut(&id).map(|job| &mut job.work);
         if let (Some(target), Some(Work::Unmounting(work))) = (target, job) {
             work.failure = Some(failure);
-            self.out.push(Command::Inspect { job: id, target });
+            self.out.push(Command::Inspect {
+                job: id,
+                target,
+                pid: 0,
+            });
         } else {
             self.finish_unmount(id, Some(failure));
         }

@@ -108,6 +108,7 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
             job,
             outcome: outcome(one, other),
         },
+        10 if other % 5 == 4 => Event::Hidden { job },
         10 => Event::Inspected {
             job,
             mounted: other % 2 == 0,

@@ -256,7 +256,7 @@ impl KernelFrontEnd {
             uid: packet.uid,
             gid: packet.gid,
             pid: packet.tgid,
-            names: None,
+            ..Requester::default()
         };
         Some(Incoming::Access {
             trigger,

@@ -212,8 +212,7 @@ fn requester(control: &Control, point: &ExistingPoint, path: &BStr) -> Requester
         Ok(who) => Requester {
             uid: who.uid,
             gid: who.gid,
-            pid: 0,
-            names: None,
+            ..Requester::default()
         },
         Err(_) => Requester::default(),
     }

@@ -1,6 +1,8 @@
 //! Who touched a path, as far as a map may ask.
 
 use alloc::sync::Arc;
+use core::any::Any;
+use core::fmt;
 
 use bstr::BString;
 
@@ -15,7 +17,28 @@ pub struct Requester {
     pub pid: u32,
     /// Names that go with the ids; looked up only when a map asks for them.
     pub names: Option<Arc<RequesterNames>>,
+    /// What was seen of the process besides, for people.
+    pub sighting: Sighting,
 }
+
+/// What whoever takes in accesses has seen of a process, for its own use. Nothing here looks into
+/// it, and it makes no difference to any decision: all are equal.
+#[derive(Clone, Default)]
+pub struct Sighting(pub Option<Arc<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for Sighting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sighting")
+    }
+}
+
+impl PartialEq for Sighting {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Sighting {}
 
 /// What the user database says of a requester: the variables USER, GROUP, HOME and SHOST.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,19 +3,27 @@
 //! Everything is learnt from /proc without touching the mount, which may be a dead server's: links
 //! are read, never followed, and nothing is looked up below the mount point. Descriptors are known
 //! by the mount's number (`mnt_id` in fdinfo), the rest by path, in the process's own mount
-//! namespace. What the kernel itself holds (an NFS server's exports, swap) is not seen here.
+//! namespace. What the kernel itself holds (an NFS server's exports) and mount namespaces without a
+//! process are not seen here.
+//!
+//! The search has a time limit and a thread of its own: the kernel lists what a process has mapped
+//! only when that process is not in the middle of mapping something from a dead server.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use rustix::io::Errno;
 
 use crate::limits;
+use crate::process::{link_text, namespace_of, read_small};
 use crate::table::{self, Table, is_within};
 
 /// One use of a mount.
@@ -60,6 +68,11 @@ pub enum How {
     Loop,
     /// Another mount hangs on it.
     Mount,
+    /// A file that memory is swapped to.
+    Swap,
+    /// Another mount namespace has a copy of it, where the process lives. That keeps nothing busy
+    /// here, but the file system stays in use as long as the copy is there.
+    Copy,
 }
 
 /// A list of holders.
@@ -69,48 +82,84 @@ pub struct Holders {
     pub found: Vec<Holder>,
     /// There are more than [`limits::HOLDERS`].
     pub more: bool,
+    /// Not all could be looked at in the time given.
+    pub cut: bool,
 }
 
-/// Who uses what is mounted at `target`, this process's own uses too. Empty when nothing is
-/// mounted there.
+/// Searches under way.
+static SEARCHES: AtomicUsize = AtomicUsize::new(0);
+
+/// Who uses what is mounted at `target`, this process's own uses too, as far as it is found within
+/// `limit`. Empty when nothing is mounted there.
 ///
 /// # Errors
-/// `/proc` cannot be read.
-pub fn holders(target: &BStr) -> Result<Holders, Errno> {
+/// `/proc` cannot be read, or no thread can be had (`EAGAIN`).
+pub fn holders(target: &BStr, limit: Duration) -> Result<Holders, Errno> {
+    let until = Instant::now() + limit;
+    if SEARCHES.fetch_add(1, Ordering::Relaxed) >= limits::SEARCHES {
+        SEARCHES.fetch_sub(1, Ordering::Relaxed);
+        return Err(Errno::AGAIN);
+    }
+    let found = Arc::new(Mutex::new(Holders::default()));
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let (target, out) = (target.to_owned(), found.clone());
+    let started = thread::Builder::new()
+        .name("holders".into())
+        .spawn(move || {
+            let result = search(target.as_bstr(), until, &out);
+            SEARCHES.fetch_sub(1, Ordering::Relaxed);
+            // Nobody waits any more when the time was over.
+            let _ = sender.send(result);
+        });
+    if started.is_err() {
+        SEARCHES.fetch_sub(1, Ordering::Relaxed);
+        return Err(Errno::AGAIN);
+    }
+    match receiver.recv_timeout(limit) {
+        Ok(result) => result?,
+        Err(_) => locked(&found).cut = true,
+    }
+    let found = locked(&found).clone();
+    Ok(found)
+}
+
+fn locked(found: &Mutex<Holders>) -> MutexGuard<'_, Holders> {
+    found.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn search(target: &BStr, until: Instant, out: &Mutex<Holders>) -> Result<(), Errno> {
     let text = table::read()?;
     let table = Table::parse(&text);
     let Some(mount) = table.at(target) else {
-        return Ok(Holders::default());
+        return Ok(());
     };
+    let ours = namespace_of(Path::new("/proc/self"));
     let mut scan = Scan {
         identity: Identity {
             device: mount.device,
             root: mount.root.clone().into_owned(),
         },
-        ours: namespace_of(Path::new("/proc/self")),
+        ours,
         views: HashMap::new(),
-        out: Holders::default(),
+        until,
+        out,
     };
-    for child in table.children(mount.id) {
+    let children = || table.children(mount.id);
+    for child in children() {
         scan.add(None, How::Mount, &child.point);
     }
     scan.loop_devices(target);
-    let view = View {
-        ids: vec![mount.id],
-        points: vec![target.to_owned()],
-        nested: Vec::new(),
-    };
-    let nested = table
-        .children(mount.id)
-        .map(|child| child.point.clone().into_owned());
-    let view = View {
-        nested: nested.collect(),
-        ..view
-    };
-    let ours = scan.ours.clone();
-    scan.views.insert(ours, view);
-    scan.processes()?;
-    Ok(scan.out)
+    scan.swap_files(target);
+    if let Some(ours) = ours {
+        let nested = children().map(|child| child.point.clone().into_owned());
+        let view = View {
+            ids: vec![mount.id],
+            points: vec![target.to_owned()],
+            nested: nested.collect(),
+        };
+        scan.views.insert(ours, Arc::new(view));
+    }
+    scan.processes()
 }
 
 /// What makes a mount in another namespace a copy of ours.
@@ -150,27 +199,30 @@ impl View {
     }
 }
 
-/// The text of the link /proc/PID/ns/mnt.
-type Namespace = Vec<u8>;
-
-struct Scan {
+struct Scan<'s> {
     identity: Identity,
-    ours: Namespace,
-    views: HashMap<Namespace, View>,
-    out: Holders,
+    /// The number of this process's mount namespace.
+    ours: Option<u64>,
+    views: HashMap<u64, Arc<View>>,
+    until: Instant,
+    out: &'s Mutex<Holders>,
 }
 
-impl Scan {
-    fn full(&self) -> bool {
-        self.out.found.len() >= limits::HOLDERS
+impl Scan<'_> {
+    /// Whether nothing more can be found: the list is full, or the time is over.
+    fn is_over(&self) -> bool {
+        let mut out = locked(self.out);
+        out.cut |= Instant::now() >= self.until;
+        out.more || out.cut
     }
 
-    fn add(&mut self, process: Option<&Process>, how: How, path: &BStr) {
-        if self.full() {
-            self.out.more = true;
+    fn add(&self, process: Option<&Process>, how: How, path: &BStr) {
+        let mut out = locked(self.out);
+        if out.found.len() >= limits::HOLDERS {
+            out.more = true;
         } else {
             let process = process.cloned();
-            self.out.found.push(Holder {
+            out.found.push(Holder {
                 process,
                 how,
                 path: path.to_owned(),
@@ -178,12 +230,23 @@ impl Scan {
         }
     }
 
-    fn loop_devices(&mut self, target: &BStr) {
+    fn loop_devices(&self, target: &BStr) {
         for device in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
             let file = read_small(&device.path().join("loop/backing_file"));
             let file = file.trim_end_with(|c| c == '\n').as_bstr();
             if !file.is_empty() && is_within(file, target) {
                 self.add(None, How::Loop, file);
+            }
+        }
+    }
+
+    /// `name type size used priority`, after a line of headings.
+    fn swap_files(&self, target: &BStr) {
+        for line in read_small(Path::new("/proc/swaps")).lines().skip(1) {
+            let name = line.split(u8::is_ascii_whitespace).next();
+            let file = table::unescaped(name.unwrap_or_default());
+            if is_within(&file, target) {
+                self.add(None, How::Swap, &file);
             }
         }
     }
@@ -197,10 +260,10 @@ impl Scan {
             .collect();
         pids.sort_unstable();
         for pid in pids {
-            self.process(pid);
-            if self.full() && self.out.more {
+            if self.is_over() {
                 break;
             }
+            self.process(pid);
         }
         Ok(())
     }
@@ -208,8 +271,11 @@ impl Scan {
     /// A process may end while it is looked at: what cannot be read any more is no use.
     fn process(&mut self, pid: i32) {
         let base = PathBuf::from(format!("/proc/{pid}"));
-        let namespace = namespace_of(&base);
-        let Some(view) = self.view(&namespace, &base) else {
+        let Some(namespace) = namespace_of(&base) else {
+            return; // A kernel thread, or a process that has ended.
+        };
+        let first = !self.views.contains_key(&namespace);
+        let Some(view) = self.view(namespace, &base) else {
             return;
         };
         if view.points.is_empty() {
@@ -228,6 +294,9 @@ impl Scan {
         }
         descriptors(&base, &view, &mut uses);
         maps(&base, &view, &mut uses);
+        if first && let Some(point) = view.points.first() {
+            uses.push((How::Copy, point.clone()));
+        }
         if uses.is_empty() {
             return;
         }
@@ -235,27 +304,24 @@ impl Scan {
             pid,
             name: read_small(&base.join("comm")).trim_ascii_end().into(),
             uid: fs::metadata(&base).map_or(u32::MAX, |found| found.uid()),
-            elsewhere: namespace != self.ours,
+            elsewhere: Some(namespace) != self.ours,
         };
         for (how, path) in uses {
             self.add(Some(&process), how, path.as_bstr());
         }
     }
 
-    fn view(&mut self, namespace: &Namespace, base: &Path) -> Option<View> {
-        if namespace.is_empty() {
-            return None; // A kernel thread, or a process that has ended.
-        }
-        if let Some(view) = self.views.get(namespace) {
+    fn view(&mut self, namespace: u64, base: &Path) -> Option<Arc<View>> {
+        if let Some(view) = self.views.get(&namespace) {
             return Some(view.clone());
         }
         if self.views.len() > limits::NAMESPACES {
-            self.out.more = true;
+            locked(self.out).cut = true;
             return None;
         }
         let text = table::read_from(&base.join("mountinfo")).ok()?;
-        let view = View::of(&Table::parse(&text), &self.identity);
-        self.views.insert(namespace.clone(), view.clone());
+        let view = Arc::new(View::of(&Table::parse(&text), &self.identity));
+        self.views.insert(namespace, view.clone());
         Some(view)
     }
 }
@@ -309,27 +375,6 @@ fn maps(base: &Path, view: &View, uses: &mut Uses) {
             uses.push((How::Map, path.into()));
         }
     }
-}
-
-fn namespace_of(base: &Path) -> Namespace {
-    link_text(&base.join("ns/mnt")).into()
-}
-
-/// What a link of /proc says; empty if it cannot be read.
-fn link_text(path: &Path) -> BString {
-    fs::read_link(path).map_or_else(
-        |_| BString::default(),
-        |to| to.as_os_str().as_bytes().into(),
-    )
-}
-
-/// The beginning of a small file; empty if it cannot be read.
-fn read_small(path: &Path) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Ok(file) = fs::File::open(path) {
-        let _ = file.take(8192).read_to_end(&mut text);
-    }
-    text
 }
 
 #[cfg(test)]

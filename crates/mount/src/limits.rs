@@ -46,5 +46,9 @@ pub const DESCRIPTORS: usize = 65_536;
 /// thousands of mounts.
 pub const NAMESPACES: usize = 64;
 
+/// Searches for holders under way at the same time. One that meets a process stuck on a dead server
+/// may get stuck itself, and keeps its thread until that server answers.
+pub const SEARCHES: usize = 8;
+
 /// Bytes read of one file below /proc.
 pub const PROC_FILE: usize = 64 << 20;

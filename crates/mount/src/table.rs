@@ -97,7 +97,7 @@ fn number32(text: &[u8]) -> Option<u32> {
 }
 
 /// Turns `\040` and the like back into bytes. A backslash before anything else stands for itself.
-fn unescaped(text: &[u8]) -> Cow<'_, BStr> {
+pub(crate) fn unescaped(text: &[u8]) -> Cow<'_, BStr> {
     if !text.contains(&b'\\') {
         return Cow::Borrowed(text.as_bstr());
     }

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use piton_control::message::{
-    Change, Daemon, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
-    Requester, ServerState, Status,
+    Change, Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative,
+    ReloadPlan, Requester, ServerState, Status,
 };
 use piton_control::{RuntimeDir, Server, Service, ServiceError};
 
@@ -36,11 +36,13 @@ fn ann() -> Mount {
             uid: 1000,
             pid: 4321,
             comm: Some("bash".to_owned()),
+            unit: Some("session-3.scope".to_owned()),
+            container: None,
+            cgroup: Some("/user.slice/user-1000.slice/session-3.scope".to_owned()),
         },
         last: Requester {
-            uid: 0,
             pid: 99,
-            comm: None,
+            ..Requester::default()
         },
         uses: 3,
         busy: Some("in use".to_owned()),
@@ -52,7 +54,17 @@ fn ann() -> Mount {
                 uid: 1000,
                 how: "open file".to_owned(),
                 path: Some("/home/ann/thesis".to_owned()),
-                elsewhere: false,
+                ..Holder::default()
+            },
+            Holder {
+                pid: 5100,
+                comm: "nginx".to_owned(),
+                uid: 33,
+                how: "copy of the mount".to_owned(),
+                path: Some("/home/ann".to_owned()),
+                elsewhere: true,
+                unit: Some("docker-0123.scope".to_owned()),
+                container: Some("0123456789ab".to_owned()),
             },
             Holder {
                 how: "mounted on it".to_owned(),
@@ -60,14 +72,14 @@ fn ann() -> Mount {
                 ..Holder::default()
             },
         ],
+        holders_cut: true,
     }
 }
 
 fn directory() -> Mount {
     let requester = Requester {
         uid: 1001,
-        pid: 0,
-        comm: None,
+        ..Requester::default()
     };
     Mount {
         path: "/home/tab\there".to_owned(),
@@ -90,6 +102,7 @@ fn points() -> Vec<MountPoint> {
         state: state.to_owned(),
         timeout_s,
         origin: format!("/etc/auto.master:{line}:1"),
+        ..MountPoint::default()
     };
     let direct = |number| {
         point(
@@ -112,8 +125,23 @@ fn points() -> Vec<MountPoint> {
             7,
         ),
     ];
+    points[0].accesses = 7;
+    points[0].first = Some(ann().first);
+    points[0].last = Some(ann().last);
+    points[0].last_error = Some(carol());
     points.extend((10..30).map(direct));
+    points[5].accesses = 1;
+    points[5].first = Some(ann().first);
+    points[5].last = Some(ann().first);
     points
+}
+
+fn carol() -> LastError {
+    LastError {
+        path: "/home/carol".to_owned(),
+        reason: "fs2: connection timed out".to_owned(),
+        at: "2026-11-30T09:20:00Z".to_owned(),
+    }
 }
 
 fn full() -> Status {
@@ -135,6 +163,7 @@ fn full() -> Status {
                 uid: 1002,
                 pid: 5000,
                 comm: Some("ls".to_owned()),
+                ..Requester::default()
             },
         }],
         negative: vec![Negative {
@@ -153,12 +182,18 @@ fn full() -> Status {
             answered: 1,
             ..ServerState::default()
         }],
-        last_errors: vec![LastError {
-            path: "/home/carol".to_owned(),
-            reason: "fs2: connection timed out".to_owned(),
-            at: "2026-11-30T09:20:00Z".to_owned(),
-        }],
+        last_errors: vec![carol()],
         master_maps: vec!["/etc/auto.master".to_owned()],
+        foreign: vec![Foreign {
+            namespace: 4_026_532_500,
+            accesses: 2,
+            path: "/home/ann".to_owned(),
+            at: "2026-11-30T09:25:00Z".to_owned(),
+            pid: 5100,
+            comm: Some("nginx".to_owned()),
+            unit: None,
+            container: Some("0123456789ab".to_owned()),
+        }],
     };
     status.count_servers();
     status
@@ -383,8 +418,8 @@ fn status_as_json_is_what_the_daemon_said() {
 fn list_has_a_line_for_each_mount() {
     check(
         &bed(Canned::default()).out(&["list"]),
-        "/home/ann\tfs1:/export/home/ann\tmount\t/home\t754\n\
-         /home/tab\\011here\t\tdirectory\t/home\t3\n= 0\n",
+        "/home/ann\tfs1:/export/home/ann\tmount\t/home\t754\t3\t0\t99\t-\n\
+         /home/tab\\011here\t\tdirectory\t/home\t3\t1\t1001\t0\t-\n= 0\n",
     );
     let json = bed(Canned::default()).out(&["list", "--json"]);
     assert!(
@@ -428,7 +463,9 @@ fn reload_shows_what_changes() {
 fn what_stays_is_named_with_who_keeps_it() {
     let bed = bed(Canned::default());
     let stays = "stays /home/ann: in use\n        vi\\u{1b}[2Jm (pid 4400) of uid 1000: open file \
-                 /home/ann/thesis\n        mounted on it /home/ann/media\n";
+                 /home/ann/thesis\n        nginx (pid 5100) of uid 33, container \
+                 0123456789ab: copy of the mount /home/ann, in another mount namespace\n        \
+                 mounted on it /home/ann/media\n";
     check(&bed.out(&["expire"]), &format!("{stays}1 in use\n= 0\n"));
     check(
         &bed.out(&["expire", "/home"]),

@@ -22,6 +22,7 @@ fn name(errno: Errno) -> &'static str {
         Errno::AGAIN => "EAGAIN",
         Errno::ACCES => "EACCES",
         Errno::BUSY => "EBUSY",
+        Errno::XDEV => "EXDEV",
         Errno::INVAL => "EINVAL",
         Errno::OPNOTSUPP => "EOPNOTSUPP",
         Errno::SHUTDOWN => "ESHUTDOWN",
@@ -52,6 +53,7 @@ fn row_of(cause: &Cause) -> &'static str {
         Cause::NoTrigger => "the trigger is not ours",
         Cause::Stopping => "the daemon is ending",
         Cause::Overloaded => "too many accesses at once",
+        Cause::Hidden => "it is mounted, but not in the mount namespace",
         Cause::Busy(_) => "something is still in use",
     }
 }
@@ -77,6 +79,7 @@ fn errno_md_has_every_cause() {
         Cause::NoTrigger,
         Cause::Stopping,
         Cause::Overloaded,
+        Cause::Hidden,
         Cause::Busy("x".into()),
     ];
     for cause in causes {

@@ -182,6 +182,7 @@ mod tests {
             gid: 8,
             pid: 1,
             names: Some(Arc::new(names)),
+            ..Requester::default()
         }
     }
 

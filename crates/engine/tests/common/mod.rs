@@ -285,7 +285,7 @@ impl Play {
                 let outcome = self.outcome(&steps);
                 self.feed(Event::Performed { job, outcome });
             }
-            Command::Inspect { job, target } => {
+            Command::Inspect { job, target, .. } => {
                 let mounted = !self.bare.contains(&target);
                 self.feed(Event::Inspected { job, mounted });
             }

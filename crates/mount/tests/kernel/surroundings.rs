@@ -61,10 +61,13 @@ fn an_automount_that_does_not_answer_costs_the_deadline_and_no_more() {
 }
 
 // --- who keeps it busy ---------------------------------------------------
+/// More than any search takes.
+const TIME: Duration = Duration::from_secs(20);
+
 /// The holders of a mount as text, one line each: `PID how path`.
 fn held(target: &str) -> Vec<String> {
-    let holders = holders(BStr::new(target)).unwrap();
-    assert!(!holders.more);
+    let holders = holders(BStr::new(target), TIME).unwrap();
+    assert!(!holders.more && !holders.cut);
     let line = |holder: &Holder| {
         let pid = holder.process.as_ref().map_or(0, |process| process.pid);
         format!("{pid} {:?} {}", holder.how, holder.path)
@@ -120,7 +123,7 @@ fn holders_are_found_by_cwd_program_descriptor_map_loop_and_mount() {
                 held == expected
             },
         );
-        let process = holders(BStr::new(&at))
+        let process = holders(BStr::new(&at), TIME)
             .unwrap()
             .found
             .pop()
@@ -148,10 +151,10 @@ fn holders_are_listed_up_to_a_limit() {
         mounted(&tmpfs(&at, &[]));
         let open = |n: usize| fs::File::create(s.at(&format!("at/{n}"))).unwrap();
         let mut files: Vec<_> = (0..limits::HOLDERS).map(open).collect();
-        let all = holders(BStr::new(&at)).unwrap();
+        let all = holders(BStr::new(&at), TIME).unwrap();
         assert_eq!((all.found.len(), all.more), (limits::HOLDERS, false));
         files.push(open(limits::HOLDERS));
-        let all = holders(BStr::new(&at)).unwrap();
+        let all = holders(BStr::new(&at), TIME).unwrap();
         assert_eq!((all.found.len(), all.more), (limits::HOLDERS, true));
     });
 }
@@ -168,7 +171,7 @@ fn a_holder_in_another_namespace_is_told_apart() {
             .spawn()
             .unwrap();
         wait_until("a holder elsewhere", Duration::from_secs(20), || {
-            holders(BStr::new(&target))
+            holders(BStr::new(&target), TIME)
                 .unwrap()
                 .found
                 .iter()
@@ -181,6 +184,57 @@ fn a_holder_in_another_namespace_is_told_apart() {
         });
         child.kill().unwrap();
         child.wait().unwrap();
+    });
+}
+
+#[test]
+fn the_root_directory_of_a_process_is_a_use() {
+    privately(|| {
+        let s = Scratch::new();
+        let at = s.directory("at");
+        mounted(&tmpfs(&at, &[]));
+        fs::create_dir(s.at("at/below")).unwrap();
+        let root = s.at("at/below");
+        let script = "import os,sys,time; os.chroot(sys.argv[1]); time.sleep(600)";
+        let mut child = Command::new("python3")
+            .args(["-c", script, &root])
+            .current_dir("/")
+            .spawn()
+            .unwrap();
+        let expected = [format!("{} Root {root}", child.id())];
+        wait_until("the root directory", TIME, || held(&at) == expected);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_copy_in_another_namespace_is_found_though_nothing_there_uses_it() {
+    privately(|| {
+        let s = Scratch::new();
+        let at = s.directory("at");
+        mounted(&tmpfs(&at, &[]));
+        let mut child = Command::new("unshare")
+            .args(["-m", "--propagation", "private", "sleep", "600"])
+            .current_dir("/")
+            .spawn()
+            .unwrap();
+        let expected = [format!("{} Copy {at}", child.id())];
+        wait_until("the copy", TIME, || held(&at) == expected);
+        unmounted(&at, false);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_search_without_time_says_that_it_was_cut() {
+    privately(|| {
+        let s = Scratch::new();
+        let at = s.directory("at");
+        mounted(&tmpfs(&at, &[]));
+        let _open = fs::File::create(s.at("at/open")).unwrap();
+        assert!(holders(BStr::new(&at), Duration::ZERO).unwrap().cut);
     });
 }
 

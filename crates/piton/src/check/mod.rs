@@ -160,6 +160,7 @@ fn somebody() -> Requester {
         gid: 65534,
         pid: 0,
         names: Some(Arc::new(names)),
+        ..Requester::default()
     }
 }
 

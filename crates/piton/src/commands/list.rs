@@ -1,7 +1,7 @@
 //! `piton list`: what is mounted, a line each.
 //!
-//! The lines are for programs: path, source, kind, mount point and age in seconds, parted by tabs.
-//! Control characters and backslashes are written in octal. Fields may be added at the end.
+//! The lines are for programs: path, source, kind, mount point, age in seconds, accesses that had
+//! to wait, and uid, pid and program of the last of them (`-` if unknown), parted by tabs. Control characters and backslashes are written in octal. Fields may be added at the end.
 
 use std::fmt::Write;
 
@@ -30,7 +30,17 @@ pub(crate) fn run(args: &Args) -> Exit {
         let fields =
             [&mount.path, &mount.source, &mount.kind, &mount.mount_point].map(|text| field(text));
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{}\t{}", fields.join("\t"), mount.age_ms / 1000);
+        let age_s = mount.age_ms / 1000;
+        let last = &mount.last;
+        let comm = field(last.comm.as_deref().unwrap_or("-"));
+        let _ = writeln!(
+            text,
+            "{}\t{age_s}\t{}\t{}\t{}\t{comm}",
+            fields.join("\t"),
+            mount.uses,
+            last.uid,
+            last.pid
+        );
     }
     print(&text)
 }

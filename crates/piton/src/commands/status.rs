@@ -7,8 +7,8 @@ use anstyle::Style;
 use piton_control::message::{Job, Mount, MountPoint, Status};
 
 use super::talk::{
-    ATTENTION, BAD, Clean, FAINT, GOOD, HEADING, absolute, complain, connect, count, holder, print,
-    print_json, requester, span,
+    ATTENTION, BAD, Clean, FAINT, GOOD, HEADING, absolute, complain, connect, count, holder, home,
+    print, print_json, requester, span,
 };
 use crate::exit::Exit;
 
@@ -76,6 +76,7 @@ fn write_all(out: &mut String, status: &Status) -> fmt::Result {
         writeln!(out, "  {FAINT}nothing{FAINT:#}")?;
     }
     write_servers(out, status)?;
+    write_foreign(out, status)?;
     if !status.jobs.is_empty() {
         heading(out, &format!("Under way ({})", status.jobs.len()))?;
         for job in &status.jobs {
@@ -104,9 +105,10 @@ fn write_points(out: &mut String, points: &[MountPoint]) -> fmt::Result {
         if group.len() > DIRECT_SHOWN {
             write_group(out, group)?;
         } else {
-            group
-                .iter()
-                .try_for_each(|point| write_point(out, &Clean(&point.path), point))?;
+            for point in group {
+                write_point(out, &Clean(&point.path), point)?;
+                write_usage(out, point)?;
+            }
         }
         rest = after;
     }
@@ -129,7 +131,13 @@ fn write_group(out: &mut String, group: &[MountPoint]) -> fmt::Result {
         Clean(&first.path),
         Clean(&last.path)
     );
-    write_point(out, &what, first)
+    write_point(out, &what, first)?;
+    let used = |point: &&MountPoint| point.first.is_some() || point.last_error.is_some();
+    for point in group.iter().filter(used).take(DIRECT_SHOWN) {
+        writeln!(out, "    {}", Clean(&point.path))?;
+        write_usage(out, point)?;
+    }
+    Ok(())
 }
 
 fn write_point(out: &mut String, what: &dyn fmt::Display, point: &MountPoint) -> fmt::Result {
@@ -147,6 +155,34 @@ fn write_point(out: &mut String, what: &dyn fmt::Display, point: &MountPoint) ->
         expiry(point.timeout_s),
         Clean(&point.origin)
     )
+}
+
+/// Who came by a mount point, and what failed there.
+fn write_usage(out: &mut String, point: &MountPoint) -> fmt::Result {
+    if let (Some(first), Some(last)) = (&point.first, &point.last) {
+        let accesses = accesses(point.accesses);
+        writeln!(out, "      {accesses}, first by {}", requester(first))?;
+        if last != first {
+            writeln!(out, "      last by {}", requester(last))?;
+        }
+    }
+    if let Some(error) = &point.last_error {
+        writeln!(
+            out,
+            "      {BAD}last failure{BAD:#}: {}: {}  {FAINT}{}{FAINT:#}",
+            Clean(&error.path),
+            Clean(&error.reason),
+            Clean(&error.at)
+        )?;
+    }
+    Ok(())
+}
+
+fn accesses(number: u64) -> String {
+    match number {
+        1 => "1 access".to_owned(),
+        many => format!("{many} accesses"),
+    }
 }
 
 fn expiry(timeout_s: u32) -> String {
@@ -168,15 +204,11 @@ fn write_mount(out: &mut String, mount: &Mount) -> fmt::Result {
         Clean(&mount.path),
         Clean(source)
     )?;
-    let accesses = if mount.uses == 1 {
-        "1 access".to_owned()
-    } else {
-        format!("{} accesses", mount.uses)
-    };
     writeln!(
         out,
-        "      for {}, {accesses}, {}",
+        "      for {}, {}, {}",
         span(mount.age_ms),
+        accesses(mount.uses),
         expiry(mount.timeout_s)
     )?;
     writeln!(out, "      first for {}", requester(&mount.first))?;
@@ -189,7 +221,46 @@ fn write_mount(out: &mut String, mount: &Mount) -> fmt::Result {
     mount
         .holders
         .iter()
-        .try_for_each(|found| writeln!(out, "      held by {}", holder(found)))
+        .try_for_each(|found| writeln!(out, "      held by {}", holder(found)))?;
+    if mount.holders_cut {
+        writeln!(
+            out,
+            "      {FAINT}and perhaps others: the search was cut short{FAINT:#}"
+        )?;
+    }
+    Ok(())
+}
+
+/// Mount namespaces that our mounts do not reach.
+fn write_foreign(out: &mut String, status: &Status) -> fmt::Result {
+    if status.foreign.is_empty() {
+        return Ok(());
+    }
+    heading(
+        out,
+        &format!("Cut off from our mounts ({})", status.foreign.len()),
+    )?;
+    for foreign in &status.foreign {
+        let comm = foreign.comm.as_deref().unwrap_or("a process");
+        writeln!(
+            out,
+            "  {BAD}mount namespace {}{BAD:#}: {} from there in vain, last {} by {} (pid {}){}  \
+             {FAINT}{}{FAINT:#}",
+            foreign.namespace,
+            accesses(foreign.accesses),
+            Clean(&foreign.path),
+            Clean(comm),
+            foreign.pid,
+            home(foreign.unit.as_deref(), foreign.container.as_deref()),
+            Clean(&foreign.at)
+        )?;
+    }
+    writeln!(
+        out,
+        "  let them receive mounts: `unshare --propagation slave`, `docker run -v \
+         /PATH:/PATH:rslave`,\n  in a unit of systemd none of PrivateMounts= and \
+         MountFlags=private"
+    )
 }
 
 fn write_servers(out: &mut String, status: &Status) -> fmt::Result {

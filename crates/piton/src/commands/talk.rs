@@ -143,11 +143,21 @@ pub(crate) fn span(milliseconds: u64) -> String {
 
 /// A process that touched a path.
 pub(crate) fn requester(requester: &Requester) -> String {
-    let uid = requester.uid;
-    match (&requester.comm, requester.pid) {
+    let Requester { uid, pid, .. } = *requester;
+    let home = home(requester.unit.as_deref(), requester.container.as_deref());
+    match (&requester.comm, pid) {
         (_, 0) => format!("an unknown process of uid {uid}"),
-        (Some(comm), pid) => format!("{} (pid {pid}) of uid {uid}", Clean(comm)),
-        (None, pid) => format!("pid {pid} of uid {uid}, which has ended"),
+        (Some(comm), pid) => format!("{} (pid {pid}) of uid {uid}{home}", Clean(comm)),
+        (None, pid) => format!("pid {pid} of uid {uid}{home}"),
+    }
+}
+
+/// The unit or container of a process; a container says more than the unit that runs it.
+pub(crate) fn home(unit: Option<&str>, container: Option<&str>) -> String {
+    match (container, unit) {
+        (Some(id), _) => format!(", container {}", Clean(id)),
+        (None, Some(unit)) => format!(", {}", Clean(unit)),
+        (None, None) => String::new(),
     }
 }
 
@@ -166,10 +176,11 @@ pub(crate) fn holder(holder: &Holder) -> String {
         ""
     };
     format!(
-        "{} (pid {}) of uid {}: {}{path}{elsewhere}",
+        "{} (pid {}) of uid {}{}: {}{path}{elsewhere}",
         Clean(&holder.comm),
         holder.pid,
         holder.uid,
+        home(holder.unit.as_deref(), holder.container.as_deref()),
         Clean(&holder.how)
     )
 }

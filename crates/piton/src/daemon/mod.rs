@@ -6,6 +6,7 @@
 
 mod background;
 mod convert;
+mod foreign;
 mod journal;
 mod loader;
 pub(crate) mod log;
@@ -16,6 +17,7 @@ mod pool;
 mod runtime;
 mod service;
 mod settings;
+mod sightings;
 mod signals;
 mod start;
 mod tasks;

@@ -30,7 +30,8 @@ pub(crate) fn write(note: &Note) {
         } => {
             let (request, pid, uid) = (job.0, requester.pid, requester.uid);
             match cause {
-                Cause::Lookup(Miss::NoSuchKey) => {
+                // What is foreign is said once for each namespace, and not for each access.
+                Cause::Lookup(Miss::NoSuchKey) | Cause::Hidden => {
                     tracing::debug!(request, %path, pid, uid, "{cause}");
                 }
                 _ => tracing::warn!(request, %path, pid, uid, "not mounted: {cause}"),

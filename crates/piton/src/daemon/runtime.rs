@@ -23,6 +23,7 @@ use super::journal::Journal;
 use super::loader::{Loaded, Loader, Reason, Unserved};
 use super::messages::{Mailbox, Message, Question};
 use super::pool::{Pool, several_processors};
+use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
 use super::tasks::{self, Lookup, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
@@ -52,6 +53,7 @@ pub(crate) struct Runtime {
     pools: Pools,
     events: VecDeque<Event<Ticket>>,
     outstanding: Outstanding,
+    sightings: Sightings,
     /// Quick work under way.
     quick: usize,
     /// Whether the loop may look for its end without sleeping.
@@ -127,6 +129,7 @@ impl Runtime {
             },
             events: VecDeque::new(),
             outstanding: Outstanding::default(),
+            sightings: Sightings::default(),
             quick: 0,
             may_linger: several_processors(),
             reload: Reload::default(),
@@ -155,7 +158,8 @@ impl Runtime {
             let woken = self.sleep()?;
             if woken.front_end {
                 while let Some(incoming) = self.front_end.next()? {
-                    self.events.push_back(event_of(incoming));
+                    let event = self.event_of(incoming);
+                    self.events.push_back(event);
                     self.work();
                 }
             }
@@ -192,9 +196,37 @@ impl Runtime {
         self.worker.remove_made();
     }
 
+    fn event_of(&mut self, incoming: Incoming) -> Event<Ticket> {
+        match incoming {
+            Incoming::Access {
+                trigger,
+                key,
+                mut requester,
+                ticket,
+            } => {
+                requester.sighting = self.sightings.meet(requester.pid);
+                Event::Access {
+                    trigger,
+                    key,
+                    requester,
+                    ticket,
+                }
+            }
+            Incoming::Expire {
+                trigger,
+                key,
+                ticket,
+            } => Event::ExpireAsked {
+                trigger,
+                key,
+                ticket,
+            },
+        }
+    }
+
     // -- waiting ---------------------------------------------------------------------------
 
-    fn sleep(&self) -> std::io::Result<Woken> {
+    fn sleep(&mut self) -> std::io::Result<Woken> {
         let now = self.clock.now();
         let wakes = [
             self.engine.next_wake(),
@@ -227,6 +259,9 @@ impl Runtime {
             .collect();
         let mut rung = false;
         let begun = Instant::now();
+        while !rung && self.sightings.look() {
+            rung = wait(&mut fds, Some(&Timespec::default()))?;
+        }
         while self.quick > 0 && self.may_linger && !rung && begun.elapsed() < LINGER {
             rung = wait(&mut fds, Some(&Timespec::default()))?;
         }
@@ -305,7 +340,7 @@ impl Runtime {
                 steps,
                 deadline_ms,
             } => self.perform(job, steps, deadline_ms),
-            Command::Inspect { job, target } => self.inspect(job, target),
+            Command::Inspect { job, target, pid } => self.inspect(job, target, pid),
             Command::Install { triggers } => {
                 self.batch(move |worker| Event::Installed {
                     results: worker.install(&triggers),
@@ -421,11 +456,15 @@ impl Runtime {
         installed.filter_map(submount).collect()
     }
 
-    fn inspect(&mut self, job: JobId, target: BString) {
-        let mailbox = self.mailbox.clone();
+    fn inspect(&mut self, job: JobId, target: BString, pid: u32) {
+        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
         self.pools.quick.submit(move || {
             let mounted = tasks::is_mounted(target.as_bstr());
-            mailbox.post(Message::Event(Event::Inspected { job, mounted }));
+            let hidden = mounted && worker.foreigners.includes(pid, target.as_bstr());
+            mailbox.post(Message::Event(match hidden {
+                true => Event::Hidden { job },
+                false => Event::Inspected { job, mounted },
+            }));
         });
     }
 
@@ -655,31 +694,6 @@ struct Woken {
     signals: bool,
     watcher: bool,
     front_end: bool,
-}
-
-fn event_of(incoming: Incoming) -> Event<Ticket> {
-    match incoming {
-        Incoming::Access {
-            trigger,
-            key,
-            requester,
-            ticket,
-        } => Event::Access {
-            trigger,
-            key,
-            requester,
-            ticket,
-        },
-        Incoming::Expire {
-            trigger,
-            key,
-            ticket,
-        } => Event::ExpireAsked {
-            trigger,
-            key,
-            ticket,
-        },
-    }
 }
 
 /// What a reload changes, for people.

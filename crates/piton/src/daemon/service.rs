@@ -1,20 +1,23 @@
 //! The daemon as the control socket sees it: questions go to the loop, answers come back.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_control::message::{
-    Daemon, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
+    Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
     Requester, ServerState, Status,
 };
 use piton_control::time::rfc3339;
 use piton_control::{Caller, Service, ServiceError};
 use piton_engine::status as engine;
-use piton_mount::holders;
+use piton_mount::{holders, process};
 use piton_plan::step::TriggerKind;
 
+use super::foreign::{self, Foreigners};
 use super::messages::{Mailbox, Message, Question};
+use super::sightings;
 
 /// Longest wait for the loop's answer. The loop never blocks, and the control socket has shorter
 /// limits of its own for each kind of call; this one only ends a thread that nobody waits for.
@@ -23,19 +26,24 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Most mounts whose holders are looked for in one `status`: each look goes through /proc.
 const HOLDERS_LOOKED_FOR: usize = 16;
 
+/// Time for all of them together.
+const HOLDERS_TIME: Duration = Duration::from_secs(3);
+
 /// Answers the control socket.
 pub(crate) struct Desk {
     mailbox: Mailbox,
     since: SystemTime,
     master: String,
+    foreigners: Arc<Foreigners>,
 }
 
 impl Desk {
-    pub(crate) fn new(mailbox: Mailbox, master: String) -> Self {
+    pub(crate) fn new(mailbox: Mailbox, master: String, foreigners: Arc<Foreigners>) -> Self {
         Self {
             mailbox,
             since: SystemTime::now(),
             master,
+            foreigners,
         }
     }
 
@@ -51,7 +59,7 @@ impl Desk {
     }
 
     fn message(&self, status: &engine::Status, now_ms: u64) -> Status {
-        let moment = |at_ms: u64| {
+        let moment = &|at_ms: u64| {
             rfc3339(SystemTime::now() - Duration::from_millis(now_ms.saturating_sub(at_ms)))
         };
         let pid = std::process::id();
@@ -62,47 +70,25 @@ impl Desk {
                 pid,
                 since: rfc3339(self.since),
             },
-            mount_points: status.points.iter().map(mount_point).collect(),
-            mounts: status
-                .mounts
+            mount_points: status
+                .points
                 .iter()
-                .map(|mount| self.mount(mount, now_ms))
+                .map(|point| mount_point(point, moment))
                 .collect(),
+            mounts: status.mounts.iter().map(mount).collect(),
             jobs: status.jobs.iter().map(job).collect(),
             negative: status.negative.iter().map(negative).collect(),
             servers: status.servers.iter().map(server).collect(),
             last_errors: status
                 .last_errors
                 .iter()
-                .map(|error| LastError {
-                    path: error.path.to_string(),
-                    reason: error.text.to_string(),
-                    at: moment(error.at.0),
-                })
+                .map(|error| last_error(error, moment))
                 .collect(),
             master_maps: vec![self.master.clone()],
+            foreign: self.foreigners.list().iter().map(foreign).collect(),
         };
         message.count_servers();
         message
-    }
-
-    fn mount(&self, mount: &engine::MountStatus, _now_ms: u64) -> Mount {
-        let age = Duration::from_millis(mount.age_ms);
-        Mount {
-            path: mount.path.to_string(),
-            mount_point: mount.point.to_string(),
-            source: mount.source.to_string(),
-            kind: mount.how.into(),
-            host: mount.host.as_ref().map(BString::to_string),
-            since: rfc3339(SystemTime::now() - age),
-            age_ms: mount.age_ms,
-            timeout_s: mount.timeout,
-            first: requester(&mount.first),
-            last: requester(&mount.last),
-            uses: mount.uses,
-            busy: mount.busy.as_ref().map(ToString::to_string),
-            holders: Vec::new(),
-        }
     }
 }
 
@@ -120,8 +106,9 @@ impl Service for Desk {
             .mounts
             .iter_mut()
             .filter(|mount| asked_for || mount.busy.is_some());
+        let until = Instant::now() + HOLDERS_TIME;
         for mount in wanted.take(HOLDERS_LOOKED_FOR) {
-            mount.holders = holders_of(mount.path.as_bytes().as_bstr());
+            look_for_holders(mount, until.saturating_duration_since(Instant::now()));
         }
         Ok(message)
     }
@@ -164,7 +151,58 @@ impl Service for Desk {
     }
 }
 
-fn mount_point(point: &engine::PointStatus) -> MountPoint {
+fn mount(mount: &engine::MountStatus) -> Mount {
+    let age = Duration::from_millis(mount.age_ms);
+    Mount {
+        path: mount.path.to_string(),
+        mount_point: mount.point.to_string(),
+        source: mount.source.to_string(),
+        kind: mount.how.into(),
+        host: mount.host.as_ref().map(BString::to_string),
+        since: rfc3339(SystemTime::now() - age),
+        age_ms: mount.age_ms,
+        timeout_s: mount.timeout,
+        first: requester(&mount.first),
+        last: requester(&mount.last),
+        uses: mount.uses,
+        busy: mount.busy.as_ref().map(ToString::to_string),
+        holders: Vec::new(),
+        holders_cut: false,
+    }
+}
+
+fn last_error(error: &engine::LastError, moment: impl Fn(u64) -> String) -> LastError {
+    LastError {
+        path: error.path.to_string(),
+        reason: error.text.to_string(),
+        at: moment(error.at.0),
+    }
+}
+
+fn foreign(foreign: &foreign::Foreign) -> Foreign {
+    let (unit, container) = home(foreign.cgroup.as_ref().map(|cgroup| cgroup.as_bstr()));
+    Foreign {
+        namespace: foreign.namespace,
+        accesses: foreign.accesses,
+        path: foreign.path.to_string(),
+        at: rfc3339(foreign.at),
+        pid: foreign.pid,
+        comm: foreign.name.as_ref().map(BString::to_string),
+        unit,
+        container,
+    }
+}
+
+/// The unit and the container of a control group.
+fn home(cgroup: Option<&BStr>) -> (Option<String>, Option<String>) {
+    let unit = cgroup.and_then(process::unit).map(ToString::to_string);
+    let container = cgroup.and_then(process::container);
+    (unit, container.map(|id| id.to_string()))
+}
+
+fn mount_point(point: &engine::PointStatus, moment: impl Fn(u64) -> String) -> MountPoint {
+    let usage = point.usage.as_deref();
+    let used = usage.filter(|usage| usage.accesses > 0);
     MountPoint {
         path: point.path.to_string(),
         kind: match point.kind {
@@ -176,6 +214,12 @@ fn mount_point(point: &engine::PointStatus) -> MountPoint {
         state: point.state.into(),
         timeout_s: point.timeout,
         origin: point.origin.to_string(),
+        accesses: used.map_or(0, |usage| usage.accesses),
+        first: used.map(|usage| requester(&usage.first)),
+        last: used.map(|usage| requester(&usage.last)),
+        last_error: usage
+            .and_then(|usage| usage.failure.as_ref())
+            .map(|error| last_error(error, moment)),
     }
 }
 
@@ -211,41 +255,44 @@ fn job(job: &engine::JobStatus) -> Job {
     }
 }
 
-fn requester(who: &piton_map::requester::Requester) -> Requester {
-    let comm = (who.pid != 0)
-        .then(|| std::fs::read(format!("/proc/{}/comm", who.pid)).ok())
-        .flatten()
-        .map(|name| name.trim_ascii().as_bstr().to_string());
+pub(super) fn requester(who: &piton_map::requester::Requester) -> Requester {
+    let seen = sightings::seen(who);
+    let cgroup = seen.as_ref().and_then(|seen| seen.cgroup.as_deref());
+    let (unit, container) = home(cgroup.map(|cgroup| cgroup.as_bstr()));
     Requester {
         uid: who.uid,
         pid: who.pid,
-        comm,
+        cgroup: cgroup.map(ToString::to_string),
+        unit,
+        container,
+        comm: seen.and_then(|seen| seen.name).map(|name| name.to_string()),
     }
 }
 
-fn holders_of(path: &BStr) -> Vec<Holder> {
-    let Ok(found) = holders::holders(path) else {
-        return Vec::new();
-    };
-    found
-        .found
-        .iter()
-        .map(|holder| Holder {
-            pid: holder
-                .process
-                .as_ref()
-                .map_or(0, |it| it.pid.unsigned_abs()),
-            comm: holder
-                .process
-                .as_ref()
-                .map(|it| it.name.to_string())
-                .unwrap_or_default(),
-            uid: holder.process.as_ref().map_or(0, |it| it.uid),
-            how: how(holder.how).into(),
-            elsewhere: holder.process.as_ref().is_some_and(|it| it.elsewhere),
-            path: Some(holder.path.to_string()),
-        })
-        .collect()
+fn look_for_holders(mount: &mut Mount, limit: Duration) {
+    match holders::holders(mount.path.as_bytes().as_bstr(), limit) {
+        Ok(found) => {
+            mount.holders = found.found.iter().map(holder).collect();
+            mount.holders_cut = found.more || found.cut;
+        }
+        Err(_) => mount.holders_cut = true,
+    }
+}
+
+fn holder(holder: &holders::Holder) -> Holder {
+    let process = holder.process.as_ref();
+    let cgroup = process.and_then(|it| process::cgroup(it.pid.unsigned_abs()));
+    let (unit, container) = home(cgroup.as_ref().map(|cgroup| cgroup.as_bstr()));
+    Holder {
+        pid: process.map_or(0, |it| it.pid.unsigned_abs()),
+        comm: process.map(|it| it.name.to_string()).unwrap_or_default(),
+        uid: process.map_or(0, |it| it.uid),
+        how: how(holder.how).into(),
+        elsewhere: process.is_some_and(|it| it.elsewhere),
+        path: Some(holder.path.to_string()),
+        unit,
+        container,
+    }
 }
 
 /// A kind of use in words.
@@ -258,5 +305,7 @@ fn how(how: holders::How) -> &'static str {
         holders::How::Map => "mapped file",
         holders::How::Loop => "loop device",
         holders::How::Mount => "nested mount",
+        holders::How::Swap => "swap file",
+        holders::How::Copy => "copy of the mount",
     }
 }

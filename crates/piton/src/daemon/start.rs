@@ -16,6 +16,7 @@ use piton_plan::step::TriggerKind;
 use piton_source::cache::Maps;
 
 use super::background;
+use super::foreign;
 use super::journal::Journal;
 use super::loader::{Loaded, Loader, Reason};
 use super::log;
@@ -89,12 +90,14 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         Arc::new(KernelFrontEnd::new(kernel).map_err(|error| no_autofs(&error))?);
     let mailbox = Mailbox::new().map_err(|error| error.to_string())?;
     let loader = Arc::new(loader(&settings));
-    let desk = Desk::new(mailbox.clone(), settings.master_text());
+    let worker = Arc::new(worker(&settings, loader.maps.clone(), front_end.clone()));
+    let foreigners = worker.foreigners.clone();
+    let desk = Desk::new(mailbox.clone(), settings.master_text(), foreigners);
     let server = Server::bind(&runtime_dir, Arc::new(desk)).map_err(|error| error.to_string())?;
     let first = first_load(&loader, &*front_end, settings.master_wait);
     let parts = Parts {
         engine: Engine::new(settings.engine.clone()),
-        worker: Arc::new(worker(&settings, loader.maps.clone(), front_end)),
+        worker,
         loader,
         mailbox,
         signals,
@@ -107,6 +110,7 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         pid = std::process::id(),
         "piton starts"
     );
+    foreign::warn_if_cut_off();
     let left = Runtime::new(parts)
         .run(first)
         .map_err(|error| error.to_string())?;
@@ -146,6 +150,7 @@ fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) ->
         },
         defines: settings.engine.facts.defines.clone(),
         made: Mutex::new(HashMap::new()),
+        foreigners: Arc::default(),
         stop_until: OnceLock::new(),
     }
 }

@@ -24,6 +24,7 @@ use piton_source::source::LookupContext;
 use piton_source::users;
 
 use super::convert::{self, step_failure};
+use super::foreign::Foreigners;
 
 /// For how long a stop tries what is busy again and again. autofs gives each mount 0.8 s.
 const PASSERS_BY_MOST: Duration = Duration::from_millis(800);
@@ -51,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) defines: Vec<(BString, BString)>,
     /// Directories made for triggers, to be removed with them.
     pub(crate) made: Mutex<HashMap<TriggerId, Vec<PathBuf>>>,
+    /// Who cannot see what is mounted.
+    pub(crate) foreigners: Arc<Foreigners>,
     /// Once the daemon ends: until when what is busy is tried again.
     pub(crate) stop_until: OnceLock<Instant>,
 }

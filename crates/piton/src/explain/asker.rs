@@ -17,15 +17,13 @@ pub(crate) fn named(user: &str) -> Result<Requester, String> {
         (Some(known), _) => Ok(Requester {
             uid: known.uid(),
             gid: known.primary_group_id(),
-            pid: 0,
-            names: None,
+            ..Requester::default()
         }),
         // A number without a name may own processes all the same.
         (None, Ok(uid)) => Ok(Requester {
             uid,
             gid: uid,
-            pid: 0,
-            names: None,
+            ..Requester::default()
         }),
         (None, Err(_)) => Err(format!(
             "there is no user `{user}`: give a name or a number that `id` knows"
@@ -42,7 +40,7 @@ pub(crate) fn caller() -> Requester {
             .as_raw_nonzero()
             .get()
             .cast_unsigned(),
-        names: None,
+        ..Requester::default()
     }
 }
 

@@ -311,6 +311,7 @@ impl<'c> Site<'c> {
                 gid,
                 pid: 1,
                 names,
+                ..Requester::default()
             },
             facts: &self.facts,
         });

@@ -158,6 +158,7 @@ fn the_surroundings_are_prepared() {
         gid: 8,
         pid: 0,
         names: Some(std::sync::Arc::new(names)),
+        ..Requester::default()
     };
     let defines = [
         ("FOO".into(), "bar".into()),
@@ -284,6 +285,7 @@ fn the_prefix_goes_when_it_shall() {
             user: "ann".into(),
             ..RequesterNames::default()
         })),
+        ..Requester::default()
     };
     let script = "echo \":/$USER,$UID,$GID,$AUTOFS_USER\"";
     let mut program = Program::new(script);
