@@ -17,8 +17,6 @@ use super::loader::Loaded;
 pub(crate) enum Message {
     /// A task ended: for the engine.
     Event(Event<Ticket>),
-    /// Quick work ended: for the engine.
-    Quick(Event<Ticket>),
     /// The question with this number was answered: for the engine, unless it was given up.
     Task(u64, Event<Ticket>),
     /// Master map and direct maps were read.

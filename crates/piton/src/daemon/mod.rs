@@ -1,8 +1,9 @@
 //! The daemon proper: the loop, its workers and what it listens to.
 //!
-//! The loop ([`runtime`]) never does anything that can block: it takes events from the front
-//! end, signals, changed files and the control socket, hands them to the engine, and gives the
-//! engine's commands to [`pool`]s of threads. What they did comes back as events.
+//! The loop ([`runtime`], run in [`turns`]) takes events from the front end, signals, changed
+//! files and the control socket, hands them to the engine, and has the engine's commands done:
+//! quick ones by a thread that steps out of the loop for it, others by [`pool`]s of threads. What
+//! they did comes back as events.
 
 mod background;
 mod convert;
@@ -22,6 +23,7 @@ mod signals;
 mod start;
 mod tasks;
 mod timers;
+mod turns;
 mod watch;
 
 pub(crate) use start::run;

@@ -2,13 +2,8 @@
 //! place, up to a bound.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// How long one thread that has just done quick work looks for more before it sleeps: waking a
-/// thread costs as much as a mount.
-const LINGER: Duration = Duration::from_micros(50);
 
 /// How long a thread beyond the first ones waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -29,10 +24,6 @@ struct Inner {
     patience: Duration,
     state: Mutex<State>,
     work: Condvar,
-    /// How much work waits, to be looked at without the lock.
-    waiting: AtomicUsize,
-    /// Whether a thread may linger at all.
-    may_linger: bool,
 }
 
 #[derive(Default)]
@@ -40,9 +31,6 @@ struct State {
     queue: VecDeque<(Instant, Work)>,
     threads: usize,
     idle: usize,
-    /// One thread looks for work without sleeping. Set and cleared with the lock held, so that
-    /// work put in meanwhile is seen by it.
-    lingering: bool,
 }
 
 impl Pool {
@@ -56,35 +44,14 @@ impl Pool {
             patience,
             state: Mutex::new(State::default()),
             work: Condvar::new(),
-            waiting: AtomicUsize::new(0),
-            may_linger: false,
         };
         Self(Arc::new(inner))
-    }
-
-    /// The same, for work so quick that waking a thread would cost as much, where there is more
-    /// than one processor.
-    pub(crate) fn lingering(
-        name: &'static str,
-        core: usize,
-        most: usize,
-        patience: Duration,
-    ) -> Self {
-        let mut pool = Self::new(name, core, most, patience);
-        if let Some(inner) = Arc::get_mut(&mut pool.0) {
-            inner.may_linger = several_processors();
-        }
-        pool
     }
 
     /// Has `work` done by the next thread that is free.
     pub(crate) fn submit(&self, work: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock();
         state.queue.push_back((Instant::now(), Box::new(work)));
-        self.0.waiting.store(state.queue.len(), Ordering::Release);
-        if state.lingering && state.queue.len() == 1 {
-            return;
-        }
         if state.idle > 0 && state.queue.len() <= state.idle {
             drop(state);
             self.0.work.notify_one();
@@ -134,31 +101,13 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks for more work for a moment, if no other thread does; returns with the lock held.
-    fn linger(&self) -> MutexGuard<'_, State> {
-        let mut state = self.lock();
-        if !self.may_linger || state.lingering || !state.queue.is_empty() {
-            return state;
-        }
-        state.lingering = true;
-        drop(state);
-        let begun = Instant::now();
-        while self.waiting.load(Ordering::Acquire) == 0 && begun.elapsed() < LINGER {
-            std::hint::spin_loop();
-        }
-        let mut state = self.lock();
-        state.lingering = false;
-        state
-    }
-
     fn serve(&self) {
         let mut state = self.lock();
         loop {
             if let Some((_, work)) = state.queue.pop_front() {
-                self.waiting.store(state.queue.len(), Ordering::Release);
                 drop(state);
                 work();
-                state = self.linger();
+                state = self.lock();
                 continue;
             }
             state.idle += 1;
@@ -174,11 +123,6 @@ impl Inner {
             }
         }
     }
-}
-
-/// Whether one thread can look for work without taking the processor from another.
-pub(crate) fn several_processors() -> bool {
-    std::thread::available_parallelism().is_ok_and(|count| count.get() > 1)
 }
 
 #[cfg(test)]
@@ -201,24 +145,6 @@ mod tests {
         pool.relieve();
         finished.recv_timeout(Duration::from_secs(5)).unwrap();
         drop(stuck_until);
-    }
-
-    #[test]
-    fn no_work_is_lost_by_lingering() {
-        let pool = Pool::lingering("test", 2, 2, Duration::ZERO);
-        let (done, finished) = mpsc::channel();
-        for number in 0..20_000_u64 {
-            let done = done.clone();
-            pool.submit(move || done.send(number).unwrap());
-            if number % 3 == 0 {
-                finished.recv_timeout(Duration::from_secs(5)).unwrap();
-            }
-            if number % 500 == 0 {
-                std::thread::sleep(LINGER);
-            }
-        }
-        drop(done);
-        assert_eq!(finished.iter().count(), 20_000 - 6_667);
     }
 
     #[test]

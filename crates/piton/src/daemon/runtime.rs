@@ -1,9 +1,9 @@
-//! The loop: events in, commands out, nothing that blocks.
+//! What the loop does when its turn comes: events in, commands out, nothing that blocks.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bstr::{BString, ByteSlice};
 use piton_control::message::{Change, Left, ReloadPlan};
@@ -16,25 +16,21 @@ use piton_frontend::{FrontEnd, Incoming, Ticket};
 use piton_map::lookup::Miss;
 use piton_plan::facts::HostAnswers;
 use piton_plan::step::{Planned, Step, TriggerKind};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::convert::text;
 use super::journal::Journal;
 use super::loader::{Loaded, Loader, Reason, Unserved};
 use super::messages::{Mailbox, Message, Question};
-use super::pool::{Pool, several_processors};
+use super::pool::Pool;
 use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
 use super::tasks::{self, Lookup, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
+use super::turns::{Doors, QUICK_MS, Quick, Woken};
 use super::watch::Watcher;
 
 /// Time given to a task beyond what it was told, so that it can say itself what went wrong.
 const GRACE_MS: u64 = 500;
-
-/// How long the loop looks for the end of quick work before it sleeps: being woken costs as much as
-/// the work.
-const LINGER: Duration = Duration::from_micros(60);
 
 /// Files often change in bursts (an editor writes, renames, sets the mode): wait until then.
 const SETTLE_MS: u64 = 100;
@@ -54,22 +50,20 @@ pub(crate) struct Runtime {
     events: VecDeque<Event<Ticket>>,
     outstanding: Outstanding,
     sightings: Sightings,
-    /// Quick work under way.
-    quick: usize,
-    /// Whether the loop may look for its end without sleeping.
-    may_linger: bool,
+    /// Quick work to be done by whoever has the next turn.
+    quick: VecDeque<Quick>,
     reload: Reload,
     answers: BTreeMap<RequestId, Asker>,
     questions: BTreeMap<u64, Sender<Result<ReloadPlan, String>>>,
     next_request: u64,
-    ready: Option<Box<dyn FnOnce()>>,
-    left: Option<Vec<(BString, Arc<str>)>>,
+    ready: Option<Box<dyn FnOnce() + Send>>,
+    left: Option<Ended>,
     force: bool,
 }
 
 /// Threads for three kinds of work, so that one kind cannot starve another.
 struct Pools {
-    /// Mounts that the kernel does alone.
+    /// What the kernel does alone and nobody waits for at once.
     quick: Pool,
     /// Programs, servers, name look-ups, disks.
     slow: Pool,
@@ -97,7 +91,7 @@ pub(crate) struct Parts {
     pub(crate) watcher: Watcher,
     pub(crate) journal: Journal,
     /// Called once all mount points of the first configuration are in place.
-    pub(crate) ready: Box<dyn FnOnce()>,
+    pub(crate) ready: Box<dyn FnOnce() + Send>,
 }
 
 impl Runtime {
@@ -123,15 +117,14 @@ impl Runtime {
             watcher,
             journal,
             pools: Pools {
-                quick: Pool::lingering("quick", 2, 64, Duration::from_millis(20)),
+                quick: Pool::new("quick", 1, 64, Duration::from_millis(20)),
                 slow: Pool::new("slow", 1, 256, Duration::ZERO),
                 expire: Pool::new("expire", 1, 16, Duration::from_millis(50)),
             },
             events: VecDeque::new(),
             outstanding: Outstanding::default(),
             sightings: Sightings::default(),
-            quick: 0,
-            may_linger: several_processors(),
+            quick: VecDeque::new(),
             reload: Reload::default(),
             answers: BTreeMap::new(),
             questions: BTreeMap::new(),
@@ -142,43 +135,63 @@ impl Runtime {
         }
     }
 
-    /// Runs until the end; returns what stays mounted, with the reason.
+    /// Begins with the maps that were read; returns what wakes the loop.
     ///
     /// # Errors
-    /// The front end or the loop itself is broken.
-    pub(crate) fn run(mut self, first: Loaded) -> std::io::Result<Vec<(BString, Arc<str>)>> {
+    /// No descriptors.
+    pub(crate) fn begin(&mut self, first: Loaded) -> std::io::Result<Doors> {
         self.loaded(first);
-        let mut messages = Vec::new();
-        loop {
-            self.work();
-            if let Some(left) = self.left.take() {
-                self.wind_up(&left);
-                return Ok(left);
-            }
-            let woken = self.sleep()?;
-            if woken.front_end {
-                while let Some(incoming) = self.front_end.next()? {
-                    let event = self.event_of(incoming);
-                    self.events.push_back(event);
-                    self.work();
-                }
-            }
-            if woken.mailbox {
-                self.mailbox.take(&mut messages);
-                for message in messages.drain(..) {
-                    self.message(message);
-                }
-            }
-            if woken.signals {
-                for meaning in self.signals.take() {
-                    self.signal(meaning);
-                }
-            }
-            if woken.watcher && self.watcher.take() {
-                self.reload.due = Some(self.clock.now() + SETTLE_MS);
-            }
-            self.due();
+        let doors = Doors::new()?;
+        doors.mailbox(self.mailbox.bell())?;
+        doors.signals(self.signals.bell())?;
+        doors.watcher(self.watcher.bell())?;
+        if let Some(bell) = self.front_end.readable() {
+            doors.front_end(bell)?;
         }
+        Ok(doors)
+    }
+
+    /// Takes all that has come.
+    ///
+    /// # Errors
+    /// The front end is broken.
+    pub(crate) fn take(&mut self, woken: Woken) -> std::io::Result<()> {
+        if woken.front_end {
+            while let Some(incoming) = self.front_end.next()? {
+                let event = self.event_of(incoming);
+                self.events.push_back(event);
+                self.work();
+            }
+        }
+        if woken.mailbox {
+            let mut messages = Vec::new();
+            self.mailbox.take(&mut messages);
+            for message in messages {
+                self.message(message);
+            }
+        }
+        if woken.signals {
+            for meaning in self.signals.take() {
+                self.signal(meaning);
+            }
+        }
+        if woken.watcher && self.watcher.take() {
+            self.reload.due = Some(self.clock.now() + SETTLE_MS);
+        }
+        self.due();
+        Ok(())
+    }
+
+    /// What stays mounted, with the reason, once the end has come.
+    pub(crate) fn ended(&mut self) -> Option<Ended> {
+        let left = self.left.take()?;
+        self.wind_up(&left);
+        Some(left)
+    }
+
+    /// Quick work to be done next.
+    pub(crate) fn next_quick(&mut self) -> Option<Quick> {
+        self.quick.pop_front()
     }
 
     fn wind_up(&self, left: &[(BString, Arc<str>)]) {
@@ -226,7 +239,13 @@ impl Runtime {
 
     // -- waiting ---------------------------------------------------------------------------
 
-    fn sleep(&mut self) -> std::io::Result<Woken> {
+    /// Looks at one of those who came, if there is nothing else to do; false when none is left.
+    pub(crate) fn look_around(&mut self) -> bool {
+        self.sightings.look()
+    }
+
+    /// How long there is nothing to do if nothing comes.
+    pub(crate) fn pause(&self) -> Option<Duration> {
         let now = self.clock.now();
         let wakes = [
             self.engine.next_wake(),
@@ -238,43 +257,9 @@ impl Runtime {
             .into_iter()
             .filter_map(Pool::relieve)
             .min();
-        let timeout = [timer, relief]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|pause| Timespec {
-                tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: pause.subsec_nanos().into(),
-            });
-        let bells = [
-            Some(self.mailbox.bell()),
-            Some(self.signals.bell()),
-            Some(self.watcher.bell()),
-            self.front_end.readable(),
-        ];
-        let mut fds: Vec<PollFd<'_>> = bells
-            .into_iter()
-            .flatten()
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .collect();
-        let mut rung = false;
-        let begun = Instant::now();
-        while !rung && self.sightings.look() {
-            rung = wait(&mut fds, Some(&Timespec::default()))?;
-        }
-        while self.quick > 0 && self.may_linger && !rung && begun.elapsed() < LINGER {
-            rung = wait(&mut fds, Some(&Timespec::default()))?;
-        }
-        if !rung {
-            wait(&mut fds, timeout.as_ref())?;
-        }
-        let rang = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        Ok(Woken {
-            mailbox: rang(0),
-            signals: rang(1),
-            watcher: rang(2),
-            front_end: rang(3),
-        })
+        // Quick work waits for the thread that is doing some.
+        let behind = (!self.quick.is_empty()).then_some(Duration::from_millis(QUICK_MS));
+        [timer, relief, behind].into_iter().flatten().min()
     }
 
     /// Does what time has made due.
@@ -294,7 +279,7 @@ impl Runtime {
 
     // -- the engine ------------------------------------------------------------------------
 
-    fn work(&mut self) {
+    pub(crate) fn work(&mut self) {
         let mut commands = Vec::new();
         while let Some(event) = self.events.pop_front() {
             self.engine.handle(self.clock.now(), event, &mut commands);
@@ -419,23 +404,17 @@ impl Runtime {
 
     fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {
         let quick = tasks::quick(&steps, &self.worker.settings);
-        self.quick += usize::from(quick);
-        let pool = if quick {
-            &self.pools.quick
-        } else {
-            &self.pools.slow
-        };
         let submounts = self.submounts(&steps);
-        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
-        pool.submit(move || {
+        let worker = self.worker.clone();
+        let work = move || {
             let outcome = worker.perform(&steps, submounts, Duration::from_millis(deadline_ms));
-            let event = Event::Performed { job, outcome };
-            mailbox.post(if quick {
-                Message::Quick(event)
-            } else {
-                Message::Event(event)
-            });
-        });
+            Message::Event(Event::Performed { job, outcome })
+        };
+        if quick {
+            return self.quick.push_back(Box::new(work));
+        }
+        let mailbox = self.mailbox.clone();
+        self.pools.slow.submit(move || mailbox.post(work()));
     }
 
     /// The maps of the submounts that steps put in place.
@@ -497,7 +476,7 @@ impl Runtime {
 
     // -- messages --------------------------------------------------------------------------
 
-    fn message(&mut self, message: Message) {
+    pub(crate) fn message(&mut self, message: Message) {
         match message {
             Message::Event(event) => {
                 let installed = matches!(event, Event::Installed { .. });
@@ -506,11 +485,6 @@ impl Runtime {
                 if installed {
                     self.announce();
                 }
-            }
-            Message::Quick(event) => {
-                self.quick -= 1;
-                self.events.push_back(event);
-                self.work();
             }
             Message::Task(number, event) => {
                 if self.outstanding.ended(number) {
@@ -679,22 +653,8 @@ impl Runtime {
     }
 }
 
-/// Waits for one of `fds`; returns whether one is ready.
-fn wait(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> std::io::Result<bool> {
-    match poll(fds, timeout) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Which bells rang.
-struct Woken {
-    mailbox: bool,
-    signals: bool,
-    watcher: bool,
-    front_end: bool,
-}
+/// What stays mounted at the end, with the reason.
+pub(crate) type Ended = Vec<(BString, Arc<str>)>;
 
 /// What a reload changes, for people.
 fn reload_plan(difference: &Difference, configuration: &Configuration) -> ReloadPlan {

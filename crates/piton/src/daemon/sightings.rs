@@ -1,8 +1,8 @@
-//! What is seen of the processes that touch paths: their names and control groups, read while they
-//! wait, since many are gone a moment later.
+//! What is seen of the processes that touch paths: their names and control groups, read at once,
+//! since many are gone a moment later.
 //!
-//! Reading costs some 10 µs, so it is done where nobody waits for it: while the loop looks for the
-//! end of quick work, or before it sleeps.
+//! Reading costs some 10 µs, so it is done where nobody waits for it: before a thread of the loop
+//! sleeps.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};

@@ -27,6 +27,7 @@ use super::service::Desk;
 use super::settings::{Settings, merge};
 use super::signals::Signals;
 use super::tasks::Worker;
+use super::turns;
 use super::watch::Watcher;
 use crate::exit::Exit;
 
@@ -111,9 +112,9 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         "piton starts"
     );
     foreign::warn_if_cut_off();
-    let left = Runtime::new(parts)
-        .run(first)
-        .map_err(|error| error.to_string())?;
+    let mut runtime = Runtime::new(parts);
+    let doors = runtime.begin(first).map_err(|error| error.to_string())?;
+    let left = turns::run(runtime, doors).map_err(|error| error.to_string())?;
     for (path, why) in &left {
         tracing::warn!(%path, "left mounted: {why}");
     }
@@ -187,7 +188,7 @@ fn first_load(loader: &Loader, front_end: &dyn FrontEnd, wait: Duration) -> Load
 }
 
 /// What is done once all mount points are in place.
-fn ready(options: &Options) -> Box<dyn FnOnce()> {
+fn ready(options: &Options) -> Box<dyn FnOnce() + Send> {
     let pid_file = options.pid_file.clone();
     let background = options.background_child;
     Box::new(move || {
