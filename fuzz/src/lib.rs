@@ -9,6 +9,7 @@ mod entry;
 mod index;
 mod kernel;
 mod master;
+mod requests;
 mod source;
 
 pub use control::{status, varlink};
@@ -16,6 +17,7 @@ pub use entry::{entry, expansion, lexer, options};
 pub use index::index;
 pub use kernel::{mountinfo, packet};
 pub use master::master;
+pub use requests::requests;
 pub use source::{conf, nsswitch, program};
 
 use bstr::ByteSlice;
@@ -26,7 +28,7 @@ use piton_map::text::Span;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All laws. `Cargo.toml` and `fuzz_targets/` have the same names.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("lexer", lexer),
     ("expansion", expansion),
     ("options", options),
@@ -34,6 +36,7 @@ pub const TARGETS: [Target; 13] = [
     ("master", master),
     ("index", index),
     ("packet", packet),
+    ("requests", requests),
     ("mountinfo", mountinfo),
     ("program", program),
     ("nsswitch", nsswitch),

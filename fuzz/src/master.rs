@@ -29,8 +29,11 @@ pub fn master(data: &[u8]) {
         }
         let (one, said) = parse(&alone);
         assert!(one.items.len() <= 1);
+        // What consists of continuations only is nothing.
+        let nothing = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\\' || *byte == 0x0b;
         assert!(
             line.kind != LineKind::Text
+                || alone.text.iter().all(nothing)
                 || one.items.len() == 1
                 || said.iter().any(|one| one.severity == Severity::Error),
             "lost without a word: {}",

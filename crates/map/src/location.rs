@@ -313,7 +313,8 @@ fn check_source(words: &[Word], source: &[u8], span: Span, findings: &mut Findin
         );
     }
     let has_colon = |word: &Word| word.bytes.iter().any(|byte| byte.is_mark(b':'));
-    if has_colon(first) && !first.bytes[0].is_mark(b':') && separator(&first.bytes).is_none() {
+    let local = first.bytes[0].is_mark(b':');
+    if has_colon(first) && !local && separator(&first.bytes).is_none() {
         let message = "the path of a location begins with a slash";
         return refuse(
             "relative-path",
@@ -321,7 +322,8 @@ fn check_source(words: &[Word], source: &[u8], span: Span, findings: &mut Findin
             "put a colon before a source that is no host:/path",
         );
     }
-    if separator(&first.bytes).is_some_and(|colon| plain(&first.bytes[..colon]).contains(&b'\'')) {
+    let host = separator(&first.bytes).filter(|_| !local);
+    if host.is_some_and(|colon| plain(&first.bytes[..colon]).contains(&b'\'')) {
         let message = "single quotes do not quote";
         return refuse("single-quote", message, "write double quotes");
     }
@@ -547,6 +549,8 @@ mod tests {
             ("a b", Ok("a b")),
             (":/a :/b", Ok("/a :/b")),
             ("h1,h2:/p", Ok("h1,h2:/p")),
+            (":it's:/b", Ok("it's:/b")),
+            ("'h:/b'", Err("single-quote")),
             ("&", Ok("a:b")),
             (":&", Ok("a:b")),
             ("\"\"", Err("missing-location")),
