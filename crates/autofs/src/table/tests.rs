@@ -1,3 +1,5 @@
+//! The table, its limits, and what death leaves in it at each moment.
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::AsRawFd;
