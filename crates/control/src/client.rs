@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::limits;
-use crate::message::{Left, Listed, ReloadPlan, Status};
+use crate::message::{Left, Listed, ReloadPlan, Status, Trace};
 use crate::runtime::{RuntimeDir, VARIABLE};
 use crate::varlink::{Call, Framer, INTERFACE, Reply, SERVICE_INTERFACE, encode};
 
@@ -171,6 +171,34 @@ impl Client {
             },
         )?;
         Ok(all)
+    }
+
+    /// The requests that were answered last, at or below a path or all.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn trace(&mut self, path: Option<&str>) -> Result<Trace, ClientError> {
+        self.call(&ours("Trace"), json!({ "path": path }), limits::READ_CALL)
+    }
+
+    /// Hands over requests as they are answered, until `each` returns false or the daemon ends. The
+    /// first call of `each` comes at once, without lines.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn follow(
+        &mut self,
+        path: Option<&str>,
+        mut each: impl FnMut(Trace) -> bool,
+    ) -> Result<(), ClientError> {
+        let until = Instant::now() + limits::READ_CALL;
+        self.send(&ours("Trace"), json!({ "path": path }), true, until)?;
+        loop {
+            let reply = self.receive(Instant::now() + limits::FOLLOW)?;
+            if !each(result(reply.parameters)?) || !reply.continues {
+                return Ok(());
+            }
+        }
     }
 
     /// What a reload would change.

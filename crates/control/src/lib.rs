@@ -21,4 +21,4 @@ pub mod varlink;
 pub use client::{Client, ClientError};
 pub use runtime::{Lock, LockError, RuntimeDir, RuntimeError};
 pub use server::{Server, ServerError};
-pub use service::{Caller, Service, ServiceError};
+pub use service::{Caller, Service, ServiceError, TraceFrom};

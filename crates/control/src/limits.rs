@@ -57,6 +57,23 @@ pub const FAREWELL: Duration = Duration::from_secs(2);
 /// Mounts in one reply of a list that is sent in pieces.
 pub const LIST_BATCH: usize = 256;
 
+/// Requests in one reply of a trace.
+pub const TRACE_BATCH: usize = 64;
+
+/// Such pieces in the one reply of a trace that does not go on: more than a daemon remembers.
+pub const TRACE_BATCHES: usize = 64;
+
+/// How long a client that follows a trace may take to read a reply: whoever pages through it may
+/// pause. The daemon does not wait for it; lines are lost meanwhile, and counted.
+pub const TRACE_DELIVERY: Duration = Duration::from_secs(600);
+
+/// How long a client waits for the next request of a trace: without end, for all practical
+/// purposes.
+pub const FOLLOW: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// How long a trace waits for a request before it looks whether its client is still there.
+pub const TRACE_PAUSE: Duration = Duration::from_millis(250);
+
 /// Connections that the kernel keeps waiting for `accept`.
 pub const BACKLOG: i32 = 64;
 

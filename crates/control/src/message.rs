@@ -6,6 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod trace;
+
+pub use trace::{Trace, TraceLine};
+
 /// Everything that is in place, under way or remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -442,6 +446,14 @@ mod tests {
         assert_eq!(described("type Listed ("), serialised(&Listed::default()));
         assert_eq!(described("type Foreign ("), serialised(&Foreign::default()));
         assert_eq!(described("type Change ("), serialised(&Change::default()));
+        assert_eq!(
+            described("type TraceLine ("),
+            serialised(&TraceLine::default())
+        );
+        assert_eq!(
+            described("method Trace(path: ?string, recent: ?bool) -> ("),
+            serialised(&Trace::default())
+        );
         assert_eq!(described("type Left ("), serialised(&Left::default()));
         assert_eq!(
             described("method Status(path: ?string) -> ("),
@@ -455,6 +467,32 @@ mod tests {
             described("method Reload() -> ("),
             serialised(&ReloadPlan::default())
         );
+    }
+
+    #[test]
+    fn a_trace_is_narrowed_to_a_path_and_a_user() {
+        let line = |path: &str, uid, kind: &str| TraceLine {
+            path: path.to_owned(),
+            kind: kind.to_owned(),
+            requester: Requester {
+                uid,
+                ..Requester::default()
+            },
+            ..TraceLine::default()
+        };
+        let mut trace = Trace {
+            lines: vec![
+                line("/home/ann", 5, "access"),
+                line("/home/ann/x", 0, "expire"),
+                line("/homes", 5, "access"),
+                line("/home/bob", 6, "access"),
+            ],
+            lost: 0,
+        };
+        trace.narrow("/home/");
+        assert_eq!(trace.lines.len(), 3);
+        trace.redact_for(5);
+        assert_eq!(trace.lines, [line("/home/ann", 5, "access")]);
     }
 
     #[test]

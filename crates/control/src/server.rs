@@ -356,13 +356,16 @@ fn turn_away(stream: &UnixStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Left, ReloadPlan, Status};
-    use crate::service::ServiceError;
+    use crate::message::{Left, ReloadPlan, Status, Trace};
+    use crate::service::{ServiceError, TraceFrom};
 
     struct Mute;
 
     impl Service for Mute {
         fn status(&self, _: Option<&str>) -> Result<Status, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn trace(&self, _: TraceFrom, _: Duration) -> Result<(Trace, TraceFrom), ServiceError> {
             Err(ServiceError::TimedOut)
         }
         fn plan(&self) -> Result<ReloadPlan, ServiceError> {

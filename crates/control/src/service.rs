@@ -1,8 +1,8 @@
 //! What the daemon must be able to answer.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::message::{Left, Listed, ReloadPlan, Status};
+use crate::message::{Left, Listed, ReloadPlan, Status, Trace};
 
 /// Who calls, and until when an answer is of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,17 @@ pub struct Caller {
     pub pid: u32,
     /// After this the caller has been told that the call took too long.
     pub deadline: Instant,
+}
+
+/// A place in the stream of requests that were answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceFrom {
+    /// Before the oldest that is remembered.
+    Oldest,
+    /// Behind the last one.
+    Now,
+    /// Where an earlier call ended.
+    At(u64),
 }
 
 /// The daemon, as seen from the control socket.
@@ -35,6 +46,14 @@ pub trait Service: Send + Sync + 'static {
     fn list(&self) -> Result<Vec<Listed>, ServiceError> {
         Ok(self.status(None)?.mounts.iter().map(Listed::from).collect())
     }
+
+    /// Requests that were answered, from `from` on: waits up to `wait` until there is one.
+    ///
+    /// Returns at most [`crate::limits::TRACE_BATCH`] lines, and the place behind the last one.
+    ///
+    /// # Errors
+    /// [`ServiceError::Failed`] when it cannot be told.
+    fn trace(&self, from: TraceFrom, wait: Duration) -> Result<(Trace, TraceFrom), ServiceError>;
 
     /// What [`Service::reload`] would change.
     ///

@@ -15,6 +15,16 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The same with microseconds: `2026-11-30T09:15:00.000123Z`.
+pub fn rfc3339_micros(time: SystemTime) -> String {
+    let micros = time
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |passed| passed.subsec_micros());
+    let mut text = rfc3339(time);
+    text.pop();
+    format!("{text}.{micros:06}Z")
+}
+
 /// Year, month and day of a day counted from 1970-01-01.
 ///
 /// Counts in 400-year cycles of years that begin in March, so that the leap day is the last.
@@ -56,6 +66,14 @@ mod tests {
         assert_eq!(at(1_709_164_799), "2024-02-28T23:59:59Z");
         assert_eq!(at(1_735_689_599), "2024-12-31T23:59:59Z");
         assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn microseconds_are_always_six_digits() {
+        assert_eq!(
+            rfc3339_micros(UNIX_EPOCH + Duration::from_micros(1_000_042)),
+            "1970-01-01T00:00:01.000042Z"
+        );
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use piton_control::message::{Left, Listed, ReloadPlan, Status};
+use piton_control::message::{Left, Listed, ReloadPlan, Requester, Status, Trace, TraceLine};
 use piton_control::{
-    Caller, Client, ClientError, RuntimeDir, Server, Service, ServiceError, limits,
+    Caller, Client, ClientError, RuntimeDir, Server, Service, ServiceError, TraceFrom, limits,
 };
 use serde_json::{Value, json};
 
@@ -18,6 +18,7 @@ struct Canned {
     stopped: AtomicUsize,
     log: Mutex<Vec<(String, u32)>>,
     mounts: usize,
+    answered: AtomicUsize,
 }
 
 impl Service for Canned {
@@ -44,6 +45,36 @@ impl Service for Canned {
             ..Listed::default()
         };
         Ok((0..self.mounts).map(listed).collect())
+    }
+
+    /// As many lines as were answered, ten at a time, of two users in turn.
+    fn trace(&self, from: TraceFrom, wait: Duration) -> Result<(Trace, TraceFrom), ServiceError> {
+        let answered = self.answered.load(Ordering::SeqCst) as u64;
+        let start = match from {
+            TraceFrom::Oldest => 0,
+            TraceFrom::Now => answered,
+            TraceFrom::At(number) => number,
+        };
+        if start >= answered {
+            std::thread::sleep(wait.min(Duration::from_millis(10)));
+            return Ok((Trace::default(), TraceFrom::At(start)));
+        }
+        let end = answered.min(start + 10);
+        let line = |number| TraceLine {
+            number,
+            kind: "access".to_owned(),
+            path: format!("/m/{}", number % 2),
+            requester: Requester {
+                uid: u32::try_from(number % 2).expect("small"),
+                ..Requester::default()
+            },
+            ..TraceLine::default()
+        };
+        let trace = Trace {
+            lines: (start..end).map(line).collect(),
+            lost: 0,
+        };
+        Ok((trace, TraceFrom::At(end)))
     }
 
     fn plan(&self) -> Result<ReloadPlan, ServiceError> {
@@ -200,6 +231,63 @@ fn a_long_list_comes_in_pieces_to_who_can_take_them() {
         );
         assert_eq!(whole.get("continues"), None);
     }
+}
+
+#[test]
+fn a_trace_has_what_was_answered_last() {
+    let bed = bed();
+    assert_eq!(bed.client().trace(None).expect("trace").lines, []);
+    bed.service.answered.store(25, Ordering::SeqCst);
+    let trace = bed.client().trace(None).expect("trace");
+    let numbers: Vec<_> = trace.lines.iter().map(|line| line.number).collect();
+    assert_eq!(numbers, (0..25).collect::<Vec<_>>());
+    let trace = bed.client().trace(Some("/m/1")).expect("trace");
+    assert_eq!(trace.lines.len(), 12);
+    // Without end, it is cut.
+    bed.service.answered.store(100_000, Ordering::SeqCst);
+    let trace = bed.client().trace(None).expect("trace");
+    assert_eq!(trace.lines.len(), limits::TRACE_BATCHES * 10);
+}
+
+#[test]
+fn a_trace_goes_on_until_its_reader_leaves() {
+    let bed = bed();
+    let service = bed.service.clone();
+    let mut numbers = Vec::new();
+    let mut client = bed.client();
+    let followed = client.follow(Some("/m/0"), |trace| {
+        numbers.extend(trace.lines.iter().map(|line| line.number));
+        service.answered.fetch_add(5, Ordering::SeqCst);
+        numbers.len() < 20
+    });
+    followed.expect("a stream");
+    let even: Vec<u64> = (0..).step_by(2).take(numbers.len()).collect();
+    assert_eq!(numbers, even);
+    drop(client);
+    // Its place is given back.
+    for _ in 0..limits::CONNECTIONS * 2 {
+        let mut client = loop {
+            match Client::connect(&bed.dir).map(|mut client| client.plan().map(|_| client)) {
+                Ok(Ok(client)) => break client,
+                _ => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        client.follow(None, |_| false).expect("the first reply");
+    }
+}
+
+#[test]
+fn a_trace_ends_with_the_server() {
+    let mut bed = bed();
+    let mut client = bed.client();
+    let server = bed.server.take();
+    let mut server = Some(server);
+    let followed = client.follow(None, |_| {
+        let server = server.take();
+        std::thread::spawn(move || drop(server));
+        true
+    });
+    followed.expect("a last reply");
 }
 
 #[test]

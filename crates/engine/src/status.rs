@@ -227,6 +227,11 @@ impl<T> Engine<T> {
         mounts
     }
 
+    /// Where a trigger is.
+    pub fn path_of_trigger(&self, id: piton_plan::step::TriggerId) -> Option<&BString> {
+        self.triggers.get(&id).map(|trigger| &trigger.spec.path)
+    }
+
     /// The line or entry that a trigger comes from: its maps and their options.
     pub fn binding(&self, id: piton_plan::step::TriggerId) -> Option<&Arc<Binding>> {
         self.triggers.get(&id).map(|trigger| &trigger.binding)

@@ -16,24 +16,41 @@ pub trait Answering: Send {
 /// A process (or the kernel) waits for an answer. Spent by [`Ticket::ready`] or
 /// [`Ticket::fail`]; dropped unspent it answers EIO, so that nobody waits for ever.
 #[must_use = "dropping a ticket answers with an error"]
-pub struct Ticket(Option<Box<dyn Answering>>);
+pub struct Ticket {
+    answering: Option<Box<dyn Answering>>,
+    tag: u32,
+}
 
 impl Ticket {
     /// A duty to answer through `answering`.
     pub fn new(answering: impl Answering + 'static) -> Self {
-        Self(Some(Box::new(answering)))
+        Self {
+            answering: Some(Box::new(answering)),
+            tag: 0,
+        }
+    }
+
+    /// The same with a mark for whoever has to recognise it later.
+    pub fn tagged(mut self, tag: u32) -> Self {
+        self.tag = tag;
+        self
+    }
+
+    /// The mark; 0 for none.
+    pub fn tag(&self) -> u32 {
+        self.tag
     }
 
     /// Answers: go on.
     pub fn ready(mut self) {
-        if let Some(mut answering) = self.0.take() {
+        if let Some(mut answering) = self.answering.take() {
             answering.ready();
         }
     }
 
     /// Answers with an error.
     pub fn fail(mut self, errno: Errno) {
-        if let Some(mut answering) = self.0.take() {
+        if let Some(mut answering) = self.answering.take() {
             answering.fail(errno);
         }
     }
@@ -41,7 +58,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(mut answering) = self.0.take() {
+        if let Some(mut answering) = self.answering.take() {
             answering.fail(Errno::IO);
         }
     }
@@ -49,7 +66,7 @@ impl Drop for Ticket {
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() {
+        f.write_str(if self.answering.is_some() {
             "Ticket(waiting)"
         } else {
             "Ticket(spent)"

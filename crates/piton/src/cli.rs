@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     automount, check, daemon, demo, expire, explain, flush, list, mount, reload, status, stop,
-    unmount,
+    trace, unmount,
 };
 use crate::exit::Exit;
 
@@ -33,6 +33,8 @@ enum Command {
     Status(status::Args),
     /// List what is mounted, a line each.
     List(list::Args),
+    /// Show each access as it is answered, with the time of every stage.
+    Trace(trace::Args),
     /// Read the maps again and apply what changed.
     Reload(reload::Args),
     /// Unmount what is idle now.
@@ -96,6 +98,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::List(args) => list::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Expire(args) => expire::run(&args),
         Command::Flush(args) => flush::run(&args),

@@ -6,12 +6,13 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use piton_control::message::{
     Change, Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative,
-    ReloadPlan, Requester, ServerState, Status,
+    ReloadPlan, Requester, ServerState, Status, Trace, TraceLine,
 };
-use piton_control::{RuntimeDir, Server, Service, ServiceError};
+use piton_control::{RuntimeDir, Server, Service, ServiceError, TraceFrom};
 
 /// A daemon with something of everything.
 #[derive(Default)]
@@ -144,6 +145,64 @@ fn carol() -> LastError {
     }
 }
 
+/// One request of each kind.
+fn requests() -> Vec<TraceLine> {
+    let line = |number, path: &str, served: &str, answered_us| TraceLine {
+        number,
+        at: format!("2026-11-30T09:15:00.{number:06}Z"),
+        kind: "access".to_owned(),
+        path: path.to_owned(),
+        requester: ann().first,
+        served: served.to_owned(),
+        answered_us,
+        ..TraceLine::default()
+    };
+    let failed = |errno, cause: &str, line| TraceLine {
+        errno: Some(errno),
+        cause: Some(cause.to_owned()),
+        ..line
+    };
+    vec![
+        TraceLine {
+            looked_up_us: Some(812),
+            resolved_us: Some(1_900),
+            mounted_us: Some(48_211),
+            ..line(1, "/home/ann", "fresh", 48_230)
+        },
+        TraceLine {
+            cached: true,
+            looked_up_us: Some(6),
+            mounted_us: Some(31),
+            ..line(2, "/sw/tool12", "fresh", 35)
+        },
+        line(3, "/home/ann", "joined", 40_100),
+        failed(
+            2,
+            "no map has this key",
+            line(4, "/home/.git", "remembered", 4),
+        ),
+        failed(
+            110,
+            "not done within the deadline",
+            line(5, "/home/bob", "fresh", 10_000_400),
+        ),
+        TraceLine {
+            kind: "expire".to_owned(),
+            requester: Requester::default(),
+            ..line(6, "/home/ann", "expiry", 900)
+        },
+        failed(
+            16,
+            "in use",
+            TraceLine {
+                kind: "expire".to_owned(),
+                requester: Requester::default(),
+                ..line(7, "/home/x\u{1b}y", "expiry", 900)
+            },
+        ),
+    ]
+}
+
 fn full() -> Status {
     let mut status = Status {
         version: "0.1.0".to_owned(),
@@ -228,6 +287,17 @@ impl Service for Canned {
                 })
             }
             _ => Ok(status),
+        }
+    }
+
+    fn trace(&self, from: TraceFrom, _: Duration) -> Result<(Trace, TraceFrom), ServiceError> {
+        let trace = |lines, lost| Trace { lines, lost };
+        match from {
+            TraceFrom::Oldest => Ok((trace(requests(), 0), TraceFrom::At(7))),
+            TraceFrom::At(7) => Ok((Trace::default(), from)),
+            TraceFrom::Now => Ok((Trace::default(), TraceFrom::At(0))),
+            TraceFrom::At(0) => Ok((trace(requests(), 3), TraceFrom::At(8))),
+            TraceFrom::At(_) => Err(ServiceError::failed("no more")),
         }
     }
 
@@ -628,4 +698,17 @@ fn another_user_may_look_and_not_touch() {
             "{args:?}"
         );
     }
+}
+
+#[test]
+fn a_trace_has_a_line_for_each_request() {
+    let bed = bed(Canned::default());
+    golden("trace.txt", &bed.out(&["trace", "--recent"]));
+    golden("trace.json", &bed.out(&["trace", "--recent", "--json"]));
+    // What is followed ends with the canned daemon.
+    let (exit, out, err) = bed.run(&["trace", "/home"]);
+    assert_eq!((exit, err.as_str()), (1, "piton: no more\n"));
+    assert!(out.starts_with("at (UTC)"), "{out}");
+    assert!(out.contains("\n3 lost: read too slowly\n"), "{out}");
+    assert!(!out.contains("/sw/tool12"), "{out}");
 }

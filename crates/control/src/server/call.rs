@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::limits;
-use crate::message::{Left, Listed};
-use crate::service::{Caller, Service, ServiceError};
+use crate::message::{Left, Listed, Trace};
+use crate::service::{Caller, Service, ServiceError, TraceFrom};
 use crate::varlink::{self, Call, CallError, encode};
 
 /// A call that is well-formed and allowed.
@@ -28,6 +28,7 @@ enum Request {
     GetInterfaceDescription { interface: String },
     Status { path: Option<String> },
     List,
+    Trace { path: Option<String>, recent: bool },
     Plan,
     Reload,
     Expire { path: Option<String> },
@@ -74,6 +75,10 @@ fn parse(method: &str, mut parameters: Parameters) -> Result<Request, CallError>
                 path: parameters.optional_path("path")?,
             },
             "List" => Request::List,
+            "Trace" => Request::Trace {
+                path: parameters.optional_path("path")?,
+                recent: parameters.flag("recent")?,
+            },
             "Plan" => Request::Plan,
             "Reload" => Request::Reload,
             "Expire" => Request::Expire {
@@ -156,6 +161,7 @@ impl Request {
             | Self::GetInterfaceDescription { .. }
             | Self::Status { .. }
             | Self::List
+            | Self::Trace { .. }
             | Self::Plan => false,
             Self::Reload
             | Self::Expire { .. }
@@ -174,6 +180,24 @@ impl Prepared {
             Request::Plan => limits::CHANGE_CALL,
             _ if self.request.changes() => limits::CHANGE_CALL,
             _ => limits::READ_CALL,
+        }
+    }
+
+    /// The call as a stream of replies, if it is one.
+    pub(super) fn stream(self, uid: u32) -> Result<Stream, Self> {
+        match self.request {
+            Request::Trace { path, recent } if self.more => Ok(Stream {
+                view: View {
+                    path,
+                    uid: (!self.privileged).then_some(uid),
+                },
+                from: match recent {
+                    true => TraceFrom::Oldest,
+                    false => TraceFrom::Now,
+                },
+                begun: false,
+            }),
+            _ => Err(self),
         }
     }
 
@@ -197,6 +221,13 @@ impl Prepared {
                 one(&status)
             }
             Request::List => list(service.list()?, self.more),
+            Request::Trace { path, .. } => {
+                let view = View {
+                    path,
+                    uid: (!self.privileged).then_some(caller.uid),
+                };
+                one(&recent(service, &view)?)
+            }
             Request::Plan => one(&service.plan()?),
             Request::Reload => one(&service.reload()?),
             Request::Expire { path } => left(service.expire(path.as_deref())?),
@@ -206,6 +237,76 @@ impl Prepared {
             Request::Unmount { path } => left(service.unmount(&path)?),
             Request::Stop { detach } => left(service.stop(detach)?),
         }
+    }
+}
+
+/// Which requests of a trace the caller wants, and may see.
+#[derive(Debug)]
+pub(super) struct View {
+    path: Option<String>,
+    /// Only those of this user.
+    uid: Option<u32>,
+}
+
+impl View {
+    fn narrow(&self, trace: &mut Trace) {
+        if let Some(path) = &self.path {
+            trace.narrow(path);
+        }
+        if let Some(uid) = self.uid {
+            trace.redact_for(uid);
+        }
+    }
+}
+
+/// All requests that are remembered.
+fn recent(service: &dyn Service, view: &View) -> Result<Trace, ServiceError> {
+    let mut whole = Trace::default();
+    let mut from = TraceFrom::Oldest;
+    // What is answered meanwhile would have no end.
+    for _ in 0..limits::TRACE_BATCHES {
+        let (mut trace, next) = service.trace(from, Duration::ZERO)?;
+        if trace.lines.is_empty() {
+            break;
+        }
+        whole.lost += trace.lost;
+        view.narrow(&mut trace);
+        whole.lines.append(&mut trace.lines);
+        from = next;
+    }
+    Ok(whole)
+}
+
+/// A trace that is sent as it happens.
+#[derive(Debug)]
+pub(super) struct Stream {
+    view: View,
+    from: TraceFrom,
+    begun: bool,
+}
+
+impl Stream {
+    /// The next reply, if there is something to say within [`limits::TRACE_PAUSE`]. The first one
+    /// comes at once.
+    pub(super) fn next(&mut self, service: &dyn Service) -> Result<Option<Vec<u8>>, CallError> {
+        let wait = if self.begun {
+            limits::TRACE_PAUSE
+        } else {
+            Duration::ZERO
+        };
+        let (mut trace, next) = service.trace(self.from, wait)?;
+        self.from = next;
+        self.view.narrow(&mut trace);
+        let first = !std::mem::replace(&mut self.begun, true);
+        if first || !trace.lines.is_empty() || trace.lost > 0 {
+            return success(&trace, true).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// The reply that ends it.
+    pub(super) fn last() -> Result<Vec<u8>, CallError> {
+        success(&Trace::default(), false)
     }
 }
 
@@ -307,7 +408,7 @@ mod tests {
 
     #[test]
     fn every_described_method_is_there_for_root() {
-        assert_eq!(described().len(), 8);
+        assert_eq!(described().len(), 9);
         for name in described() {
             assert_eq!(refusal(name, true), None, "{name}");
         }
@@ -319,7 +420,7 @@ mod tests {
             .into_iter()
             .filter(|name| refusal(name, false).is_none())
             .collect();
-        assert_eq!(allowed, ["Status", "List", "Plan"]);
+        assert_eq!(allowed, ["Status", "List", "Trace", "Plan"]);
         for name in ["Reload", "Expire", "Flush", "Unmount", "Stop"] {
             assert_eq!(
                 refusal(name, false),

@@ -6,7 +6,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::call::{self, Prepared};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::call::{self, Prepared, Stream};
 use super::{Peer, Place};
 use crate::limits;
 use crate::service::Caller;
@@ -38,8 +40,18 @@ impl Connection {
                 return;
             };
             let oneway = call.oneway;
-            let replies = self.carry_out(call);
-            if !oneway && self.deliver(&replies).is_err() {
+            let privileged = self.place.shared.is_privileged(self.peer);
+            let prepared = call::prepare(call, privileged);
+            let prepared = match prepared.map(|prepared| prepared.stream(self.peer.uid)) {
+                // It ends with the connection.
+                Ok(Ok(stream)) => return self.follow(stream),
+                Ok(Err(prepared)) => Ok(prepared),
+                Err(error) => Err(error),
+            };
+            let replies = prepared
+                .and_then(|prepared| self.in_time(prepared))
+                .unwrap_or_else(|error| encode(&error.reply()).into_iter().collect());
+            if !oneway && self.deliver(&replies, limits::DELIVERY).is_err() {
                 return;
             }
             if self.place.shared.is_stopping() {
@@ -78,13 +90,33 @@ impl Connection {
         }
     }
 
-    /// The replies to a call, each ready to be sent.
-    fn carry_out(&self, call: Call) -> Vec<Vec<u8>> {
-        let shared = &self.place.shared;
-        let privileged = shared.is_privileged(self.peer);
-        call::prepare(call, privileged)
-            .and_then(|prepared| self.in_time(prepared))
-            .unwrap_or_else(|error| encode(&error.reply()).into_iter().collect())
+    /// Sends replies as they come, until the peer leaves or the server ends.
+    fn follow(&mut self, mut stream: Stream) {
+        while !self.place.shared.is_stopping() && self.is_heard() {
+            let reply = match stream.next(&*self.place.shared.service) {
+                Ok(None) => continue,
+                Ok(Some(reply)) => reply,
+                Err(error) => {
+                    let reply: Vec<_> = encode(&error.reply()).into_iter().collect();
+                    // Whoever has left needs no reason.
+                    let _ = self.deliver(&reply, limits::DELIVERY);
+                    return;
+                }
+            };
+            if self.deliver(&[reply], limits::TRACE_DELIVERY).is_err() {
+                return;
+            }
+        }
+        if let Ok(last) = Stream::last() {
+            let _ = self.deliver(&[last], limits::FAREWELL);
+        }
+    }
+
+    /// Whether the peer has not closed the connection.
+    fn is_heard(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];
+        let polled = poll(&mut fds, Some(&Timespec::default()));
+        polled.is_ok() && !fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Runs a call on a thread of its own and waits until its deadline.
@@ -117,8 +149,8 @@ impl Connection {
     }
 
     /// Sends replies; all of them together have one time limit.
-    fn deliver(&mut self, replies: &[Vec<u8>]) -> io::Result<()> {
-        let until = Instant::now() + limits::DELIVERY;
+    fn deliver(&mut self, replies: &[Vec<u8>], limit: Duration) -> io::Result<()> {
+        let until = Instant::now() + limit;
         for reply in replies {
             let mut rest = &reply[..];
             while !rest.is_empty() {

@@ -13,4 +13,5 @@ pub(crate) mod reload;
 pub(crate) mod status;
 pub(crate) mod stop;
 mod talk;
+pub(crate) mod trace;
 pub(crate) mod unmount;

@@ -23,6 +23,7 @@ mod signals;
 mod start;
 mod tasks;
 mod timers;
+mod trace;
 mod turns;
 mod watch;
 

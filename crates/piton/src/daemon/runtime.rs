@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use bstr::{BString, ByteSlice};
 use piton_control::message::{Change, Left, ReloadPlan};
-use piton_engine::command::{Answer, Response};
+use piton_engine::command::{Answer, Note, Response};
 use piton_engine::config::{Configuration, Point};
 use piton_engine::event::{JobId, Request, RequestId};
 use piton_engine::reload::Difference;
 use piton_engine::{Command, Engine, Event};
 use piton_frontend::{FrontEnd, Incoming, Ticket};
 use piton_map::lookup::Miss;
+use piton_map::requester::Requester;
 use piton_plan::facts::HostAnswers;
-use piton_plan::step::{Planned, Step, TriggerKind};
+use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
 use super::convert::text;
 use super::journal::Journal;
@@ -26,6 +27,7 @@ use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
 use super::tasks::{self, Lookup, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
+use super::trace::{self, Tracer};
 use super::turns::{Doors, QUICK_MS, Quick, Woken};
 use super::watch::Watcher;
 
@@ -50,6 +52,7 @@ pub(crate) struct Runtime {
     events: VecDeque<Event<Ticket>>,
     outstanding: Outstanding,
     sightings: Sightings,
+    tracer: Tracer,
     /// Quick work to be done by whoever has the next turn.
     quick: VecDeque<Quick>,
     reload: Reload,
@@ -90,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) signals: Signals,
     pub(crate) watcher: Watcher,
     pub(crate) journal: Journal,
+    pub(crate) tracer: Tracer,
     /// Called once all mount points of the first configuration are in place.
     pub(crate) ready: Box<dyn FnOnce() + Send>,
 }
@@ -104,6 +108,7 @@ impl Runtime {
             signals,
             watcher,
             journal,
+            tracer,
             ready,
         } = parts;
         Self {
@@ -124,6 +129,7 @@ impl Runtime {
             events: VecDeque::new(),
             outstanding: Outstanding::default(),
             sightings: Sightings::default(),
+            tracer,
             quick: VecDeque::new(),
             reload: Reload::default(),
             answers: BTreeMap::new(),
@@ -218,23 +224,40 @@ impl Runtime {
                 ticket,
             } => {
                 requester.sighting = self.sightings.meet(requester.pid);
+                let tag = self.trace(trace::Kind::Access, trigger, &key, &requester);
                 Event::Access {
                     trigger,
                     key,
                     requester,
-                    ticket,
+                    ticket: ticket.tagged(tag),
                 }
             }
             Incoming::Expire {
                 trigger,
                 key,
                 ticket,
-            } => Event::ExpireAsked {
-                trigger,
-                key,
-                ticket,
-            },
+            } => {
+                let nobody = Requester::default();
+                let tag = self.trace(trace::Kind::Expire, trigger, &key, &nobody);
+                Event::ExpireAsked {
+                    trigger,
+                    key,
+                    ticket: ticket.tagged(tag),
+                }
+            }
         }
+    }
+
+    fn trace(
+        &mut self,
+        kind: trace::Kind,
+        trigger: TriggerId,
+        key: &BString,
+        requester: &Requester,
+    ) -> u32 {
+        let path = self.engine.path_of_trigger(trigger);
+        let path = path.map(|path| path.as_bstr()).unwrap_or_default();
+        self.tracer.arrived(kind, path, key.as_bstr(), requester)
     }
 
     // -- waiting ---------------------------------------------------------------------------
@@ -282,6 +305,7 @@ impl Runtime {
     pub(crate) fn work(&mut self) {
         let mut commands = Vec::new();
         while let Some(event) = self.events.pop_front() {
+            self.tracer.telling(&event);
             self.engine.handle(self.clock.now(), event, &mut commands);
             for command in commands.drain(..) {
                 self.execute(command);
@@ -291,10 +315,14 @@ impl Runtime {
 
     fn execute(&mut self, command: Command<Ticket>) {
         match command {
-            Command::Reply { ticket, answer } => match answer {
-                Answer::Ready => ticket.ready(),
-                Answer::Failed(cause) => ticket.fail(cause.errno()),
-            },
+            Command::Reply { ticket, answer } => {
+                let tag = ticket.tag();
+                match &answer {
+                    Answer::Ready => ticket.ready(),
+                    Answer::Failed(cause) => ticket.fail(cause.errno()),
+                }
+                self.tracer.answered(tag, answer);
+            }
             Command::Fetch {
                 job,
                 binding,
@@ -372,7 +400,12 @@ impl Runtime {
                     asker.answer(response);
                 }
             }
-            Command::Note(note) => self.journal.write(&note),
+            Command::Note(note) => {
+                if let Note::Accessed { job, .. } = &note {
+                    self.tracer.job(*job);
+                }
+                self.journal.write(&note);
+            }
             Command::Finished { left } => self.left = Some(left),
         }
     }
@@ -381,6 +414,7 @@ impl Runtime {
 
     fn fetch(&mut self, mut lookup: Lookup) {
         if let Some(event) = self.worker.lookup_cached(&lookup) {
+            self.tracer.cached(lookup.job);
             return self.events.push_back(event);
         }
         let end = self.clock.now() + lookup.deadline.as_millis() as u64 + GRACE_MS;

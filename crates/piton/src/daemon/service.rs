@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bstr::{BStr, BString, ByteSlice};
 use piton_control::message::{
     Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
-    Requester, ServerState, Status,
+    Requester, ServerState, Status, Trace,
 };
 use piton_control::time::rfc3339;
-use piton_control::{Caller, Service, ServiceError};
+use piton_control::{Caller, Service, ServiceError, TraceFrom};
 use piton_engine::status as engine;
 use piton_mount::{holders, process};
 use piton_plan::step::TriggerKind;
@@ -18,6 +18,7 @@ use piton_plan::step::TriggerKind;
 use super::foreign::{self, Foreigners};
 use super::messages::{Mailbox, Message, Question};
 use super::sightings;
+use super::trace::Ring;
 
 /// Longest wait for the loop's answer. The loop never blocks, and the control socket has shorter
 /// limits of its own for each kind of call; this one only ends a thread that nobody waits for.
@@ -35,15 +36,22 @@ pub(crate) struct Desk {
     since: SystemTime,
     master: String,
     foreigners: Arc<Foreigners>,
+    ring: Arc<Ring>,
 }
 
 impl Desk {
-    pub(crate) fn new(mailbox: Mailbox, master: String, foreigners: Arc<Foreigners>) -> Self {
+    pub(crate) fn new(
+        mailbox: Mailbox,
+        master: String,
+        foreigners: Arc<Foreigners>,
+        ring: Arc<Ring>,
+    ) -> Self {
         Self {
             mailbox,
             since: SystemTime::now(),
             master,
             foreigners,
+            ring,
         }
     }
 
@@ -111,6 +119,10 @@ impl Service for Desk {
             look_for_holders(mount, until.saturating_duration_since(Instant::now()));
         }
         Ok(message)
+    }
+
+    fn trace(&self, from: TraceFrom, wait: Duration) -> Result<(Trace, TraceFrom), ServiceError> {
+        Ok(self.ring.read(from, wait))
     }
 
     fn plan(&self) -> Result<ReloadPlan, ServiceError> {

@@ -27,6 +27,7 @@ use super::service::Desk;
 use super::settings::{Settings, merge};
 use super::signals::Signals;
 use super::tasks::Worker;
+use super::trace::{Ring, Tracer};
 use super::turns;
 use super::watch::Watcher;
 use crate::exit::Exit;
@@ -93,7 +94,13 @@ fn serve(options: &Options) -> Result<(), Trouble> {
     let loader = Arc::new(loader(&settings));
     let worker = Arc::new(worker(&settings, loader.maps.clone(), front_end.clone()));
     let foreigners = worker.foreigners.clone();
-    let desk = Desk::new(mailbox.clone(), settings.master_text(), foreigners);
+    let ring = Arc::<Ring>::default();
+    let desk = Desk::new(
+        mailbox.clone(),
+        settings.master_text(),
+        foreigners,
+        ring.clone(),
+    );
     let server = Server::bind(&runtime_dir, Arc::new(desk)).map_err(|error| error.to_string())?;
     let first = first_load(&loader, &*front_end, settings.master_wait);
     let parts = Parts {
@@ -104,6 +111,7 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         signals,
         watcher: Watcher::new().map_err(|error| format!("cannot watch files: {error}"))?,
         journal: Journal::new(settings.quiet_misses),
+        tracer: Tracer::new(ring),
         ready: ready(options),
     };
     tracing::info!(

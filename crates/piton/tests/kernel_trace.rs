@@ -1,0 +1,120 @@
+//! `piton trace` with a real daemon: every request has its line.
+
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod site;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use piton_control::message::TraceLine;
+use piton_testkit::{privately, wait_until};
+use rustix::process::Signal;
+use site::{LIMIT, Site};
+
+const MAPS: &[(&str, &str)] = &[
+    (
+        "auto.master",
+        "@/home @/auto.home --timeout=600\n@/run-map program:@/auto.run\n",
+    ),
+    (
+        "auto.home",
+        "ann -fstype=tmpfs :ann\nbad -fstype=nosuchfs :x\nfar -fstype=nfs no-such-host.invalid:/x\n",
+    ),
+    (
+        "auto.run",
+        "#!/bin/sh\n[ $1 = here ] && echo '-fstype=tmpfs :here'\n",
+    ),
+];
+
+/// The lines about one path, oldest first.
+fn lines(site: &Site, path: &str) -> Vec<TraceLine> {
+    let text = site.piton_ok(&["trace", "--recent", "--json", &format!("@{path}")]);
+    let line = |line: &str| serde_json::from_str(line).expect("a line");
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn every_request_has_a_line() {
+    privately(|| {
+        let site = Site::serving(MAPS);
+        let touch = |path: &str| {
+            let _ = Command::new("stat").arg(site.at(path).join(".")).output();
+        };
+        for path in [
+            "home/ann",
+            "home/nobody",
+            "home/bad",
+            "run-map/here",
+            "run-map/gone",
+        ] {
+            touch(path);
+        }
+        touch("run-map/gone");
+        let line = |path: &str| {
+            let mut all = lines(&site, path);
+            assert_eq!(all.len(), 1, "{path}: {all:?}");
+            all.remove(0)
+        };
+        let ann = line("/home/ann");
+        assert_eq!(
+            (ann.served.as_str(), ann.errno, ann.kind.as_str()),
+            ("fresh", None, "access")
+        );
+        assert_eq!(ann.requester.comm.as_deref(), Some("stat"));
+        assert!(ann.requester.pid > 0 && ann.resolved_us.is_none());
+        assert!(ann.looked_up_us <= ann.mounted_us && ann.mounted_us <= Some(ann.answered_us));
+        assert!(ann.mounted_us.is_some());
+        assert_eq!(line("/home/nobody").errno, Some(2));
+        let bad = line("/home/bad");
+        assert!(bad.cause.is_some_and(|cause| cause.contains("nosuchfs")));
+        let here = line("/run-map/here");
+        assert!(!here.cached && here.looked_up_us > Some(100), "{here:?}");
+        let gone = lines(&site, "/run-map/gone");
+        let served: Vec<_> = gone
+            .iter()
+            .map(|line| (line.served.as_str(), line.errno))
+            .collect();
+        assert_eq!(served, [("fresh", Some(2)), ("remembered", Some(2))]);
+        site.signal(Signal::USR1);
+        site.wait("it expires", |site| !site.is_mounted("home/ann"));
+        let expired = &lines(&site, "/home/ann")[1..];
+        let told: Vec<_> = expired
+            .iter()
+            .map(|line| (line.kind.as_str(), line.served.as_str(), line.errno))
+            .collect();
+        assert_eq!(told, [("expire", "expiry", None)]);
+        let text = site.piton_ok(&["trace", "--recent"]);
+        assert!(text.contains("no map has this key (errno 2)"), "{text}");
+        site.end();
+    });
+}
+
+#[test]
+fn a_trace_is_followed_until_the_daemon_ends() {
+    privately(|| {
+        let site = Site::serving(MAPS);
+        let mut follower = Command::new(env!("CARGO_BIN_EXE_piton"))
+            .arg("trace")
+            .env("PITON_RUNTIME_DIR", site.at("run"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("piton trace");
+        let mut output = BufReader::new(follower.stdout.take().expect("its output"));
+        let mut text = String::new();
+        output.read_line(&mut text).expect("the heading");
+        assert!(text.starts_with("at (UTC)"), "{text}");
+        for path in ["home/ann", "home/nobody"] {
+            let _ = Command::new("stat").arg(site.at(path).join(".")).output();
+            text.clear();
+            output.read_line(&mut text).expect("a line");
+            assert!(text.contains(path) && text.contains("stat (pid "), "{text}");
+        }
+        site.end();
+        let mut status = None;
+        wait_until("the follower ends", LIMIT, || {
+            status = follower.try_wait().expect("waiting");
+            status.is_some()
+        });
+        assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    });
+}
