@@ -571,6 +571,7 @@ fn bare(key: BString, target: BString, offsets: Vec<Existing>) -> ExistingMount 
         key,
         target,
         covered: false,
+        whole: true,
         source: "found".into(),
         offsets,
         requester: Requester::default(),

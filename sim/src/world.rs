@@ -586,6 +586,7 @@ impl World {
                 trigger,
                 key,
                 requester,
+                waited_ms: 0,
                 ticket,
             },
         })

@@ -106,6 +106,34 @@ impl<T> Engine<T> {
             .min()
     }
 
+    /// Where the steps of a job's [`Command::Perform`] are at work: the trigger and the key.
+    /// Nothing for a job that has ended or whose trigger is gone.
+    pub fn work_at(&self, job: JobId) -> Option<(TriggerId, &BString)> {
+        let job = self.jobs.get(&job)?;
+        let place = match &job.work {
+            Work::Unmounting(work) => work.queue.last().unwrap_or(&job.place),
+            _ => &job.place,
+        };
+        let known = self.triggers.contains_key(&place.trigger);
+        known.then_some((place.trigger, &place.key))
+    }
+
+    /// Whether something is mounted at a key of a trigger (an empty key for direct and offset
+    /// triggers), as far as the engine knows.
+    pub fn is_mounted(&self, trigger: TriggerId, key: &BString) -> bool {
+        self.tree(trigger, key).is_some()
+    }
+
+    /// Whether only a part of an entry is in place there, which must go before it is used again.
+    pub fn is_broken(&self, trigger: TriggerId, key: &BString) -> bool {
+        self.tree(trigger, key)
+            .is_some_and(|tree| tree.broken.is_some())
+    }
+
+    fn tree(&self, trigger: TriggerId, key: &BString) -> Option<&Tree> {
+        self.trees.get(&self.place(trigger, key.clone()))
+    }
+
     /// The settings it was given.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -122,9 +150,10 @@ impl<T> Engine<T> {
                 trigger,
                 key,
                 requester,
+                waited_ms,
                 ticket,
             } => {
-                self.access(self.place(trigger, key), requester, ticket);
+                self.access(self.place(trigger, key), requester, waited_ms, ticket);
             }
             Event::ExpireAsked {
                 trigger,

@@ -31,6 +31,9 @@ pub enum Event<T> {
         key: BString,
         /// Who.
         requester: Requester,
+        /// For how many milliseconds the process has waited already: an earlier life of the
+        /// daemon took the request and did not answer it.
+        waited_ms: u64,
         /// To be answered.
         ticket: T,
     },
@@ -188,6 +191,9 @@ pub struct ExistingMount {
     pub target: BString,
     /// False for the bare directory of an entry without a root.
     pub covered: bool,
+    /// False when work was under way here that an earlier life did not finish: parts of the entry
+    /// may be missing.
+    pub whole: bool,
     /// Source text in the mount table.
     pub source: BString,
     /// Offset triggers below, each with what is mounted on it. One of kind `Indirect` at the

@@ -27,9 +27,9 @@ use crate::trigger::{Role, Round, State, Trigger};
 use crate::unmounting::Wish;
 
 impl<T> Engine<T> {
-    /// A process touched `place`.
-    pub(crate) fn access(&mut self, place: Place, requester: Requester, ticket: T) {
-        let deadline = self.now + self.settings.deadline_ms;
+    /// A process touched `place`, so many milliseconds ago.
+    pub(crate) fn access(&mut self, place: Place, requester: Requester, waited_ms: u64, ticket: T) {
+        let deadline = self.now + self.settings.deadline_ms.saturating_sub(waited_ms);
         self.count_use(place.trigger, &requester);
         self.enter(Waiter {
             ticket,

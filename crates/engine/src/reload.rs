@@ -12,6 +12,7 @@ use piton_map::options::PointOptions;
 use piton_map::text::{Origin, Position};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
+use crate::cause::{Cause, Errno};
 use crate::command::{Command, Note};
 use crate::config::{Binding, Configuration, Point};
 use crate::engine::Engine;
@@ -491,6 +492,10 @@ impl<T> Engine<T> {
                 self.adopt_mounts(spec, below.mounted, adopt);
             }
             let own_directory = kind == TriggerKind::Indirect;
+            let unfinished = || {
+                let why = "the daemon ended before all of it was mounted or unmounted";
+                Cause::Mount(Errno::IO, why.into())
+            };
             let tree = Tree {
                 target: found.target,
                 how,
@@ -503,7 +508,7 @@ impl<T> Engine<T> {
                 uses: 0,
                 busy: None,
                 timeout: None,
-                broken: None,
+                broken: (!found.whole).then(unfinished),
             };
             self.trees.insert(place, tree);
         }

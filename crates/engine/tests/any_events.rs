@@ -84,6 +84,7 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
             trigger,
             key: key(other),
             requester: Default::default(),
+            waited_ms: u64::from(other) * 1_000,
             ticket: Ticket(ticket),
         },
         3 => Event::ExpireAsked {

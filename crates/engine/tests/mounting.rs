@@ -299,6 +299,7 @@ fn so_many_jobs_and_no_more_but_joining_one_is_allowed() {
             trigger,
             key: format!("key{key}").into(),
             requester: Requester::default(),
+            waited_ms: 0,
             ticket: Ticket(0),
         };
         engine.handle(now, event, &mut out);

@@ -80,6 +80,7 @@ fn nobody_is_served_any_more_and_nobody_is_left_waiting() {
         trigger: piton_plan::step::TriggerId(1),
         key: "ann".into(),
         requester: Default::default(),
+        waited_ms: 0,
         ticket: common::Ticket(after),
     });
     play.assert_failed(after, Errno::SHUTDOWN);

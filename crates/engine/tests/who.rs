@@ -20,6 +20,7 @@ fn touch_as(play: &mut Play, pid: u32, path: &str) -> u32 {
             pid,
             ..Requester::default()
         },
+        waited_ms: 0,
         ticket: common::Ticket(ticket),
     });
     ticket

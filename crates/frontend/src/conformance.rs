@@ -84,6 +84,74 @@ pub fn removed_is_gone(front_end: &dyn FrontEnd, root: &BStr) {
     front_end.remove(&second).expect("and removed again");
 }
 
+/// What was read and not answered when the daemon died, and marked work that it did not finish,
+/// is known to its successor: the front end that `succeed` makes of the first.
+///
+/// # Panics
+/// If it is not.
+pub fn a_successor_resumes<F: FrontEnd>(
+    front_end: F,
+    root: &BStr,
+    touch: &dyn Fn(&F, &BStr),
+    succeed: impl FnOnce(F) -> F,
+) {
+    let first = spec(5, TriggerKind::Indirect, root);
+    front_end
+        .install(&first)
+        .expect("a trigger can be installed");
+    let path = |key: &str| {
+        let mut path = root.to_owned();
+        path.extend_from_slice(key.as_bytes());
+        path
+    };
+    touch(&front_end, path("/read").as_bstr());
+    let unanswered = wait(&front_end);
+    let done = front_end.mark(first.id, "done".into());
+    done.expect("work can be marked").end();
+    let mark = front_end.mark(first.id, "half".into());
+    let _unfinished = mark.expect("work can be marked");
+    // The dead do not answer.
+    std::mem::forget(unanswered);
+    let front_end = succeed(front_end);
+    touch(&front_end, path("/waiting").as_bstr());
+
+    let wanted = [(root.to_owned(), TriggerKind::Indirect)];
+    let survey = front_end.survey(&wanted);
+    assert_eq!(survey.orphans.len(), 1, "the trigger is found");
+    let second = TriggerSpec {
+        id: TriggerId(6),
+        ..first
+    };
+    front_end
+        .adopt(&second)
+        .expect("what was found can be adopted");
+    let resumed = front_end.resume();
+    let mut marks = resumed.marks.into_iter();
+    let (trigger, key, mark) = marks.next().expect("the mark was kept");
+    assert_eq!((trigger, key), (second.id, "half".into()));
+    assert!(marks.next().is_none(), "a mark that was ended is gone");
+    mark.end();
+    let mut incoming = resumed.incoming.into_iter();
+    let read = incoming.next().expect("what was read is known");
+    assert!(incoming.next().is_none(), "only that was read");
+    for (incoming, expected) in [(read, "read"), (wait(&front_end), "waiting")] {
+        match incoming {
+            Incoming::Access {
+                trigger,
+                key,
+                ticket,
+                ..
+            } => {
+                assert_eq!((trigger, key), (second.id, expected.into()));
+                ticket.fail(piton_engine::cause::Errno::ACCES);
+            }
+            other => panic!("an access was expected, not {other:?}"),
+        }
+    }
+    let again = front_end.resume();
+    assert!(again.incoming.is_empty(), "what is answered stays answered");
+}
+
 fn spec(id: u32, kind: TriggerKind, path: &BStr) -> TriggerSpec {
     TriggerSpec {
         id: TriggerId(id),
@@ -111,6 +179,7 @@ fn wait(front_end: &dyn FrontEnd) -> Incoming {
 #[cfg(test)]
 mod tests {
     use piton_map::requester::Requester;
+    use piton_mount::perform::Triggers;
 
     use super::*;
     use crate::SimFrontEnd;
@@ -124,5 +193,39 @@ mod tests {
         indirect_access_names_the_key(&front_end, BStr::new("/i"), &touch);
         direct_access_has_no_key(&front_end, BStr::new("/d"), &touch);
         removed_is_gone(&front_end, BStr::new("/r"));
+    }
+
+    #[test]
+    fn simulated_front_end_is_resumed() {
+        let touch = |front_end: &SimFrontEnd, path: &BStr| {
+            front_end.touch(path, Requester::default());
+        };
+        let succeed = |front_end: SimFrontEnd| {
+            front_end.crash(70);
+            front_end
+        };
+        let front_end = SimFrontEnd::default();
+        a_successor_resumes(front_end, BStr::new("/i"), &touch, succeed);
+    }
+
+    #[test]
+    fn who_waited_for_a_dead_daemon_has_waited_longer() {
+        let front_end = SimFrontEnd::default();
+        let spec = spec(1, TriggerKind::Direct, BStr::new("/d"));
+        front_end.install(&spec).unwrap();
+        let answer = front_end.touch(BStr::new("/d"), Requester::default());
+        let ticket = front_end.next().unwrap();
+        front_end.crash(70);
+        drop(ticket);
+        assert_eq!(
+            *answer.unwrap().lock().unwrap(),
+            None,
+            "the dead are silent"
+        );
+        let resumed = front_end.resume();
+        let [Incoming::Access { waited_ms, .. }] = resumed.incoming[..] else {
+            panic!("{resumed:?}");
+        };
+        assert_eq!(waited_ms, 70);
     }
 }

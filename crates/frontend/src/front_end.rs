@@ -9,7 +9,7 @@ use piton_map::requester::Requester;
 use piton_mount::perform::{Failure, Triggers};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
-use crate::Ticket;
+use crate::{Mark, Ticket};
 
 /// What a front end can do beyond the common ground.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub enum Incoming {
         key: BString,
         /// Who.
         requester: Requester,
+        /// For how many milliseconds it has waited already: 0, unless an earlier life took the
+        /// request and did not answer it.
+        waited_ms: u64,
         /// To be answered.
         ticket: Ticket,
     },
@@ -47,6 +50,15 @@ pub enum Incoming {
         /// To be answered.
         ticket: Ticket,
     },
+}
+
+/// What an earlier life left undone.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// What came in and was not answered, in the order in which it came in.
+    pub incoming: Vec<Incoming>,
+    /// Marks of work that was not finished, each with its trigger and key.
+    pub marks: Vec<(TriggerId, BString, Mark)>,
 }
 
 /// A way for accesses to reach the engine. Installing and removing triggers is
@@ -68,11 +80,23 @@ pub trait FrontEnd: Triggers + Send + Sync {
     /// Nothing is changed.
     fn survey(&self, wanted: &[(BString, TriggerKind)]) -> crate::Survey;
 
-    /// Takes a trigger over that [`FrontEnd::survey`] found.
+    /// Takes a trigger over that [`FrontEnd::survey`] found. Nobody who waits in it is lost, if
+    /// what the earlier life read requests from was kept.
     ///
     /// # Errors
     /// It cannot be; it stays as it is.
     fn adopt(&self, spec: &TriggerSpec) -> Result<(), Failure>;
+
+    /// What an earlier life left undone. To be called once, when all that is to be adopted is, and
+    /// before the first [`FrontEnd::next`]: a request of a trigger that is not known is answered
+    /// with an error.
+    fn resume(&self) -> Resumed;
+
+    /// Notes that work begins at a key of a trigger (an empty key for direct and offset ones)
+    /// that leaves something half done if this process dies; a successor's
+    /// [`FrontEnd::survey`] then says that what is there is not whole. Nothing if it cannot be
+    /// noted.
+    fn mark(&self, trigger: TriggerId, key: &BStr) -> Option<Mark>;
 
     /// Shows these keys of an indirect trigger before they are mounted, and no others.
     fn list(&self, trigger: TriggerId, keys: &Arc<[BString]>);

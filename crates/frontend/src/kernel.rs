@@ -9,29 +9,30 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use autofs::{
-    AnswerErrno, AttachedPoint, Control, Error, ExpireHow, Packet, PointId, PointKind,
-    PointOptions, PointRoot, PreparedPoint, RequestPipe, UnmountFlags, WaitToken, unmount,
+    AnswerErrno, AttachedPoint, Control, DeviceId, Error, ExpireHow, Packet, PacketError, PointId,
+    PointKind, PointOptions, PointRoot, PreparedPoint, RequestPipe, RequestTable, Slot, Tracked,
+    UnmountFlags, WaitToken, unmount,
 };
 use bstr::{BStr, BString, ByteSlice};
-use piton_engine::cause::Errno;
 use piton_map::options::Propagation;
 use piton_map::requester::Requester;
 use piton_mount::perform::{Failure, Triggers};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
-use crate::front_end::{Capabilities, FrontEnd, Incoming};
+use crate::answer::{KernelAnswer, Request};
+use crate::backstage::Backstage;
+use crate::front_end::{Capabilities, FrontEnd, Incoming, Resumed};
+use crate::limits::{EXPIRE_FAILURES, OWN_USE};
 use crate::listing::{DIRECTORY_MODE, relist};
+use crate::local::is_on_local;
+use crate::mark::Mark;
 use crate::registry::{Entry, Registry};
-use crate::survey::{Survey, survey};
-use crate::ticket::{Answering, Ticket};
-
-/// Most failures that one expiry round puts up with: the kernel may offer the same mount again
-/// and again when unmounting it fails.
-const EXPIRE_FAILURES_MOST: u32 = 16;
+use crate::survey::{FoundPoints, Survey};
+use crate::ticket::Ticket;
 
 /// How the front end makes triggers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,36 +44,57 @@ pub struct KernelSettings {
 
 /// Linux's autofs, protocol 5, through /dev/autofs.
 pub struct KernelFrontEnd {
-    shared: Arc<Shared>,
-    pipe: RequestPipe,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pipe: RequestPipe,
+    pub(crate) table: RequestTable,
     settings: KernelSettings,
     key_timeouts: bool,
+    /// What the survey found, until it is adopted.
+    pub(crate) found: Mutex<FoundPoints>,
+    /// Requests of an earlier life that were taken up.
+    pub(crate) resumed: OnceLock<HashSet<(DeviceId, WaitToken)>>,
+    /// Whether the directory in which a direct trigger was last put is on a local file system.
+    last_parent: Mutex<Option<(PathBuf, bool)>>,
 }
 
 /// What answers need: shared with every ticket.
-struct Shared {
-    control: Control,
+pub(crate) struct Shared {
+    pub(crate) control: Control,
     registry: RwLock<Registry>,
+    pub(crate) backstage: Arc<Backstage>,
 }
 
 impl KernelFrontEnd {
-    /// Opens /dev/autofs and makes the request pipe. The calling process must lead a process
-    /// group of its own: processes of that group never trigger.
+    /// Opens /dev/autofs. Requests come through `pipe`, and those that were read stand in `table`
+    /// until they are answered: new ones, or those of an earlier life, which then is continued
+    /// ([`FrontEnd::survey`], [`FrontEnd::adopt`], [`FrontEnd::resume`]). The calling process must
+    /// be in a process group without strangers, and in that of the earlier life: processes of that
+    /// group never trigger.
     ///
     /// # Errors
     /// No autofs in the kernel, or not root.
-    pub fn new(settings: KernelSettings) -> Result<Self, Error> {
+    pub fn new(
+        settings: KernelSettings,
+        pipe: RequestPipe,
+        table: RequestTable,
+    ) -> Result<Self, Error> {
         let control = Control::open()?;
         control.version()?;
-        let pipe = RequestPipe::new()?;
-        let registry = RwLock::new(Registry::default());
-        let shared = Arc::new(Shared { control, registry });
+        let shared = Arc::new(Shared {
+            control,
+            registry: RwLock::default(),
+            backstage: Arc::default(),
+        });
         // Protocol 5.06; the version of the first trigger decides (see `install`).
         Ok(Self {
             shared,
             pipe,
+            table,
             settings,
             key_timeouts: true,
+            found: Mutex::default(),
+            resumed: OnceLock::new(),
+            last_parent: Mutex::default(),
         })
     }
 
@@ -95,16 +117,12 @@ impl KernelFrontEnd {
                 .set_timeout(root.as_fd(), u64::from(spec.timeout))?;
             if let Some(mode) = spec.mode {
                 let mode = rustix::fs::Mode::from_raw_mode(mode);
-                rustix::fs::fchmod(root.as_fd(), mode).map_err(|errno| Error::Call {
-                    call: "fchmod",
-                    path: Some(path.into()),
-                    errno,
-                    kernel_text: None,
-                })?;
+                rustix::fs::fchmod(root.as_fd(), mode)
+                    .map_err(|errno| failed("fchmod", Some(path), errno))?;
             }
         }
         // Entered before it is attached: it may fire in the very moment it is.
-        self.enter(spec, id, None);
+        self.enter(spec, id);
         match prepared.attach(path) {
             Ok(attached) => {
                 self.keep_root(spec.id, attached);
@@ -117,15 +135,50 @@ impl KernelFrontEnd {
         }
     }
 
-    fn enter(&self, spec: &TriggerSpec, point: PointId, root: Option<Arc<PointRoot>>) {
+    fn enter(&self, spec: &TriggerSpec, point: PointId) {
+        let may_hang = self.may_hang(spec);
         self.shared.write().insert(Entry {
             trigger: spec.id,
             kind: spec.kind,
             path: Arc::new(as_path(spec.path.as_bstr()).to_path_buf()),
-            point,
-            root,
+            device: point.device,
+            inode: Some(point.inode),
+            may_hang,
+            root: None,
             listed: Arc::default(),
         });
+    }
+
+    /// Whether opening the trigger by its path may have to wait for a server.
+    fn may_hang(&self, spec: &TriggerSpec) -> bool {
+        let path = as_path(spec.path.as_bstr());
+        let parent = path.parent().unwrap_or(path);
+        match spec.kind {
+            // Kept open.
+            TriggerKind::Indirect => false,
+            TriggerKind::Offset => {
+                let registry = self.shared.read();
+                let above = registry.offset_above(spec.path.as_bstr());
+                if above.is_some_and(|above| above.may_hang) {
+                    return true;
+                }
+                drop(registry);
+                !is_on_local(parent)
+            }
+            // There may be fifty thousand, many of them side by side.
+            TriggerKind::Direct => {
+                let last = self.last_parent.lock();
+                let mut last = last.unwrap_or_else(PoisonError::into_inner);
+                match &*last {
+                    Some((known, local)) if known == parent => !local,
+                    _ => {
+                        let local = is_on_local(parent);
+                        *last = Some((parent.to_owned(), local));
+                        !local
+                    }
+                }
+            }
+        }
     }
 
     fn keep_root(&self, trigger: TriggerId, mut attached: AttachedPoint) {
@@ -153,7 +206,7 @@ impl KernelFrontEnd {
         drop(root);
         let Entry {
             path,
-            point,
+            device,
             listed,
             root,
             ..
@@ -176,7 +229,7 @@ impl KernelFrontEnd {
                 Err(error)
             }
             Err(error) => {
-                if kept_root && let Ok(fd) = self.shared.control.open_point(&path, point.device) {
+                if kept_root && let Ok(fd) = self.shared.control.open_point(&path, device) {
                     let root = PointRoot::from(fd);
                     relist(&root, &HashSet::new(), &listed);
                     if let Some(entry) = self.shared.write().get_mut(spec.id) {
@@ -188,48 +241,25 @@ impl KernelFrontEnd {
         }
     }
 
-    fn take_over(&self, spec: &TriggerSpec) -> Result<(), Error> {
-        let kind = point_kind(spec.kind);
-        let path = as_path(spec.path.as_bstr());
-        let found = autofs::existing_points()?
-            .filter_map(Result::ok)
-            .filter(|point| point.kind == kind && point.target == path)
-            .last();
-        let Some(found) = found else {
-            return Err(Error::Call {
-                call: "adopt",
-                path: Some(path.into()),
-                errno: autofs::Errno::NOENT,
-                kernel_text: None,
-            });
+    /// What a request means, which was read so long ago; answers it if it is none of ours.
+    pub(crate) fn incoming(
+        &self,
+        packet: Packet,
+        slot: Option<Slot>,
+        age: Duration,
+    ) -> Option<Incoming> {
+        let request = Request {
+            device: packet.device,
+            token: packet.token,
+            slot,
         };
-        let fd = self.shared.control.open_point(path, found.device)?;
-        let id = PointRoot::from(fd).id()?;
-        self.enter(spec, id, None);
-        let timeout = u64::from(spec.timeout);
-        let pipe = self.pipe.writer();
-        match autofs::reconnect(&self.shared.control, path, found.device, pipe, timeout) {
-            Ok(root) => {
-                if spec.kind == TriggerKind::Indirect
-                    && let Some(entry) = self.shared.write().get_mut(spec.id)
-                {
-                    entry.root = Some(Arc::new(root));
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.shared.write().remove(spec.id);
-                Err(error)
-            }
-        }
-    }
-
-    fn incoming(&self, packet: Packet) -> Option<Incoming> {
         let registry = self.shared.read();
-        let entry = registry.at_point(packet.point());
-        let Some(entry) = entry else {
+        let Some(entry) = registry.at_point(packet.point()) else {
             drop(registry);
-            self.answer_stranger(&packet);
+            // A request for a trigger that is none of ours (any more) is answered all the same:
+            // who waits there would wait for ever.
+            tracing::warn!(device = %packet.device, "request for an unknown trigger answered ENOENT");
+            request.answer_anywhere(&self.shared, Err(AnswerErrno::NOENT));
             return None;
         };
         let trigger = entry.trigger;
@@ -242,8 +272,8 @@ impl KernelFrontEnd {
             shared: self.shared.clone(),
             root: entry.root.clone(),
             path: entry.path.clone(),
-            point: entry.point,
-            token: packet.token,
+            may_hang: entry.may_hang,
+            request: Some(request),
         });
         if !packet.kind.is_missing() {
             return Some(Incoming::Expire {
@@ -262,35 +292,48 @@ impl KernelFrontEnd {
             trigger,
             key,
             requester,
+            waited_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             ticket,
         })
     }
 
-    /// A request for a trigger that is none of ours (any more) is answered all the same: who
-    /// waits there would wait for ever.
-    fn answer_stranger(&self, packet: &Packet) {
-        tracing::warn!(device = %packet.device, "request for an unknown trigger answered ENOENT");
-        let Ok(points) = autofs::existing_points() else {
-            return;
-        };
-        for point in points.filter_map(Result::ok) {
-            if point.device == packet.device
-                && let Ok(fd) = self.shared.control.open_point(&point.target, point.device)
-            {
-                let errno = AnswerErrno::new(autofs::Errno::NOENT);
-                let _ = self.shared.control.fail(fd.as_fd(), packet.token, errno);
-                return;
+    /// A request that was just read, unless it is one that an earlier life had read already.
+    fn fresh(&self, Tracked { packet, slot }: Tracked) -> Option<Incoming> {
+        let name = (packet.device, packet.token);
+        if self
+            .resumed
+            .get()
+            .is_some_and(|known| known.contains(&name))
+        {
+            tracing::debug!(device = %packet.device, "request read twice");
+            if let Some(slot) = slot {
+                slot.free();
             }
+            return None;
+        }
+        self.incoming(packet, slot, Duration::ZERO)
+    }
+
+    /// A request that makes no sense is answered too.
+    fn answer_rubbish(&self, error: &PacketError) {
+        tracing::error!(%error, "request of the kernel cannot be read; answered EIO");
+        if let Some((point, token)) = error.answer_to {
+            let request = Request {
+                device: point.device,
+                token,
+                slot: None,
+            };
+            request.answer_anywhere(&self.shared, Err(AnswerErrno::IO));
         }
     }
 }
 
 impl Shared {
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Registry> {
+    pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, Registry> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Registry> {
+    pub(crate) fn write(&self) -> std::sync::RwLockWriteGuard<'_, Registry> {
         self.registry
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -303,17 +346,12 @@ impl Shared {
         act: impl FnOnce(BorrowedFd<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let Some(entry) = self.read().get(trigger).cloned() else {
-            return Err(Error::Call {
-                call: "find trigger",
-                path: None,
-                errno: autofs::Errno::NOENT,
-                kernel_text: None,
-            });
+            return Err(failed("find trigger", None, autofs::Errno::NOENT));
         };
         match &entry.root {
             Some(root) => act(root.as_fd()),
             None => {
-                let fd = self.control.open_point(&entry.path, entry.point.device)?;
+                let fd = self.control.open_point(&entry.path, entry.device)?;
                 act(fd.as_fd())
             }
         }
@@ -384,24 +422,33 @@ impl FrontEnd for KernelFrontEnd {
 
     fn next(&self) -> io::Result<Option<Incoming>> {
         loop {
-            match self.pipe.read() {
+            match self.pipe.read_tracked(&self.table) {
                 Ok(None) => return Ok(None),
-                Ok(Some(packet)) => {
-                    if let Some(incoming) = self.incoming(packet) {
+                Ok(Some(read)) => {
+                    if let Some(incoming) = self.fresh(read) {
                         return Ok(Some(incoming));
                     }
                 }
+                Err(Error::Packet(error)) => self.answer_rubbish(&error),
                 Err(error) => return Err(io::Error::other(error)),
             }
         }
     }
 
     fn survey(&self, wanted: &[(BString, TriggerKind)]) -> Survey {
-        survey(&self.shared.control, wanted)
+        self.look_around(wanted)
     }
 
     fn adopt(&self, spec: &TriggerSpec) -> Result<(), Failure> {
         self.take_over(spec).map_err(|error| failure(&error))
+    }
+
+    fn resume(&self) -> Resumed {
+        self.take_up()
+    }
+
+    fn mark(&self, trigger: TriggerId, key: &BStr) -> Option<Mark> {
+        self.note_work(trigger, key)
     }
 
     fn list(&self, trigger: TriggerId, keys: &Arc<[BString]>) {
@@ -440,7 +487,7 @@ impl FrontEnd for KernelFrontEnd {
         let control = &self.shared.control;
         let mut failures = 0;
         let rounds = self.shared.with_root(trigger, |root| {
-            while failures < EXPIRE_FAILURES_MOST {
+            while failures < EXPIRE_FAILURES {
                 match control.expire(root, how) {
                     Ok(true) => {}
                     Ok(false) => break,
@@ -468,51 +515,22 @@ impl FrontEnd for KernelFrontEnd {
     }
 }
 
-/// Longest wait for our own use of a trigger to end before it is unmounted. An expiry round that
-/// finds nothing takes some 13 ms (an RCU grace period).
-const OWN_USE_MOST: Duration = Duration::from_millis(200);
-
 /// Waits until nobody but the registry and the caller knows `path`, which all that use a
 /// trigger's descriptors hold.
 fn quiesce(path: &Arc<PathBuf>) {
     let begun = Instant::now();
-    while Arc::strong_count(path) > 2 && begun.elapsed() < OWN_USE_MOST {
+    while Arc::strong_count(path) > 2 && begun.elapsed() < OWN_USE {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Answers one request of the kernel.
-struct KernelAnswer {
-    shared: Arc<Shared>,
-    root: Option<Arc<PointRoot>>,
-    path: Arc<PathBuf>,
-    point: PointId,
-    token: WaitToken,
-}
-
-impl KernelAnswer {
-    fn send(&self, send: impl Fn(&Control, BorrowedFd<'_>) -> Result<(), Error>) {
-        let control = &self.shared.control;
-        let sent = match &self.root {
-            Some(root) => send(control, root.as_fd()),
-            None => control
-                .open_point(&self.path, self.point.device)
-                .and_then(|fd| send(control, fd.as_fd())),
-        };
-        if let Err(error) = sent {
-            tracing::error!(path = %self.path.display(), %error, "kernel did not take the answer");
-        }
-    }
-}
-
-impl Answering for KernelAnswer {
-    fn ready(&mut self) {
-        self.send(|control, root| control.ready(root, self.token));
-    }
-
-    fn fail(&mut self, errno: Errno) {
-        let errno = AnswerErrno::new(autofs::Errno::from_raw_os_error(errno.0));
-        self.send(|control, root| control.fail(root, self.token, errno));
+/// A call that failed.
+pub(crate) fn failed(call: &'static str, path: Option<&Path>, errno: autofs::Errno) -> Error {
+    Error::Call {
+        call,
+        path: path.map(Path::to_owned),
+        errno,
+        kernel_text: None,
     }
 }
 

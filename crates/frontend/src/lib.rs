@@ -5,18 +5,25 @@
 //! when it is dropped. [`KernelFrontEnd`] is Linux's autofs; [`SimFrontEnd`] keeps everything
 //! in memory. What both must do alike is written down in [`conformance`].
 
+mod adopt;
+mod answer;
+mod backstage;
 pub mod conformance;
 mod front_end;
 mod kernel;
+mod limits;
 mod listing;
+mod local;
+mod mark;
 mod registry;
 mod sim;
 mod survey;
 mod ticket;
 
-pub use front_end::{Capabilities, FrontEnd, Incoming};
+pub use front_end::{Capabilities, FrontEnd, Incoming, Resumed};
 pub use kernel::{KernelFrontEnd, KernelSettings};
+pub use mark::Mark;
 pub use piton_mount::perform::{Failure, Triggers};
 pub use sim::{SimAnswer, SimFrontEnd};
-pub use survey::{Owned, Survey};
+pub use survey::{Owned, Stray, Survey};
 pub use ticket::{Answering, Ticket};

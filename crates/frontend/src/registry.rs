@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use autofs::{PointId, PointRoot};
+use autofs::{DeviceId, PointId, PointRoot};
 use bstr::{BStr, BString, ByteSlice};
 use piton_plan::step::{TriggerId, TriggerKind};
 
@@ -14,7 +14,12 @@ pub(crate) struct Entry {
     pub(crate) trigger: TriggerId,
     pub(crate) kind: TriggerKind,
     pub(crate) path: Arc<PathBuf>,
-    pub(crate) point: PointId,
+    /// The number of its file system.
+    pub(crate) device: DeviceId,
+    /// The inode number of its root, which packets of it carry; not known of an adopted one.
+    pub(crate) inode: Option<u64>,
+    /// Opening it by its path asks file systems that may not answer.
+    pub(crate) may_hang: bool,
     /// Kept open for indirect triggers only.
     pub(crate) root: Option<Arc<PointRoot>>,
     /// Keys shown before they are mounted.
@@ -25,18 +30,21 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     by_trigger: HashMap<TriggerId, Entry>,
-    by_point: HashMap<PointId, TriggerId>,
+    by_device: HashMap<DeviceId, TriggerId>,
     indirect_by_path: HashMap<BString, TriggerId>,
     /// Direct triggers, which are roots of entries too.
     direct_paths: HashSet<BString>,
+    offset_by_path: HashMap<BString, TriggerId>,
 }
 
 impl Registry {
     pub(crate) fn insert(&mut self, entry: Entry) {
-        self.by_point.insert(entry.point, entry.trigger);
-        if entry.kind == TriggerKind::Indirect {
-            self.indirect_by_path
-                .insert(path_bytes(&entry.path), entry.trigger);
+        self.by_device.insert(entry.device, entry.trigger);
+        let path = path_bytes(&entry.path);
+        match entry.kind {
+            TriggerKind::Indirect => drop(self.indirect_by_path.insert(path, entry.trigger)),
+            TriggerKind::Offset => drop(self.offset_by_path.insert(path, entry.trigger)),
+            TriggerKind::Direct => drop(self.direct_paths.insert(path)),
         }
         self.by_trigger.insert(entry.trigger, entry);
     }
@@ -44,12 +52,15 @@ impl Registry {
     pub(crate) fn remove(&mut self, trigger: TriggerId) -> Option<Entry> {
         let entry = self.by_trigger.remove(&trigger)?;
         // A device number may have been given again to a later trigger.
-        if self.by_point.get(&entry.point) == Some(&trigger) {
-            self.by_point.remove(&entry.point);
+        if self.by_device.get(&entry.device) == Some(&trigger) {
+            self.by_device.remove(&entry.device);
         }
         let path = path_bytes(&entry.path);
         if self.indirect_by_path.get(&path) == Some(&trigger) {
             self.indirect_by_path.remove(&path);
+        }
+        if self.offset_by_path.get(&path) == Some(&trigger) {
+            self.offset_by_path.remove(&path);
         }
         if entry.kind == TriggerKind::Direct {
             self.direct_paths.remove(&path);
@@ -65,8 +76,27 @@ impl Registry {
         self.by_trigger.get_mut(&trigger)
     }
 
+    /// The trigger that is meant by the numbers in a packet.
     pub(crate) fn at_point(&self, point: PointId) -> Option<&Entry> {
-        self.by_trigger.get(self.by_point.get(&point)?)
+        let entry = self.at_device(point.device)?;
+        let same = entry.inode.is_none_or(|inode| inode == point.inode);
+        same.then_some(entry)
+    }
+
+    /// The trigger whose file system has this number.
+    pub(crate) fn at_device(&self, device: DeviceId) -> Option<&Entry> {
+        self.by_trigger.get(self.by_device.get(&device)?)
+    }
+
+    /// The nearest offset that `path` lies below.
+    pub(crate) fn offset_above(&self, path: &BStr) -> Option<&Entry> {
+        let mut path = path.as_bytes();
+        loop {
+            path = &path[..path.rfind_byte(b'/')?];
+            if let Some(trigger) = self.offset_by_path.get(path) {
+                return self.by_trigger.get(trigger);
+            }
+        }
     }
 
     /// The indirect trigger that `path` is a key of, and the key.

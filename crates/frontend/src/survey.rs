@@ -1,9 +1,15 @@
 //! Finding triggers of an earlier life, and what is mounted in them.
+//!
+//! All is read from the mount table, once. Nothing is opened but triggers that something is mounted
+//! on (to ask who wanted it), and those only where no server is asked on the way: a dead one would
+//! hold up the start.
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use autofs::{Control, ExistingPoint, PipeState, PointKind};
+use autofs::{Control, DeviceId, ExistingPoint, PipeState, PointKind};
 use bstr::{BStr, BString, ByteSlice};
 use piton_engine::event::{Existing, ExistingMount};
 use piton_map::requester::Requester;
@@ -11,14 +17,27 @@ use piton_mount::table::{self, Mount, Table};
 use piton_plan::step::TriggerKind;
 
 use crate::kernel::{as_path, point_kind};
+use crate::local::is_local_type;
 
-/// What was found at the wanted mount points.
+/// What was found at the wanted mount points, and what is ours elsewhere.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// Triggers without a daemon: they can be adopted.
+    /// Triggers at wanted mount points that can be adopted: without a daemon, or ours.
     pub orphans: Vec<Existing>,
-    /// Triggers that somebody serves.
+    /// Triggers at wanted mount points that somebody else serves.
     pub owned: Vec<Owned>,
+    /// Triggers that are ours and stand where none is wanted. They must be adopted as well, or
+    /// those who touch them wait in vain.
+    pub strays: Vec<Stray>,
+}
+
+/// A trigger of ours where none is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// The trigger, with what is mounted in it.
+    pub existing: Existing,
+    /// What it was made with as its source text.
+    pub source: BString,
 }
 
 /// A mount point that belongs to another automounter.
@@ -30,190 +49,310 @@ pub struct Owned {
     pub process_group: u32,
 }
 
-/// Looks for triggers at `wanted`. Changes nothing.
-pub(crate) fn survey(control: &Control, wanted: &[(BString, TriggerKind)]) -> Survey {
-    let mut survey = Survey::default();
-    let points: Vec<ExistingPoint> = match autofs::existing_points() {
-        Ok(points) => points.filter_map(Result::ok).collect(),
+/// A place as the kernel names it: the trigger's file system, and the key.
+pub(crate) type Spot = (DeviceId, BString);
+
+/// What the survey needs to know.
+pub(crate) struct Known<'k> {
+    pub(crate) control: &'k Control,
+    /// The inode number of our own request pipe.
+    pub(crate) pipe: Option<u64>,
+    /// Where an earlier life did not finish its work.
+    pub(crate) marked: HashSet<Spot>,
+    /// Where the kernel waits for something to be unmounted.
+    pub(crate) expiring: HashSet<Spot>,
+}
+
+/// Triggers that were found, by path and kind, for their adoption.
+pub(crate) type FoundPoints = HashMap<(PathBuf, PointKind), FoundPoint>;
+
+/// A trigger that was found.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundPoint {
+    pub(crate) point: ExistingPoint,
+    /// Opening it by its path asks file systems that may not answer.
+    pub(crate) may_hang: bool,
+}
+
+/// Looks for triggers at `wanted`, and for ours anywhere. Changes nothing.
+pub(crate) fn survey(
+    known: &Known<'_>,
+    wanted: &[(BString, TriggerKind)],
+) -> (Survey, FoundPoints) {
+    let text = match table::read() {
+        Ok(text) => text,
         Err(error) => {
             tracing::warn!(%error, "cannot look for triggers of an earlier life");
-            return survey;
+            return (Survey::default(), FoundPoints::new());
         }
     };
-    if points.is_empty() {
-        return survey;
-    }
-    let Ok(text) = table::read() else {
-        return survey;
-    };
-    let table = Table::parse(&text);
-    let wanted: std::collections::HashMap<&Path, TriggerKind> = wanted
-        .iter()
-        .map(|(path, kind)| (as_path(path.as_bstr()), *kind))
+    let points: Vec<ExistingPoint> = text
+        .lines()
+        .filter_map(|line| ExistingPoint::parse(line).ok().flatten())
         .collect();
-    for point in &points {
-        let Some(kind) = wanted.get(point.target.as_path()) else {
-            continue;
-        };
-        if point.kind != point_kind(*kind) {
-            continue;
+    if points.is_empty() {
+        return (Survey::default(), FoundPoints::new());
+    }
+    let table = Table::parse(&text);
+    let look = Look::new(known, &table, &points);
+    let survey = look.survey(wanted);
+    (survey, look.found.into_inner())
+}
+
+/// The whole mount table, and what was seen of it so far.
+struct Look<'l> {
+    known: &'l Known<'l>,
+    table: &'l Table<'l>,
+    points: &'l [ExistingPoint],
+    by_mount: HashMap<u64, &'l ExistingPoint>,
+    children: HashMap<u64, Vec<&'l Mount<'l>>>,
+    /// Whether no server is asked on the way to what lies on a mount.
+    local: RefCell<HashMap<u64, bool>>,
+    found: RefCell<FoundPoints>,
+    /// File systems that have been found: a second mount of one is a copy.
+    seen: RefCell<HashSet<DeviceId>>,
+}
+
+impl<'l> Look<'l> {
+    fn new(known: &'l Known<'l>, table: &'l Table<'l>, points: &'l [ExistingPoint]) -> Self {
+        let mut children: HashMap<u64, Vec<&Mount<'_>>> = HashMap::new();
+        for mount in table.mounts() {
+            if mount.parent != mount.id {
+                children.entry(mount.parent).or_default().push(mount);
+            }
         }
-        match living_owner(point) {
-            Some(process_group) => {
-                let path = point.target.as_os_str().as_bytes().into();
-                survey.owned.push(Owned {
-                    path,
+        Self {
+            known,
+            table,
+            points,
+            by_mount: points.iter().map(|point| (point.mount_id, point)).collect(),
+            children,
+            local: RefCell::default(),
+            found: RefCell::default(),
+            seen: RefCell::default(),
+        }
+    }
+
+    fn survey(&self, wanted: &[(BString, TriggerKind)]) -> Survey {
+        let mut survey = Survey::default();
+        let wanted: HashMap<&Path, TriggerKind> = wanted
+            .iter()
+            .map(|(path, kind)| (as_path(path.as_bstr()), *kind))
+            .collect();
+        // Of several at one path the last is on top.
+        let mut here: HashMap<&Path, &ExistingPoint> = HashMap::new();
+        for point in self.points {
+            let Some(kind) = wanted.get(point.target.as_path()) else {
+                continue;
+            };
+            if self.is_ours(point) || point.kind == point_kind(*kind) {
+                here.insert(&point.target, point);
+            }
+        }
+        let mut here: Vec<&ExistingPoint> = here.into_values().collect();
+        here.sort_by_key(|point| &point.target);
+        for point in here {
+            match self.living_owner(point) {
+                Some(process_group) => survey.owned.push(Owned {
+                    path: path_of(point),
                     process_group,
-                });
-            }
-            None => survey
-                .orphans
-                .push(existing(control, &table, &points, point, *kind)),
-        }
-    }
-    survey
-}
-
-/// The process group that serves a point, if it still lives and is not our own.
-fn living_owner(point: &ExistingPoint) -> Option<u32> {
-    if point.pipe == PipeState::Catatonic {
-        return None;
-    }
-    let group = point.process_group?;
-    let pid = autofs::Pid::from_raw(i32::try_from(group).ok()?)?;
-    if autofs::process_group() == Some(pid) {
-        return None;
-    }
-    rustix::process::test_kill_process_group(pid)
-        .is_ok()
-        .then_some(group)
-}
-
-fn existing(
-    control: &Control,
-    table: &Table<'_>,
-    points: &[ExistingPoint],
-    point: &ExistingPoint,
-    kind: TriggerKind,
-) -> Existing {
-    let path: BString = point.target.as_os_str().as_bytes().into();
-    let mounted = match kind {
-        TriggerKind::Indirect => keys(control, table, points, point),
-        TriggerKind::Direct | TriggerKind::Offset => {
-            let own = table
-                .children(point.mount_id)
-                .find(|mount| *mount.point == path);
-            own.map(|mount| mounted(control, table, points, BString::default(), mount))
-                .into_iter()
-                .collect()
-        }
-    };
-    Existing {
-        kind,
-        path,
-        mounted,
-    }
-}
-
-/// What is mounted in an indirect point: one element for each key.
-fn keys(
-    control: &Control,
-    table: &Table<'_>,
-    points: &[ExistingPoint],
-    point: &ExistingPoint,
-) -> Vec<ExistingMount> {
-    let root: BString = point.target.as_os_str().as_bytes().into();
-    let mut found: Vec<ExistingMount> = Vec::new();
-    for mount in table.children(point.mount_id) {
-        let Some(rest) = mount.point.strip_prefix(root.as_bytes()) else {
-            continue;
-        };
-        let rest = rest.trim_start_with(|letter| letter == '/');
-        let key: BString = rest.split_str("/").next().unwrap_or_default().into();
-        if rest.len() == key.len() {
-            found.push(mounted(control, table, points, key, mount));
-            continue;
-        }
-        // An entry without a root: its offsets stand in a bare directory.
-        let Some(offset) = point_at(points, mount, PointKind::Offset) else {
-            continue;
-        };
-        let offset = existing(control, table, points, offset, TriggerKind::Offset);
-        match found
-            .iter_mut()
-            .find(|other| other.key == key && !other.covered)
-        {
-            Some(bare) => bare.offsets.push(offset),
-            None => {
-                let mut target = root.clone();
-                target.push(b'/');
-                target.extend_from_slice(&key);
-                found.push(ExistingMount {
-                    requester: requester(control, point, target.as_bstr()),
-                    key,
-                    target,
-                    covered: false,
-                    source: BString::default(),
-                    offsets: vec![offset],
-                });
+                }),
+                None => survey.orphans.extend(self.existing(point)),
             }
         }
+        // First what may hold others, then offsets that belong to nothing.
+        for whole in [true, false] {
+            for point in self.points {
+                let stray = self.is_ours(point)
+                    && point.inner_root == "/"
+                    && (point.kind != PointKind::Offset) == whole
+                    && !wanted.contains_key(point.target.as_path());
+                if stray && let Some(existing) = self.existing(point) {
+                    let source = point.source.clone();
+                    survey.strays.push(Stray { existing, source });
+                }
+            }
+        }
+        survey
     }
-    found
+
+    /// Whether the trigger's requests come to us.
+    fn is_ours(&self, point: &ExistingPoint) -> bool {
+        match (point.pipe, self.known.pipe) {
+            (PipeState::Connected { inode }, Some(own)) => inode == own,
+            _ => false,
+        }
+    }
+
+    /// The process group that serves a point, if it still lives and is not our own.
+    fn living_owner(&self, point: &ExistingPoint) -> Option<u32> {
+        if point.pipe == PipeState::Catatonic || self.is_ours(point) {
+            return None;
+        }
+        let group = point.process_group?;
+        let pid = autofs::Pid::from_raw(i32::try_from(group).ok()?)?;
+        if autofs::process_group() == Some(pid) {
+            return None;
+        }
+        rustix::process::test_kill_process_group(pid)
+            .is_ok()
+            .then_some(group)
+    }
+
+    /// A trigger with what is mounted in it; nothing if it was found already.
+    fn existing(&self, point: &ExistingPoint) -> Option<Existing> {
+        if !self.seen.borrow_mut().insert(point.device) {
+            return None;
+        }
+        let path = path_of(point);
+        let mounted = match point.kind {
+            PointKind::Indirect => self.keys(point),
+            PointKind::Direct | PointKind::Offset => {
+                let mut own = self.children(point.mount_id);
+                let own = own.find(|mount| *mount.point == path);
+                own.map(|mount| self.mounted(point, BString::default(), mount))
+                    .into_iter()
+                    .collect()
+            }
+        };
+        let found = FoundPoint {
+            point: point.clone(),
+            may_hang: !self.is_local(point.parent_id),
+        };
+        self.found
+            .borrow_mut()
+            .insert((point.target.clone(), point.kind), found);
+        Some(Existing {
+            kind: match point.kind {
+                PointKind::Indirect => TriggerKind::Indirect,
+                PointKind::Direct => TriggerKind::Direct,
+                PointKind::Offset => TriggerKind::Offset,
+            },
+            path,
+            mounted,
+        })
+    }
+
+    fn children(&self, id: u64) -> impl Iterator<Item = &'l Mount<'l>> {
+        self.children.get(&id).into_iter().flatten().copied()
+    }
+
+    /// What is mounted in an indirect point: one element for each key.
+    fn keys(&self, point: &ExistingPoint) -> Vec<ExistingMount> {
+        let root = path_of(point);
+        let mut found: Vec<ExistingMount> = Vec::new();
+        let mut bare: HashMap<BString, usize> = HashMap::new();
+        for mount in self.children(point.mount_id) {
+            let Some(rest) = mount.point.strip_prefix(root.as_bytes()) else {
+                continue;
+            };
+            let rest = rest.trim_start_with(|letter| letter == '/');
+            let key: BString = rest.split_str("/").next().unwrap_or_default().into();
+            if rest.len() == key.len() {
+                found.push(self.mounted(point, key, mount));
+                continue;
+            }
+            // An entry without a root: its offsets stand in a bare directory.
+            let Some(offset) = self.point_at(mount, PointKind::Offset) else {
+                continue;
+            };
+            let Some(offset) = self.existing(offset) else {
+                continue;
+            };
+            if let Some(index) = bare.get(&key) {
+                found[*index].offsets.push(offset);
+                continue;
+            }
+            bare.insert(key.clone(), found.len());
+            let mut target = root.clone();
+            target.push(b'/');
+            target.extend_from_slice(&key);
+            found.push(ExistingMount {
+                requester: self.requester(point, target.as_bstr()),
+                whole: self.is_whole(point, &key, true),
+                key,
+                target,
+                covered: false,
+                source: BString::default(),
+                offsets: vec![offset],
+            });
+        }
+        found
+    }
+
+    fn mounted(&self, point: &ExistingPoint, key: BString, mount: &'l Mount<'l>) -> ExistingMount {
+        let offsets: Vec<Existing> = match self.point_at(mount, PointKind::Indirect) {
+            // The key is a map of its own (`fstype=autofs`).
+            Some(submount) => self.existing(submount).into_iter().collect(),
+            None => self
+                .children(mount.id)
+                .filter_map(|child| self.point_at(child, PointKind::Offset))
+                .filter_map(|offset| self.existing(offset))
+                .collect(),
+        };
+        ExistingMount {
+            requester: self.requester(point, (*mount.point).as_bstr()),
+            whole: self.is_whole(point, &key, !offsets.is_empty()),
+            key,
+            target: mount.point.clone().into_owned(),
+            covered: true,
+            source: mount.source.clone().into_owned(),
+            offsets,
+        }
+    }
+
+    /// Whether nobody died while he was at work here. What consists of one mount only is there or
+    /// is not, whoever asked for it to be unmounted.
+    fn is_whole(&self, point: &ExistingPoint, key: &BString, several: bool) -> bool {
+        let spot = (point.device, key.clone());
+        let half = several && self.known.expiring.contains(&spot);
+        !half && !self.known.marked.contains(&spot)
+    }
+
+    /// The trigger that a line of the mount table is, if it is one of this kind.
+    fn point_at(&self, mount: &Mount<'_>, kind: PointKind) -> Option<&'l ExistingPoint> {
+        let point = self.by_mount.get(&mount.id).copied();
+        point.filter(|point| point.kind == kind)
+    }
+
+    /// Who asked for a mount, if the kernel remembers, and if no server is asked on the way.
+    fn requester(&self, point: &ExistingPoint, path: &BStr) -> Requester {
+        if !self.is_local(point.parent_id) {
+            return Requester::default();
+        }
+        let control = self.known.control;
+        let known = control
+            .open_point(&point.target, point.device)
+            .and_then(|fd| control.requester(fd, as_path(path)));
+        match known {
+            Ok(who) => Requester {
+                uid: who.uid,
+                gid: who.gid,
+                ..Requester::default()
+            },
+            Err(_) => Requester::default(),
+        }
+    }
+
+    /// Whether a mount and all that it lies on are local.
+    fn is_local(&self, mount: u64) -> bool {
+        if let Some(local) = self.local.borrow().get(&mount) {
+            return *local;
+        }
+        let local = match self.table.by_id(mount) {
+            // Above the top of the table lies nothing.
+            None => true,
+            Some(found) => {
+                // Meanwhile, for one that is in a circle.
+                self.local.borrow_mut().insert(mount, true);
+                is_local_type(&found.fstype) && self.is_local(found.parent)
+            }
+        };
+        self.local.borrow_mut().insert(mount, local);
+        local
+    }
 }
 
-fn mounted(
-    control: &Control,
-    table: &Table<'_>,
-    points: &[ExistingPoint],
-    key: BString,
-    mount: &Mount<'_>,
-) -> ExistingMount {
-    let below = |point, kind| existing(control, table, points, point, kind);
-    let offsets = match point_at(points, mount, PointKind::Indirect) {
-        // The key is a map of its own (`fstype=autofs`).
-        Some(submount) => vec![below(submount, TriggerKind::Indirect)],
-        None => table
-            .children(mount.id)
-            .filter_map(|child| point_at(points, child, PointKind::Offset))
-            .map(|offset| below(offset, TriggerKind::Offset))
-            .collect(),
-    };
-    let parent = points.iter().find(|point| point.mount_id == mount.parent);
-    ExistingMount {
-        requester: parent
-            .map(|point| requester(control, point, (*mount.point).as_bstr()))
-            .unwrap_or_default(),
-        key,
-        target: mount.point.clone().into_owned(),
-        covered: true,
-        source: mount.source.clone().into_owned(),
-        offsets,
-    }
-}
-
-/// The trigger that a line of the mount table is, if it is one of this kind.
-fn point_at<'p>(
-    points: &'p [ExistingPoint],
-    mount: &Mount<'_>,
-    kind: PointKind,
-) -> Option<&'p ExistingPoint> {
-    points
-        .iter()
-        .find(|point| point.mount_id == mount.id && point.kind == kind)
-}
-
-/// Who asked for a mount, if the kernel remembers.
-fn requester(control: &Control, point: &ExistingPoint, path: &BStr) -> Requester {
-    let known = control
-        .open_point(&point.target, point.device)
-        .and_then(|fd| control.requester(fd, as_path(path)));
-    match known {
-        Ok(who) => Requester {
-            uid: who.uid,
-            gid: who.gid,
-            ..Requester::default()
-        },
-        Err(_) => Requester::default(),
-    }
+fn path_of(point: &ExistingPoint) -> BString {
+    point.target.as_os_str().as_bytes().into()
 }

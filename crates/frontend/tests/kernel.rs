@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use autofs::{RequestPipe, RequestTable};
 use bstr::{BStr, ByteSlice};
 use piton_engine::cause::Errno;
 use piton_frontend::{FrontEnd, Incoming, KernelFrontEnd, KernelSettings, Triggers, conformance};
@@ -11,6 +12,13 @@ use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 use piton_testkit::{Access, Answer, Scratch, mounted_at, privately, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// A front end that continues no other.
+fn fresh() -> KernelFrontEnd {
+    let (pipe, table) = (RequestPipe::new(), RequestTable::new());
+    let (pipe, table) = (pipe.expect("a pipe"), table.expect("a table"));
+    KernelFrontEnd::new(KernelSettings::default(), pipe, table).expect("kernel autofs")
+}
 
 /// A front end and accesses from outside its process group.
 struct Rig {
@@ -22,9 +30,8 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         autofs::own_process_group().expect("a process group of our own");
-        let front_end = KernelFrontEnd::new(KernelSettings::default()).expect("kernel autofs");
         Self {
-            front_end,
+            front_end: fresh(),
             scratch: Scratch::new(),
             accesses: RefCell::default(),
         }
@@ -148,7 +155,7 @@ fn detached_triggers_are_found_and_adopted() {
             accesses,
         } = rig;
         drop(front_end);
-        let second = KernelFrontEnd::new(KernelSettings::default()).unwrap();
+        let second = fresh();
         let wanted = [(spec.path.clone(), TriggerKind::Indirect)];
         let survey = second.survey(&wanted);
         assert_eq!(survey.orphans.len(), 1);

@@ -158,6 +158,7 @@ impl Play {
             trigger,
             key: key.into(),
             requester: Requester::default(),
+            waited_ms: 0,
             ticket: Ticket(ticket),
         });
         ticket
@@ -510,6 +511,7 @@ pub fn existing_mount(key: &str, target: &str, offsets: Vec<Existing>) -> Existi
         key: key.into(),
         target: target.into(),
         covered: true,
+        whole: true,
         source: "old".into(),
         offsets,
         requester: Requester::default(),

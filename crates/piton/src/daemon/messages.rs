@@ -17,6 +17,8 @@ use super::loader::Loaded;
 pub(crate) enum Message {
     /// A task ended: for the engine.
     Event(Event<Ticket>),
+    /// What an earlier life left is taken over: for the engine.
+    Adopted(Event<Ticket>),
     /// The question with this number was answered: for the engine, unless it was given up.
     Task(u64, Event<Ticket>),
     /// Master map and direct maps were read.

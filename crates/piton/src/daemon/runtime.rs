@@ -12,7 +12,7 @@ use piton_engine::config::{Configuration, Point};
 use piton_engine::event::{JobId, Request, RequestId};
 use piton_engine::reload::Difference;
 use piton_engine::{Command, Engine, Event};
-use piton_frontend::{FrontEnd, Incoming, Ticket};
+use piton_frontend::{FrontEnd, Incoming, Mark, Ticket};
 use piton_map::lookup::Miss;
 use piton_map::requester::Requester;
 use piton_plan::facts::HostAnswers;
@@ -25,6 +25,7 @@ use super::messages::{Mailbox, Message, Question};
 use super::pool::Pool;
 use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
+use super::start::look_for_earlier_life;
 use super::tasks::{self, Lookup, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
 use super::trace::{self, Tracer};
@@ -56,12 +57,31 @@ pub(crate) struct Runtime {
     /// Quick work to be done by whoever has the next turn.
     quick: VecDeque<Quick>,
     reload: Reload,
+    earlier: Earlier,
+    /// Requests may be there that were not read.
+    unread: bool,
+    /// Places at which work is under way, or was, that leaves something half done if we die.
+    marks: HashMap<(TriggerId, BString), Mark>,
+    /// The jobs that are at work at such places.
+    marked: HashMap<JobId, (TriggerId, BString)>,
     answers: BTreeMap<RequestId, Asker>,
     questions: BTreeMap<u64, Sender<Result<ReloadPlan, String>>>,
     next_request: u64,
     ready: Option<Box<dyn FnOnce() + Send>>,
     left: Option<Ended>,
     force: bool,
+}
+
+/// How far we are with taking over what an earlier life left. Until that is done no request is
+/// read: one of a trigger that is not known yet would be answered with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Earlier {
+    /// No maps could be read yet, so it is not known what to take over as what.
+    Unknown,
+    /// Being taken over.
+    Adopting,
+    /// Done, or there was nothing.
+    Over,
 }
 
 /// Threads for three kinds of work, so that one kind cannot starve another.
@@ -132,6 +152,10 @@ impl Runtime {
             tracer,
             quick: VecDeque::new(),
             reload: Reload::default(),
+            earlier: Earlier::Unknown,
+            unread: true,
+            marks: HashMap::new(),
+            marked: HashMap::new(),
             answers: BTreeMap::new(),
             questions: BTreeMap::new(),
             next_request: 1,
@@ -162,19 +186,16 @@ impl Runtime {
     /// # Errors
     /// The front end is broken.
     pub(crate) fn take(&mut self, woken: Woken) -> std::io::Result<()> {
-        if woken.front_end {
-            while let Some(incoming) = self.front_end.next()? {
-                let event = self.event_of(incoming);
-                self.events.push_back(event);
-                self.work();
-            }
-        }
+        self.unread |= woken.front_end;
+        self.read_requests()?;
         if woken.mailbox {
             let mut messages = Vec::new();
             self.mailbox.take(&mut messages);
             for message in messages {
                 self.message(message);
             }
+            // Until just now it may have been too early.
+            self.read_requests()?;
         }
         if woken.signals {
             for meaning in self.signals.take() {
@@ -185,6 +206,20 @@ impl Runtime {
             self.reload.due = Some(self.clock.now() + SETTLE_MS);
         }
         self.due();
+        Ok(())
+    }
+
+    /// Takes the requests that have come, if all is there that they may be about.
+    fn read_requests(&mut self) -> std::io::Result<()> {
+        if !self.unread || self.earlier != Earlier::Over {
+            return Ok(());
+        }
+        self.unread = false;
+        while let Some(incoming) = self.front_end.next()? {
+            let event = self.event_of(incoming);
+            self.events.push_back(event);
+            self.work();
+        }
         Ok(())
     }
 
@@ -221,6 +256,7 @@ impl Runtime {
                 trigger,
                 key,
                 mut requester,
+                waited_ms,
                 ticket,
             } => {
                 requester.sighting = self.sightings.meet(requester.pid);
@@ -229,6 +265,7 @@ impl Runtime {
                     trigger,
                     key,
                     requester,
+                    waited_ms,
                     ticket: ticket.tagged(tag),
                 }
             }
@@ -306,7 +343,14 @@ impl Runtime {
         let mut commands = Vec::new();
         while let Some(event) = self.events.pop_front() {
             self.tracer.telling(&event);
+            let done = match &event {
+                Event::Performed { job, .. } => self.marked.remove(job),
+                _ => None,
+            };
             self.engine.handle(self.clock.now(), event, &mut commands);
+            if let Some(place) = done {
+                self.unmark(&place);
+            }
             for command in commands.drain(..) {
                 self.execute(command);
             }
@@ -360,8 +404,11 @@ impl Runtime {
                 });
             }
             Command::Adopt { triggers } => {
-                self.batch(move |worker| Event::Installed {
-                    results: worker.adopt(&triggers),
+                self.earlier = Earlier::Adopting;
+                let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
+                self.pools.slow.submit(move || {
+                    let results = worker.adopt(&triggers);
+                    mailbox.post(Message::Adopted(Event::Installed { results }));
                 });
             }
             Command::Remove { triggers } => {
@@ -437,6 +484,7 @@ impl Runtime {
     }
 
     fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {
+        self.mark(job, &steps);
         let quick = tasks::quick(&steps, &self.worker.settings);
         let submounts = self.submounts(&steps);
         let worker = self.worker.clone();
@@ -449,6 +497,62 @@ impl Runtime {
         }
         let mailbox = self.mailbox.clone();
         self.pools.slow.submit(move || mailbox.post(work()));
+    }
+
+    /// Has it noted that a job works at something of several parts.
+    fn mark(&mut self, job: JobId, steps: &[Planned]) {
+        let several = tasks::effects(steps) > 1;
+        if !several && self.marks.is_empty() {
+            return;
+        }
+        let Some((trigger, key)) = self.engine.work_at(job) else {
+            return;
+        };
+        let place = (trigger, key.clone());
+        if !self.marks.contains_key(&place) {
+            let mark = match several {
+                true => self.front_end.mark(trigger, place.1.as_bstr()),
+                false => None,
+            };
+            let Some(mark) = mark else { return };
+            self.marks.insert(place.clone(), mark);
+        }
+        self.marked.insert(job, place);
+    }
+
+    /// Takes a note away, unless what is there is still only a part.
+    fn unmark(&mut self, place: &(TriggerId, BString)) {
+        if !self.engine.is_broken(place.0, &place.1)
+            && let Some(mark) = self.marks.remove(place)
+        {
+            mark.end();
+        }
+    }
+
+    /// Goes on where an earlier life ended: what it left is known to the engine by now.
+    fn resume(&mut self) {
+        self.earlier = Earlier::Over;
+        let resumed = self.front_end.resume();
+        for (trigger, key, mark) in resumed.marks {
+            let place = (trigger, key);
+            self.marks.insert(place.clone(), mark);
+            self.unmark(&place);
+        }
+        for incoming in resumed.incoming {
+            match incoming {
+                // It was unmounted, and only the answer is missing.
+                Incoming::Expire {
+                    trigger,
+                    key,
+                    ticket,
+                } if !self.engine.is_mounted(trigger, &key) => ticket.ready(),
+                incoming => {
+                    let event = self.event_of(incoming);
+                    self.events.push_back(event);
+                }
+            }
+        }
+        self.work();
     }
 
     /// The maps of the submounts that steps put in place.
@@ -518,6 +622,14 @@ impl Runtime {
                 self.work();
                 if installed {
                     self.announce();
+                }
+            }
+            Message::Adopted(event) => {
+                self.events.push_back(event);
+                self.work();
+                self.announce();
+                if self.earlier == Earlier::Adopting {
+                    self.resume();
                 }
             }
             Message::Task(number, event) => {
@@ -616,8 +728,13 @@ impl Runtime {
         }
         self.reload.running = true;
         let (loader, mailbox) = (self.loader.clone(), self.mailbox.clone());
+        let front_end = (self.earlier == Earlier::Unknown).then(|| self.front_end.clone());
         self.pools.slow.submit(move || {
-            mailbox.post(Message::Loaded(Box::new(loader.load(reason))));
+            let mut loaded = loader.load(reason);
+            if let Some(front_end) = front_end {
+                look_for_earlier_life(&mut loaded, &*front_end);
+            }
+            mailbox.post(Message::Loaded(Box::new(loaded)));
         });
     }
 
@@ -641,6 +758,9 @@ impl Runtime {
             let nothing_to_do = difference.added.is_empty();
             self.events.push_back(Event::Configure(configuration));
             self.work();
+            if self.earlier == Earlier::Unknown {
+                self.resume();
+            }
             if loaded.reason == Reason::Start && nothing_to_do {
                 self.announce();
             }

@@ -1,15 +1,17 @@
 //! From the command line to a running loop, and to the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use autofs::{RequestPipe, RequestTable};
 use bstr::BString;
 use piton_control::runtime::{Lock, RuntimeDir};
 use piton_control::server::Server;
 use piton_engine::Engine;
+use piton_engine::config::Point;
 use piton_frontend::{FrontEnd, KernelFrontEnd, KernelSettings};
 use piton_mount::perform;
 use piton_plan::step::TriggerKind;
@@ -89,7 +91,7 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         ignore: settings.ignore_mounts,
     };
     let front_end: Arc<dyn FrontEnd> =
-        Arc::new(KernelFrontEnd::new(kernel).map_err(|error| no_autofs(&error))?);
+        Arc::new(kernel_front_end(kernel).map_err(|error| no_autofs(&error))?);
     let mailbox = Mailbox::new().map_err(|error| error.to_string())?;
     let loader = Arc::new(loader(&settings));
     let worker = Arc::new(worker(&settings, loader.maps.clone(), front_end.clone()));
@@ -136,6 +138,10 @@ fn serve(options: &Options) -> Result<(), Trouble> {
     Ok(())
 }
 
+fn kernel_front_end(settings: KernelSettings) -> Result<KernelFrontEnd, autofs::Error> {
+    KernelFrontEnd::new(settings, RequestPipe::new()?, RequestTable::new()?)
+}
+
 fn no_autofs(error: &autofs::Error) -> Trouble {
     format!("{error}\n  the kernel needs autofs (CONFIG_AUTOFS_FS, `modprobe autofs4`)")
 }
@@ -164,8 +170,7 @@ fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) ->
     }
 }
 
-/// Reads the maps for the first time; waits for a master map that is not there yet, and looks
-/// for triggers of an earlier life.
+/// Reads the maps for the first time; waits for a master map that is not there yet.
 fn first_load(loader: &Loader, front_end: &dyn FrontEnd, wait: Duration) -> Loaded {
     let begun = Instant::now();
     let mut loaded = loader.load(Reason::Start);
@@ -173,26 +178,51 @@ fn first_load(loader: &Loader, front_end: &dyn FrontEnd, wait: Duration) -> Load
         std::thread::sleep(Duration::from_millis(500).min(wait));
         loaded = loader.load(Reason::Start);
     }
-    if let Ok(configuration) = &mut loaded.result {
-        let wanted: Vec<(BString, TriggerKind)> = configuration
-            .points
-            .iter()
-            .map(|point| (point.path.clone(), point.kind))
-            .collect();
-        let survey = front_end.survey(&wanted);
-        for owned in &survey.owned {
-            tracing::error!(
-                path = %owned.path,
-                "another automounter (process group {}) serves this mount point: left to it",
-                owned.process_group
-            );
-        }
-        configuration
-            .points
-            .retain(|point| !survey.owned.iter().any(|owned| owned.path == point.path));
-        configuration.existing = survey.orphans;
-    }
+    look_for_earlier_life(&mut loaded, front_end);
     loaded
+}
+
+/// Looks for triggers of an earlier life, to be taken over by what was read. May block.
+pub(crate) fn look_for_earlier_life(loaded: &mut Loaded, front_end: &dyn FrontEnd) {
+    let Ok(configuration) = &mut loaded.result else {
+        return;
+    };
+    let wanted: Vec<(BString, TriggerKind)> = configuration
+        .points
+        .iter()
+        .map(|point| (point.path.clone(), point.kind))
+        .collect();
+    let survey = front_end.survey(&wanted);
+    for owned in &survey.owned {
+        tracing::error!(
+            path = %owned.path,
+            "another automounter (process group {}) serves this mount point: left to it",
+            owned.process_group
+        );
+    }
+    if !survey.owned.is_empty() {
+        let owned: HashSet<&BString> = survey.owned.iter().map(|owned| &owned.path).collect();
+        let points = &mut configuration.points;
+        points.retain(|point| !owned.contains(&point.path));
+    }
+    configuration.existing = survey.orphans;
+    for stray in survey.strays {
+        // What no map names any more goes when it is idle; but a map that cannot be read now
+        // takes nothing away.
+        let line = loaded.unserved.iter().find(|line| match &line.path {
+            Some(path) => *path == stray.existing.path,
+            None => {
+                stray.existing.kind == TriggerKind::Direct && line.binding.source == stray.source
+            }
+        });
+        configuration.points.extend(line.map(|line| Point {
+            path: stray.existing.path.clone(),
+            kind: stray.existing.kind,
+            binding: line.binding.clone(),
+            listing: Arc::from([]),
+        }));
+        configuration.existing.push(stray.existing);
+    }
 }
 
 /// What is done once all mount points are in place.

@@ -373,6 +373,22 @@ pub(crate) fn quick(steps: &[Planned], settings: &Settings) -> bool {
         })
 }
 
+/// How many of `steps` change what is mounted.
+pub(crate) fn effects(steps: &[Planned]) -> usize {
+    let changes = steps.iter().filter(|planned| {
+        matches!(
+            planned.step,
+            Step::Mount { .. }
+                | Step::Unmount { .. }
+                | Step::Install(_)
+                | Step::Remove(_)
+                | Step::Symlink { .. }
+                | Step::RemoveSymlink { .. }
+        )
+    });
+    changes.count()
+}
+
 /// Makes a directory and its parents; returns those that were missing, parents first.
 fn make_directories(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     use std::io::ErrorKind;

@@ -1,0 +1,198 @@
+//! Taking over what an earlier life left: triggers, requests that it read and did not answer, work
+//! that it did not finish.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use autofs::{Error, ExistingPoint, PipeState, PointRoot, Unanswered};
+use bstr::{BStr, BString, ByteSlice};
+use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
+
+use crate::front_end::Resumed;
+use crate::kernel::{KernelFrontEnd, as_path, failed, point_kind};
+use crate::mark::Mark;
+use crate::registry::Entry;
+use crate::survey::{FoundPoint, Known, Spot, Survey, survey};
+
+impl KernelFrontEnd {
+    pub(crate) fn look_around(&self, wanted: &[(BString, TriggerKind)]) -> Survey {
+        let unanswered = self.table.unanswered();
+        let expiring = unanswered
+            .iter()
+            .filter(|request| !request.packet.kind.is_missing())
+            .map(|request| (request.packet.device, request.packet.name.clone()));
+        let marks = self.table.marks().into_iter();
+        let known = Known {
+            control: &self.shared.control,
+            pipe: self.pipe.inode().ok(),
+            marked: marks.map(|it| (it.point.device, it.name)).collect(),
+            expiring: expiring.collect::<HashSet<Spot>>(),
+        };
+        let (survey, found) = survey(&known, wanted);
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        survey
+    }
+
+    /// Takes a trigger over.
+    pub(crate) fn take_over(&self, spec: &TriggerSpec) -> Result<(), Error> {
+        let path = as_path(spec.path.as_bstr());
+        let found = self
+            .found_at(spec, path)
+            .ok_or_else(|| failed("adopt", Some(path), autofs::Errno::NOENT))?;
+        if self.still_works(&found.point) {
+            self.keep(spec, &found)
+        } else {
+            self.reconnect(spec, &found)
+        }
+    }
+
+    fn found_at(&self, spec: &TriggerSpec, path: &Path) -> Option<FoundPoint> {
+        let kind = point_kind(spec.kind);
+        let found = self
+            .found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&(path.to_owned(), kind));
+        // Who adopts without a survey pays for it.
+        found.or_else(|| {
+            let point = autofs::existing_points()
+                .ok()?
+                .filter_map(Result::ok)
+                .filter(|point| point.kind == kind && point.target == path)
+                .last()?;
+            let may_hang = true;
+            Some(FoundPoint { point, may_hang })
+        })
+    }
+
+    /// Whether the trigger's requests come to our pipe, and we may answer them: then nothing needs
+    /// to be changed. In another process group we may not; only a new pipe changes the group.
+    fn still_works(&self, point: &ExistingPoint) -> bool {
+        let own_pipe = self
+            .pipe
+            .inode()
+            .is_ok_and(|inode| point.pipe == PipeState::Connected { inode });
+        own_pipe && point.process_group == autofs::process_group().map(group_number)
+    }
+
+    /// Takes over a trigger whose pipe was kept: those who wait in it go on waiting.
+    fn keep(&self, spec: &TriggerSpec, found: &FoundPoint) -> Result<(), Error> {
+        let FoundPoint { point, may_hang } = found;
+        let path = as_path(spec.path.as_bstr());
+        let control = &self.shared.control;
+        let timeout = u64::from(spec.timeout);
+        let mut root = None;
+        // The roots of indirect triggers are kept. Others are only opened if there is a reason.
+        if spec.kind == TriggerKind::Indirect || (point.timeout_s != timeout && !may_hang) {
+            let opened = control.open_point(path, point.device)?;
+            if point.timeout_s != timeout {
+                control.set_timeout(&opened, timeout)?;
+            }
+            if spec.kind == TriggerKind::Indirect {
+                root = Some(Arc::new(PointRoot::from(opened)));
+            }
+        } else if point.timeout_s != timeout {
+            self.set_timeout_later(spec, point, timeout);
+        }
+        self.enter_found(spec, found, root);
+        Ok(())
+    }
+
+    /// Sets a timeout where one may have to wait for a server first.
+    fn set_timeout_later(&self, spec: &TriggerSpec, point: &ExistingPoint, timeout: u64) {
+        let (shared, device) = (self.shared.clone(), point.device);
+        let path = as_path(spec.path.as_bstr()).to_owned();
+        self.shared.backstage.submit(move || {
+            let control = &shared.control;
+            let done = control
+                .open_point(&path, device)
+                .and_then(|root| control.set_timeout(root, timeout));
+            if let Err(error) = done {
+                tracing::debug!(path = %path.display(), %error, "idle time not set");
+            }
+        });
+    }
+
+    /// Takes over a trigger whose pipe is gone. Who waited gets ENOENT.
+    fn reconnect(&self, spec: &TriggerSpec, found: &FoundPoint) -> Result<(), Error> {
+        self.enter_found(spec, found, None);
+        let path = as_path(spec.path.as_bstr());
+        let device = found.point.device;
+        let timeout = u64::from(spec.timeout);
+        let pipe = self.pipe.writer();
+        match autofs::reconnect(&self.shared.control, path, device, pipe, timeout) {
+            Ok(root) => {
+                if spec.kind == TriggerKind::Indirect
+                    && let Some(entry) = self.shared.write().get_mut(spec.id)
+                {
+                    entry.root = Some(Arc::new(root));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.write().remove(spec.id);
+                Err(error)
+            }
+        }
+    }
+
+    fn enter_found(&self, spec: &TriggerSpec, found: &FoundPoint, root: Option<Arc<PointRoot>>) {
+        self.shared.write().insert(Entry {
+            trigger: spec.id,
+            kind: spec.kind,
+            path: Arc::new(as_path(spec.path.as_bstr()).to_path_buf()),
+            device: found.point.device,
+            inode: None,
+            may_hang: found.may_hang,
+            root,
+            listed: Arc::default(),
+        });
+    }
+
+    pub(crate) fn take_up(&self) -> Resumed {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
+        let unanswered = self.table.unanswered();
+        let tokens = unanswered.iter();
+        let tokens = tokens.map(|request| (request.packet.device, request.packet.token));
+        // Called twice, it would serve requests of this life twice.
+        if self.resumed.set(tokens.collect()).is_err() {
+            return Resumed::default();
+        }
+        let incoming = unanswered
+            .into_iter()
+            .filter_map(|Unanswered { packet, slot, age }| self.incoming(packet, Some(slot), age))
+            .collect();
+        Resumed {
+            incoming,
+            marks: self.marks_left(),
+        }
+    }
+
+    /// Marks of triggers that there are; others mean nothing any more.
+    fn marks_left(&self) -> Vec<(TriggerId, BString, Mark)> {
+        let registry = self.shared.read();
+        let mut left = Vec::new();
+        for marked in self.table.marks() {
+            match registry.at_device(marked.point.device) {
+                Some(entry) => {
+                    let mark = marked.mark;
+                    left.push((entry.trigger, marked.name, Mark::new(|| mark.end())));
+                }
+                None => marked.mark.end(),
+            }
+        }
+        left
+    }
+
+    pub(crate) fn note_work(&self, trigger: TriggerId, key: &BStr) -> Option<Mark> {
+        let device = self.shared.read().get(trigger)?.device;
+        let point = autofs::PointId { device, inode: 0 };
+        let mark = self.table.mark(point, key)?;
+        Some(Mark::new(|| mark.end()))
+    }
+}
+
+fn group_number(group: autofs::Pid) -> u32 {
+    group.as_raw_nonzero().get().cast_unsigned()
+}

@@ -1,0 +1,19 @@
+//! The bounds of this crate, with their reasons.
+
+use std::time::Duration;
+
+/// Most threads that answer requests which must be answered by path. One is busy for microseconds,
+/// unless a file system above the trigger is dead: then it is stuck, and so many dead ones are more
+/// than a machine has servers for. What comes after them waits.
+pub(crate) const ANSWERING_THREADS: usize = 64;
+
+/// How long such a thread stays without work.
+pub(crate) const ANSWERING_THREAD_STAYS: Duration = Duration::from_secs(10);
+
+/// Most failures that one expiry round puts up with: the kernel may offer the same mount again
+/// and again when unmounting it fails.
+pub(crate) const EXPIRE_FAILURES: u32 = 16;
+
+/// Longest wait for our own use of a trigger to end before it is unmounted. An expiry round that
+/// finds nothing takes some 13 ms (an RCU grace period).
+pub(crate) const OWN_USE: Duration = Duration::from_millis(200);
