@@ -401,6 +401,7 @@ mod tests {
             trigger: piton_plan::step::TriggerId(1),
             key: key.into(),
             requester,
+            waited_ms: 0,
             ticket: Ticket::new(Nobody).tagged(tag),
         });
         tag
