@@ -178,6 +178,9 @@ impl<T> Engine<T> {
             Event::Removed { results } => self.removed(results),
             Event::ExpireDone { trigger } => self.expire_done(trigger),
             Event::Configure(configuration) => self.configure(configuration),
+            Event::Moved { interfaces } => {
+                Arc::make_mut(&mut self.settings.facts).interfaces = interfaces;
+            }
             Event::Request { id, request } => self.request(id, request),
             Event::Tick => self.tick(),
         }
@@ -202,6 +205,7 @@ impl<T> Engine<T> {
             | Event::Removed { .. }
             | Event::ExpireDone { .. }
             | Event::Configure(_)
+            | Event::Moved { .. }
             | Event::Tick => {}
         }
     }

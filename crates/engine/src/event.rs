@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bstr::BString;
 use piton_map::lookup::{Found, Miss};
 use piton_map::requester::{Requester, RequesterNames};
-use piton_plan::facts::HostAnswers;
+use piton_plan::facts::{HostAnswers, Interface};
 use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::cause::Errno;
@@ -102,6 +102,11 @@ pub enum Event<T> {
     },
     /// The master map and the direct maps were read (at start or anew).
     Configure(Configuration),
+    /// This host has other addresses than before.
+    Moved {
+        /// All of them.
+        interfaces: Vec<Interface>,
+    },
     /// An operator asked for something.
     Request {
         /// Number that the reply carries.

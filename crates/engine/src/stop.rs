@@ -132,6 +132,7 @@ impl<T> Engine<T> {
                 | Event::ExpireAsked { .. }
                 | Event::ExpireDone { .. }
                 | Event::Configure(_)
+                | Event::Moved { .. }
                 | Event::Request { .. }
                 | Event::Tick => {}
             }

@@ -114,6 +114,9 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
             job,
             mounted: other % 2 == 0,
         },
+        11 if other % 5 == 4 => Event::Moved {
+            interfaces: Vec::new(),
+        },
         11 => Event::Installed {
             results: vec![(trigger, result(other))],
         },

@@ -8,7 +8,10 @@ use std::path::Path;
 
 use bstr::{BStr, BString, ByteSlice};
 
-/// Bytes read of a small file of /proc.
+/// Bytes of a small file of /proc that are read at once.
+const PAGE: usize = 4096;
+
+/// Bytes read of such a file beyond that.
 const SMALL: u64 = 8192;
 
 /// Hexadecimal digits of a container's number that are shown, as the tools do.
@@ -92,10 +95,18 @@ pub(crate) fn link_text(path: &Path) -> BString {
     )
 }
 
-/// The beginning of a small file; empty if it cannot be read.
+/// The beginning of a small file; empty if it cannot be read. Mostly one read is enough: the kernel
+/// gives as much as fits.
 pub(crate) fn read_small(path: &Path) -> Vec<u8> {
-    let mut text = Vec::new();
-    if let Ok(file) = fs::File::open(path) {
+    let mut buffer = [0; PAGE];
+    let Ok(mut file) = fs::File::open(path) else {
+        return Vec::new();
+    };
+    let Ok(count) = file.read(&mut buffer) else {
+        return Vec::new();
+    };
+    let mut text = buffer[..count].to_vec();
+    if count == PAGE {
         let _ = file.take(SMALL).read_to_end(&mut text);
     }
     text

@@ -5,8 +5,8 @@ use piton_plan::facts::HostFacts;
 
 /// What this host is, with `-D` variables as given on the command line.
 ///
-/// The daemon asks once at its start; `explain` and `check` ask when they run, so that both see
-/// the same names. Without interfaces (no permission to list them) every server counts as far
+/// The daemon asks at its start, and for interfaces again when the kernel says that they changed;
+/// `explain` and `check` ask when they run, so that both see the same names. Without interfaces (no permission to list them) every server counts as far
 /// away, which costs the best order of replicas and nothing else.
 pub(crate) fn of_this_host(defines: Vec<(BString, BString)>) -> HostFacts {
     HostFacts {

@@ -252,3 +252,55 @@ fn sh_plain(words: &str) {
         .status();
     assert!(status.expect("a shell").success(), "{words}");
 }
+
+#[test]
+fn servers_become_near_when_this_host_gets_an_address() {
+    privately(|| {
+        let site = Site::new(&[
+            ("auto.master", "@/m @/auto.m\n"),
+            (
+                "auto.m",
+                "before -fstype=fake 192.0.2.9:/b 10.77.3.9:/b\n\
+                 after -fstype=fake 192.0.2.9:/a 10.77.3.9:/a\n",
+            ),
+            (
+                "bin/mount",
+                "#!/bin/sh\necho \"$*\" >>@/calls\neval last=\\${$#}\nexec mount -t tmpfs none $last\n",
+            ),
+            ("bin/umount", "#!/bin/sh\nexec umount $*\n"),
+        ]);
+        let daemon = env!("CARGO_BIN_EXE_piton");
+        let words = format!(
+            "exec setsid {daemon} daemon --foreground --master @/auto.master \
+             --mount-program @/bin/mount --pid-file @/ready >@/log 2>&1"
+        );
+        let mut child = Command::new("unshare")
+            .args(["--net", "--kill-child", "--fork", "sh", "-c"])
+            .arg(words.replace('@', &site.root()))
+            .env("PITON_RUNTIME_DIR", site.at("run"))
+            .spawn()
+            .expect("unshare");
+        site.wait("the daemon is ready", |site| site.at("ready").exists());
+        let pid = std::fs::read_to_string(site.at("ready")).expect("a pid");
+        site.names("m/before");
+        sh_plain(&format!(
+            "nsenter --net --target {} sh -c 'ip address add 10.77.3.1/24 dev lo; ip link set lo up'",
+            pid.trim()
+        ));
+        let calls = || std::fs::read_to_string(site.at("calls")).unwrap_or_default();
+        let last = || calls().lines().last().unwrap_or_default().to_owned();
+        // The news takes a moment to arrive; asking again costs nothing.
+        wait_until("the near server is taken", LIMIT, || {
+            site.names("m/after");
+            let near = last().contains(" 10.77.3.9:/a ");
+            if !near {
+                site.piton_ok(&["unmount", "@/m/after"]);
+            }
+            near
+        });
+        let first = calls().lines().next().unwrap_or_default().to_owned();
+        assert!(first.contains(" 192.0.2.9:/b "), "{}", calls());
+        site.piton_ok(&["stop"]);
+        child.wait().expect("waiting");
+    });
+}

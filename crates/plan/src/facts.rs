@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use bstr::BString;
 
-/// Facts about this host that don't change from access to access.
+/// Facts about this host; from access to access only its interfaces may change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostFacts {
     /// `uname -n`.

@@ -48,7 +48,9 @@ fn writable_replicas(subject: &Subject<'_>) -> Option<Diagnostic> {
 
 /// `soft-and-writable`: a soft NFS mount loses data when the server is slow.
 fn soft_and_writable(subject: &Subject<'_>) -> Option<Diagnostic> {
-    mounts(subject).find(|mount| mount.network && has(mount, "soft") && !has(mount, "ro"))?;
+    let soft = |mount: &&MountPlan| last(mount, &["soft", "softerr", "hard"]) == Some("soft");
+    let writable = |mount: &&MountPlan| last(mount, &["ro", "rw"]) != Some("ro");
+    mounts(subject).find(|mount| mount.network && soft(mount) && writable(mount))?;
     let message = "a soft mount that is written to loses data when the server is slow";
     Some(
         finding(
@@ -192,6 +194,12 @@ fn servers(mount: &MountPlan) -> usize {
 
 fn has(mount: &MountPlan, option: &str) -> bool {
     mount.options.iter().any(|one| one == option)
+}
+
+/// Of options that exclude each other, the one that counts.
+fn last<'o>(mount: &MountPlan, options: &[&'o str]) -> Option<&'o str> {
+    let mut given = mount.options.iter().rev();
+    given.find_map(|one| options.iter().copied().find(|option| one == option))
 }
 
 fn finding(

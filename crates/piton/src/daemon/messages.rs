@@ -9,6 +9,7 @@ use piton_control::message::{Left, ReloadPlan};
 use piton_engine::Event;
 use piton_engine::status::Status;
 use piton_frontend::Ticket;
+use piton_plan::facts::Interface;
 use rustix::event::EventfdFlags;
 
 use super::loader::Loaded;
@@ -23,6 +24,8 @@ pub(crate) enum Message {
     Task(u64, Event<Ticket>),
     /// Master map and direct maps were read.
     Loaded(Box<Loaded>),
+    /// This host's addresses were read; nothing if they could not be.
+    Moved(Option<Vec<Interface>>),
     /// Somebody asks through the control socket.
     Ask(Question),
 }

@@ -12,6 +12,7 @@ mod journal;
 mod loader;
 pub(crate) mod log;
 mod messages;
+mod network;
 mod notes;
 pub(crate) mod options;
 mod pool;

@@ -22,6 +22,7 @@ use super::convert::text;
 use super::journal::Journal;
 use super::loader::{Loaded, Loader, Reason, Unserved};
 use super::messages::{Mailbox, Message, Question};
+use super::network::Network;
 use super::pool::Pool;
 use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
@@ -48,6 +49,10 @@ pub(crate) struct Runtime {
     mailbox: Mailbox,
     signals: Signals,
     watcher: Watcher,
+    /// Nothing where the kernel has no netlink: then addresses stay as they were at the start.
+    network: Option<Network>,
+    /// This host's addresses are being read.
+    reading_addresses: bool,
     journal: Journal,
     pools: Pools,
     events: VecDeque<Event<Ticket>>,
@@ -140,6 +145,8 @@ impl Runtime {
             mailbox,
             signals,
             watcher,
+            network: Network::listen().ok(),
+            reading_addresses: false,
             journal,
             pools: Pools {
                 quick: Pool::new("quick", 1, 64, Duration::from_millis(20)),
@@ -175,6 +182,9 @@ impl Runtime {
         doors.mailbox(self.mailbox.bell())?;
         doors.signals(self.signals.bell())?;
         doors.watcher(self.watcher.bell())?;
+        if let Some(network) = &self.network {
+            doors.network(network.bell())?;
+        }
         if let Some(bell) = self.front_end.readable() {
             doors.front_end(bell)?;
         }
@@ -201,6 +211,9 @@ impl Runtime {
             for meaning in self.signals.take() {
                 self.signal(meaning);
             }
+        }
+        if woken.network {
+            self.read_addresses();
         }
         if woken.watcher && self.watcher.take() {
             self.reload.due = Some(self.clock.now() + SETTLE_MS);
@@ -646,8 +659,31 @@ impl Runtime {
                     self.read_maps(reason);
                 }
             }
+            Message::Moved(interfaces) => {
+                self.reading_addresses = false;
+                if let Some(interfaces) = interfaces {
+                    self.events.push_back(Event::Moved { interfaces });
+                    self.work();
+                }
+                self.read_addresses();
+            }
             Message::Ask(question) => self.ask(question),
         }
+    }
+
+    /// Reads this host's addresses anew if they changed, one reading at a time.
+    fn read_addresses(&mut self) {
+        let changed = |network: &Network| network.changed();
+        if self.reading_addresses || !self.network.as_ref().is_some_and(changed) {
+            return;
+        }
+        self.reading_addresses = true;
+        let mailbox = self.mailbox.clone();
+        self.pools.slow.submit(move || {
+            // Changes come in groups.
+            std::thread::sleep(Duration::from_millis(SETTLE_MS));
+            mailbox.post(Message::Moved(piton_mount::hosts::interfaces().ok()));
+        });
     }
 
     /// Says once that the daemon is ready.

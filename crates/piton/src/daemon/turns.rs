@@ -39,6 +39,7 @@ pub(crate) struct Woken {
     pub(crate) mailbox: bool,
     pub(crate) signals: bool,
     pub(crate) watcher: bool,
+    pub(crate) network: bool,
     pub(crate) front_end: bool,
 }
 
@@ -56,6 +57,7 @@ const WATCHER: u64 = 2;
 const FRONT_END: u64 = 3;
 const TIMER: u64 = 4;
 const END: u64 = 5;
+const NETWORK: u64 = 6;
 
 impl Doors {
     pub(crate) fn new() -> io::Result<Self> {
@@ -87,6 +89,10 @@ impl Doors {
 
     pub(crate) fn watcher(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
         self.add(bell, WATCHER)
+    }
+
+    pub(crate) fn network(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
+        self.add(bell, NETWORK)
     }
 
     pub(crate) fn front_end(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
@@ -129,6 +135,7 @@ impl Doors {
                 MAILBOX => woken.mailbox = true,
                 SIGNALS => woken.signals = true,
                 WATCHER => woken.watcher = true,
+                NETWORK => woken.network = true,
                 FRONT_END => woken.front_end = true,
                 TIMER => self.timer_went_off(),
                 _ => {}
