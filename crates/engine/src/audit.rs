@@ -67,7 +67,11 @@ impl<T> Engine<T> {
         self.audit_deadlines()?;
         self.audit_triggers()?;
         self.audit_rounds()?;
-        self.audit_trees()
+        self.audit_trees()?;
+        match self.waits_for_nothing() {
+            Some(path) if self.running() => Err(format!("mount point {path} waits for nothing")),
+            _ => Ok(()),
+        }
     }
 
     fn audit_jobs(&self) -> Result<(), String> {
@@ -189,7 +193,7 @@ impl<T> Engine<T> {
                 return Err(format!("{} has an offset {below:?} too many", tree.target));
             }
             let asleep = trigger.round == Round::None && !trigger.moving();
-            if asleep && (trigger.least_timeout > 0 || trigger.leaving() || tree.broken.is_some()) {
+            if asleep && (trigger.least_timeout > 0 || trigger.leaving() || tree.must_go()) {
                 return Err(format!("{} never expires", tree.target));
             }
         }

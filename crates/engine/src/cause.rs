@@ -68,6 +68,8 @@ pub enum Cause {
     TimedOut,
     /// The trigger is not (or no longer) one of ours.
     NoTrigger,
+    /// The mount point is being taken away, to be put back otherwise at once.
+    Replaced,
     /// The daemon is ending.
     Stopping,
     /// Too many accesses at once (`limits`).
@@ -89,7 +91,7 @@ impl Cause {
             Self::TimedOut => Errno::TIMEDOUT,
             Self::NoTrigger => Errno::NOENT,
             Self::Stopping => Errno::SHUTDOWN,
-            Self::Overloaded => Errno::AGAIN,
+            Self::Overloaded | Self::Replaced => Errno::AGAIN,
             Self::Busy(_) => Errno::BUSY,
             Self::Hidden => Errno::XDEV,
         }
@@ -137,6 +139,7 @@ impl fmt::Display for Cause {
             Self::KnownDown(_, text) => write!(f, "{text} (not asked again for a while)"),
             Self::TimedOut => f.write_str("not done within the deadline"),
             Self::NoTrigger => f.write_str("no such trigger"),
+            Self::Replaced => f.write_str("the mount point is being replaced: try again"),
             Self::Stopping => f.write_str("the automounter is stopping"),
             Self::Overloaded => f.write_str("too many accesses at once"),
             Self::Busy(why) => f.write_str(why),
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn each_cause_has_an_errno_and_words() {
-        let told: [(Cause, Errno, &str); 10] = [
+        let told: [(Cause, Errno, &str); 11] = [
             (
                 Cause::Hidden,
                 Errno::XDEV,
@@ -212,6 +215,11 @@ mod tests {
                 Cause::Stopping,
                 Errno::SHUTDOWN,
                 "the automounter is stopping",
+            ),
+            (
+                Cause::Replaced,
+                Errno::AGAIN,
+                "the mount point is being replaced: try again",
             ),
             (Cause::Overloaded, Errno::AGAIN, "too many accesses at once"),
             (Cause::Busy("in use".into()), Errno::BUSY, "in use"),

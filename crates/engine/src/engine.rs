@@ -11,7 +11,7 @@ use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::cause::Cause;
 use crate::command::{Answer, Command, Note, Response};
-use crate::config::Settings;
+use crate::config::{Point, Settings};
 use crate::event::{Event, JobId, Request, RequestId};
 use crate::expire::{ExpireRequest, covers};
 use crate::job::{Job, Work};
@@ -33,6 +33,10 @@ pub struct Engine<T> {
     pub(crate) points: BTreeMap<BString, TriggerId>,
     pub(crate) trees: BTreeMap<Place, Tree>,
     pub(crate) jobs: BTreeMap<JobId, Job<T>>,
+    /// Mount points that are to be put in place once nothing is in the way any more.
+    pub(crate) waiting: BTreeMap<BString, Point>,
+    /// Something may be out of the way of one of those.
+    pub(crate) stirred: bool,
     /// The job at each place that has one.
     pub(crate) working: BTreeMap<Place, JobId>,
     /// Jobs whose trigger is gone, and the path at which they still do something.
@@ -62,6 +66,8 @@ impl<T> Engine<T> {
             triggers: BTreeMap::new(),
             points: BTreeMap::new(),
             trees: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            stirred: false,
             jobs: BTreeMap::new(),
             working: BTreeMap::new(),
             orphans: BTreeMap::new(),
@@ -89,6 +95,9 @@ impl<T> Engine<T> {
         } else {
             self.note_progress(&event);
             self.dispatch(event);
+            if mem::take(&mut self.stirred) {
+                self.advance_waiting();
+            }
             self.advance_expire_requests();
             self.advance_stop();
         }
@@ -317,6 +326,11 @@ impl<T> Engine<T> {
         id
     }
 
+    /// The number of the next trigger.
+    pub(crate) fn next_trigger_id(&self) -> TriggerId {
+        TriggerId(self.next_trigger)
+    }
+
     /// Enters a job at its place.
     pub(crate) fn begin(&mut self, job: Job<T>) -> JobId {
         let id = JobId(self.next_job);
@@ -333,6 +347,7 @@ impl<T> Engine<T> {
     pub(crate) fn end(&mut self, id: JobId) -> Option<Job<T>> {
         let job = self.jobs.remove(&id)?;
         self.working.remove(&job.place);
+        self.stir(&job.place);
         if self.orphans.remove(&id).is_some() {
             self.clearings.retain(|(_, job)| *job != id);
         }

@@ -11,9 +11,11 @@ use piton_plan::step::TriggerId;
 use crate::command::{Command, Response};
 use crate::engine::Engine;
 use crate::event::{JobId, RequestId};
-use crate::limits::{EXPIRE_PAUSE_LEAST_MS, EXPIRE_PAUSE_MOST_MS, OPERATOR_REQUESTS};
+use crate::limits::{
+    EXPIRE_PAUSE_LEAST_MS, EXPIRE_PAUSE_MOST_MS, OPERATOR_REQUESTS, PRESSING_PAUSE_MS,
+};
 use crate::place::Place;
-use crate::tree::{How, Tree};
+use crate::tree::How;
 use crate::trigger::Round;
 use crate::unmounting::Wish;
 
@@ -35,22 +37,39 @@ impl<T> Engine<T> {
     /// Plans the next expiry round of a trigger in which something is mounted, or which is on
     /// its way out.
     pub(crate) fn plan_round(&mut self, id: TriggerId) {
-        let broken = |tree: &Tree| tree.broken.is_some();
         let now = self.now;
         let Some(trigger) = self.triggers.get(&id) else {
             return;
         };
-        let never = trigger.least_timeout == 0 && !trigger.leaving();
-        if trigger.round != Round::None || (never && !self.trees_of(id).any(|it| broken(it.1))) {
+        if trigger.round != Round::None {
             return;
         }
-        let pause = (u64::from(trigger.least_timeout) * 1_000 / 4)
-            .clamp(EXPIRE_PAUSE_LEAST_MS, EXPIRE_PAUSE_MOST_MS);
+        let pressing = trigger.leaving() || self.trees_of(id).any(|it| it.1.must_go());
+        if trigger.least_timeout == 0 && !pressing {
+            return;
+        }
+        let most = match pressing {
+            true => PRESSING_PAUSE_MS,
+            false => EXPIRE_PAUSE_MOST_MS,
+        };
+        let pause =
+            (u64::from(trigger.least_timeout) * 1_000 / 4).clamp(EXPIRE_PAUSE_LEAST_MS, most);
         let at = now + pause;
         if let Some(trigger) = self.triggers.get_mut(&id) {
             trigger.round = Round::Due(at);
             self.rounds.insert((at, id));
         }
+    }
+
+    /// Plans the next round anew: something in the trigger must go soon.
+    pub(crate) fn replan_round(&mut self, id: TriggerId) {
+        if let Some(trigger) = self.triggers.get_mut(&id)
+            && let Round::Due(at) = trigger.round
+        {
+            self.rounds.remove(&(at, id));
+            trigger.round = Round::None;
+        }
+        self.plan_round(id);
     }
 
     /// It is time to look at a trigger.
@@ -76,7 +95,7 @@ impl<T> Engine<T> {
     fn take_down_broken(&mut self, id: TriggerId) {
         let broken: Vec<Place> = self
             .trees_of(id)
-            .filter(|(_, tree)| tree.broken.is_some())
+            .filter(|(_, tree)| tree.must_go())
             .map(|(place, _)| place.clone())
             .collect();
         for place in broken {

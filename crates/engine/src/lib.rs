@@ -15,6 +15,7 @@ pub mod cause;
 mod clearing;
 pub mod command;
 pub mod config;
+pub mod difference;
 pub mod engine;
 pub mod event;
 mod expire;
@@ -31,6 +32,7 @@ pub mod time;
 mod tree;
 mod trigger;
 mod unmounting;
+mod waiting;
 
 pub use command::Command;
 pub use engine::Engine;

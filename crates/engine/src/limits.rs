@@ -19,6 +19,10 @@ pub const EXPIRE_PAUSE_LEAST_MS: u64 = 1_000;
 /// Longest such pause: a day-long timeout is still looked at often enough to be exact to 5 %.
 pub const EXPIRE_PAUSE_MOST_MS: u64 = 600_000;
 
+/// Longest pause before it is tried again to unmount what must go as soon as it is idle, in
+/// milliseconds: somebody waits for it to be gone, and each try is a system call or two.
+pub const PRESSING_PAUSE_MS: u64 = 5_000;
+
 /// For how long what failed for the first time is answered from memory, in milliseconds. `ls`
 /// asks twice (stat, open); a user who mended the cause must not wait. What fails again and
 /// again is tried after twice that, four times that, …, up to the limits below.

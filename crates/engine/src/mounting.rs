@@ -74,7 +74,13 @@ impl<T> Engine<T> {
             return Some(Cause::NoTrigger);
         };
         if trigger.leaving() {
-            return Some(Cause::NoTrigger);
+            let next = self.waiting.get(&trigger.spec.path);
+            if next.is_none_or(|next| next.kind != trigger.spec.kind) {
+                return Some(Cause::NoTrigger);
+            }
+            if trigger.state == State::Removing {
+                return Some(Cause::Replaced);
+            }
         }
         if trigger.spec.kind == TriggerKind::Indirect
             && let Err(miss) = check(MapKind::Indirect, place.key.as_bstr())

@@ -97,6 +97,7 @@ pub(crate) fn memory_of(
         // Not the place's fault, or known without asking anybody.
         Cause::NoTrigger
         | Cause::Stopping
+        | Cause::Replaced
         | Cause::Overloaded
         | Cause::Busy(_)
         | Cause::KnownDown(..)

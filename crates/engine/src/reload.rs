@@ -1,12 +1,12 @@
 //! The configuration: what shall be in place, compared with what is.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::mem;
 
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use piton_map::dialect::Dialect;
 use piton_map::options::PointOptions;
 use piton_map::text::{Origin, Position};
@@ -22,98 +22,81 @@ use crate::place::Place;
 use crate::tree::{How, Tree};
 use crate::trigger::{PointRole, Role, State, Trigger};
 use crate::unmounting::{Wish, not_there};
-
-/// What a new configuration would change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Difference {
-    /// Mount points to be put in place.
-    pub added: Vec<BString>,
-    /// Mount points to be taken away.
-    pub removed: Vec<BString>,
-    /// Mount points that stay, with another map, option or listing.
-    pub changed: Vec<BString>,
-}
+use crate::waiting::{ancestors, below};
 
 impl<T> Engine<T> {
-    /// What `configuration` would change, without changing it.
-    pub fn difference(&self, configuration: &Configuration) -> Difference {
-        let mut difference = Difference::default();
-        let mut wanted = BTreeMap::new();
-        for point in &configuration.points {
-            wanted.entry(&point.path).or_insert(point);
-        }
-        for (path, point) in &wanted {
-            match self.points.get(*path).and_then(|id| self.triggers.get(id)) {
-                Some(trigger) if !trigger.leaving() => {
-                    let same_listing = matches!(&trigger.role,
-                        Role::Point(role) if role.listing == point.listing);
-                    if !same_listing
-                        || !same(&trigger.binding, &point.binding, &trigger.spec, point)
-                    {
-                        difference.changed.push((*path).clone());
-                    }
-                }
-                _ => difference.added.push((*path).clone()),
-            }
-        }
-        for (path, id) in &self.points {
-            let leaving = self
-                .triggers
-                .get(id)
-                .is_none_or(|trigger| trigger.leaving());
-            if !leaving && !wanted.contains_key(path) {
-                difference.removed.push(path.clone());
-            }
-        }
-        difference
-    }
-
     /// Makes the mount points those of `configuration`; touches only what differs.
     pub(crate) fn configure(&mut self, configuration: Configuration) {
         if !self.running() {
             return;
         }
         self.negative.clear();
-        let mut wanted: BTreeMap<BString, Point> = BTreeMap::new();
-        for point in configuration.points {
-            wanted.entry(point.path.clone()).or_insert(point);
-        }
-        let gone: Vec<TriggerId> = self
-            .points
-            .iter()
-            .filter(|(path, _)| !wanted.contains_key(*path))
-            .map(|(_, id)| *id)
-            .collect();
-        let existing = configuration.existing.into_iter();
-        let mut existing: BTreeMap<BString, Existing> = existing
+        self.waiting.clear();
+        let Sorted {
+            fresh,
+            changed,
+            mut gone,
+        } = self.sort(configuration.points);
+        self.mark_leaving(&gone);
+        let mut existing: BTreeMap<BString, Existing> = configuration
+            .existing
+            .into_iter()
             .filter(|found| !self.points.contains_key(&found.path))
             .map(|found| (found.path.clone(), found))
             .collect();
-        let (mut install, mut adopt) = (Vec::new(), Vec::new());
-        for (path, point) in wanted {
-            match (self.points.get(&path).copied(), existing.remove(&path)) {
-                (Some(id), _) => self.update(id, point),
-                (None, Some(found)) => self.take_over(found, Some(point), &mut adopt),
-                (None, None) => install.push(self.enter_point(&point)),
+        let mut adopt = Vec::new();
+        let mut install = Vec::new();
+        for point in fresh {
+            match existing.remove(&point.path) {
+                Some(found) => self.take_over(found, Some(point), &mut adopt),
+                None => install.push(point),
             }
         }
         for found in existing.into_values() {
             self.take_over(found, None, &mut adopt);
         }
-        for id in &gone {
-            self.forget_next(*id);
+        for (id, point) in changed {
+            if self.update(id, point) {
+                gone.push(id);
+            }
         }
+        self.put_in_line(install, &mut gone);
+        gone.sort_by_cached_key(|id| Reverse(self.triggers.get(id).map(|it| it.spec.path.clone())));
         self.leave(&gone);
         if !adopt.is_empty() {
             self.out.push(Command::Adopt { triggers: adopt });
         }
-        if !install.is_empty() {
-            self.out.push(Command::Install { triggers: install });
+        self.clear_the_way();
+        self.advance_waiting();
+    }
+
+    /// Compares what is wanted with what is there. What is the same is done with.
+    fn sort(&mut self, points: Vec<Point>) -> Sorted {
+        let mut wanted = in_order(points, |point| &point.path).into_iter().peekable();
+        let mut sorted = Sorted::default();
+        let mut same_line = SameLine::default();
+        for id in self.points.values() {
+            let Some(trigger) = self.triggers.get_mut(id) else {
+                continue;
+            };
+            let path = &trigger.spec.path;
+            while let Some(point) = wanted.next_if(|point| point.path < *path) {
+                sorted.fresh.push(point);
+            }
+            match wanted.next_if(|point| point.path == *path) {
+                Some(point) if unchanged(trigger, &point, &mut same_line) => {
+                    trigger.binding = point.binding;
+                }
+                Some(point) => sorted.changed.push((*id, point)),
+                None => sorted.gone.push(*id),
+            }
         }
+        sorted.fresh.extend(wanted);
+        sorted
     }
 
     /// Enters a mount point that is to be put in place.
-    fn enter_point(&mut self, point: &Point) -> TriggerSpec {
+    pub(crate) fn enter_point(&mut self, point: &Point) -> TriggerSpec {
         let id = self.new_trigger_id();
         let options = &point.binding.options;
         let spec = TriggerSpec {
@@ -136,22 +119,26 @@ impl<T> Engine<T> {
         spec
     }
 
-    /// Brings a mount point that stays up to date.
-    fn update(&mut self, id: TriggerId, point: Point) {
+    /// Brings a mount point that stays up to date; returns whether it must go first, since the
+    /// front end cannot change it in place.
+    fn update(&mut self, id: TriggerId, point: Point) -> bool {
         let timeout = self.timeout_of(&point.binding);
         let Some(trigger) = self.triggers.get_mut(&id) else {
-            return;
+            return false;
         };
-        let replaced = replaced(&trigger.spec, &point);
-        let Role::Point(role) = &mut trigger.role else {
-            return;
-        };
-        if trigger.state == State::Removing || replaced {
-            role.next = Some(Box::new(point));
-            return self.leave(&[id]);
+        let same_kind = trigger.spec.kind == point.kind;
+        if trigger.state == State::Removing || replaced(&trigger.spec, &point) {
+            if same_kind {
+                // What is mounted from now on is mounted by the new line.
+                trigger.binding = point.binding.clone();
+            }
+            self.waiting.insert(point.path.clone(), point);
+            return true;
         }
+        let Role::Point(role) = &mut trigger.role else {
+            return false;
+        };
         role.leaving = false;
-        role.next = None;
         let list = role.listing != point.listing;
         role.listing = point.listing.clone();
         trigger.binding = point.binding;
@@ -167,6 +154,7 @@ impl<T> Engine<T> {
         if changed && !moving {
             self.set_timeout(id);
         }
+        false
     }
 
     /// Tells the front end a trigger's idle time.
@@ -185,30 +173,27 @@ impl<T> Engine<T> {
         self.plan_round_if_used(id);
     }
 
-    /// What was to stand in place of a mount point is no longer wanted either.
-    fn forget_next(&mut self, id: TriggerId) {
-        if let Some(trigger) = self.triggers.get_mut(&id)
-            && let Role::Point(role) = &mut trigger.role
-        {
-            role.next = None;
+    /// Says of mount points that they are on their way out.
+    pub(crate) fn mark_leaving(&mut self, ids: &[TriggerId]) {
+        for id in ids {
+            if let Some(trigger) = self.triggers.get_mut(id)
+                && let Role::Point(role) = &mut trigger.role
+            {
+                role.leaving = true;
+            }
         }
     }
 
-    /// Sends mount points on their way out.
+    /// Sends mount points on their way out, in this order: children before parents.
     pub(crate) fn leave(&mut self, ids: &[TriggerId]) {
+        self.mark_leaving(ids);
         let mut ready = Vec::new();
         for id in ids {
-            let Some(trigger) = self.triggers.get_mut(id) else {
-                continue;
-            };
-            if let Role::Point(role) = &mut trigger.role {
-                role.leaving = true;
-            }
             self.empty_out(*id);
             if let Some(spec) = self.removable(*id) {
                 ready.push(spec);
             } else {
-                self.plan_round(*id);
+                self.replan_round(*id);
             }
         }
         self.remove(ready);
@@ -240,12 +225,28 @@ impl<T> Engine<T> {
         if !self.is_empty(id) {
             return None;
         }
-        let trigger = self.triggers.get_mut(&id)?;
+        let trigger = self.triggers.get(&id)?;
         if !trigger.leaving() || trigger.state != State::Ready {
             return None;
         }
+        if self.something_stands_below(id) {
+            return None;
+        }
+        let trigger = self.triggers.get_mut(&id)?;
         trigger.state = State::Removing;
         Some(trigger.spec.clone())
+    }
+
+    /// Whether a mount point lies below another one and is not being taken away yet.
+    fn something_stands_below(&self, id: TriggerId) -> bool {
+        let Some(path) = self.triggers.get(&id).map(|it| &it.spec.path) else {
+            return false;
+        };
+        let removing = |id: &TriggerId| {
+            let trigger = self.triggers.get(id);
+            trigger.is_none_or(|trigger| trigger.state == State::Removing)
+        };
+        below(&self.points, path).any(|(_, id)| !removing(id))
     }
 
     fn remove(&mut self, mut triggers: Vec<TriggerSpec>) {
@@ -275,6 +276,7 @@ impl<T> Engine<T> {
                 (Err(failure), false) => self.not_in_place(id, failure),
             }
         }
+        self.stirred = true;
         // Only now: what is below is in place as well.
         for id in ids {
             let trigger = self.triggers.get(&id);
@@ -330,8 +332,7 @@ impl<T> Engine<T> {
         if let Some(owner) = trigger.owner().cloned() {
             self.lose_offset(&owner, id, &failure);
         } else {
-            let next = self.forget_point(id);
-            self.install_next(next);
+            self.forget_point(id);
         }
         self.note(Note::NotInstalled { path, failure });
     }
@@ -370,9 +371,9 @@ impl<T> Engine<T> {
                 // Gone, by us or by hand.
                 _ => {
                     let path = trigger.spec.path.clone();
-                    let next = self.forget_point(id);
+                    self.forget_point(id);
+                    self.advance_above(&path);
                     self.note(Note::Removed { path });
-                    self.install_next(next);
                 }
             }
         }
@@ -386,40 +387,39 @@ impl<T> Engine<T> {
         };
         trigger.state = State::Ready;
         let path = trigger.spec.path.clone();
-        if let Role::Point(role) = &mut trigger.role
-            && let Some(next) = role.next.take()
+        let next = self.waiting.get(&path);
+        if running
+            && next.is_some_and(|next| !replaced(&trigger.spec, next))
+            && !self.is_displaced(&path)
+            && let Some(next) = self.waiting.remove(&path)
         {
-            if running && !replaced(&trigger.spec, &next) {
-                return self.update(id, *next);
-            }
-            role.next = Some(next);
+            self.update(id, next);
+            self.stirred = true;
+            return;
         }
         self.stays(id, &path, &failure.text);
         self.plan_round(id);
     }
 
-    /// Forgets a mount point; returns what is to stand in its place.
-    fn forget_point(&mut self, id: TriggerId) -> Option<Box<Point>> {
-        let path = self.triggers.get(&id)?.spec.path.clone();
-        let next = match &mut self.triggers.get_mut(&id)?.role {
-            Role::Point(role) => role.next.take(),
-            Role::Offset { .. } | Role::Submount { .. } => None,
+    /// Forgets a mount point.
+    fn forget_point(&mut self, id: TriggerId) {
+        let Some(path) = self.triggers.get(&id).map(|it| it.spec.path.clone()) else {
+            return;
         };
         self.drop_trigger(id);
         if self.points.get(&path) == Some(&id) {
             self.points.remove(&path);
         }
-        next
+        self.stirred = true;
     }
 
-    fn install_next(&mut self, next: Option<Box<Point>>) {
-        if let Some(point) = next
-            && self.running()
-        {
-            let spec = self.enter_point(&point);
-            self.out.push(Command::Install {
-                triggers: alloc::vec![spec],
-            });
+    /// A mount point is gone: those above it that are on their way out may go.
+    fn advance_above(&mut self, path: &BString) {
+        let above: Vec<TriggerId> = ancestors(path.as_bstr())
+            .filter_map(|above| self.points.get(above).copied())
+            .collect();
+        for id in above.into_iter().rev() {
+            self.advance_leaving(id);
         }
     }
 
@@ -443,7 +443,9 @@ impl<T> Engine<T> {
             && let Role::Point(role) = &mut trigger.role
         {
             role.leaving = true;
-            role.next = wanted.map(Box::new);
+            if let Some(wanted) = wanted {
+                self.waiting.insert(wanted.path.clone(), wanted);
+            }
         }
         self.adopt_mounts(spec, found.mounted, adopt);
     }
@@ -509,6 +511,7 @@ impl<T> Engine<T> {
                 busy: None,
                 timeout: None,
                 broken: (!found.whole).then(unfinished),
+                in_the_way: false,
             };
             self.trees.insert(place, tree);
         }
@@ -571,7 +574,7 @@ fn unwanted(found: &Existing) -> Point {
 
 /// Whether a mount point must be taken away and put back to become `point`: the front end
 /// cannot change these in place.
-fn replaced(spec: &TriggerSpec, point: &Point) -> bool {
+pub(crate) fn replaced(spec: &TriggerSpec, point: &Point) -> bool {
     let options = &point.binding.options;
     spec.kind != point.kind
         || spec.strict_expire != options.strict_expire
@@ -579,15 +582,63 @@ fn replaced(spec: &TriggerSpec, point: &Point) -> bool {
         || spec.propagation != options.propagation
 }
 
-fn same(one: &Binding, other: &Binding, spec: &TriggerSpec, point: &Point) -> bool {
+/// What a new configuration means for what is there.
+#[derive(Default)]
+struct Sorted {
+    /// To be put in place, parents before children.
+    fresh: Vec<Point>,
+    /// There, and to be brought up to date.
+    changed: Vec<(TriggerId, Point)>,
+    /// No longer wanted, parents before children.
+    gone: Vec<TriggerId>,
+}
+
+/// In the order of their paths, which puts parents before children; of equal paths the first
+/// counts.
+pub(crate) fn in_order<P>(mut points: Vec<P>, path: impl Fn(&P) -> &BString) -> Vec<P> {
+    let sorted = points.is_sorted_by(|one, other| path(one) < path(other));
+    if !sorted {
+        points.sort_by(|one, other| path(one).cmp(path(other)));
+        points.dedup_by(|one, other| path(one) == path(other));
+    }
+    points
+}
+
+/// Whether a mount point is as it shall be. Thousands share a line: two lines are compared once.
+pub(crate) fn unchanged(trigger: &Trigger, point: &Point, same_line: &mut SameLine) -> bool {
+    let Role::Point(role) = &trigger.role else {
+        return false;
+    };
+    !role.leaving
+        && trigger.spec.kind == point.kind
+        && role.listing == point.listing
+        && same_line.check(&trigger.binding, &point.binding)
+}
+
+/// The last two lines that were compared, and whether they mean the same.
+#[derive(Default)]
+pub(crate) struct SameLine(Option<(Arc<Binding>, Arc<Binding>, bool)>);
+
+impl SameLine {
+    fn check(&mut self, one: &Arc<Binding>, other: &Arc<Binding>) -> bool {
+        if let Some((left, right, verdict)) = &self.0
+            && Arc::ptr_eq(left, one)
+            && Arc::ptr_eq(right, other)
+        {
+            return *verdict;
+        }
+        let verdict = same(one, other);
+        self.0 = Some((one.clone(), other.clone(), verdict));
+        verdict
+    }
+}
+
+fn same(one: &Binding, other: &Binding) -> bool {
     // The place in the file does not matter: a line moved is no change.
     let maps_same = one.maps.len() == other.maps.len()
         && one.maps.iter().zip(other.maps.iter()).all(|(left, right)| {
             (&left.kind, &left.format, &left.name, &left.arguments)
                 == (&right.kind, &right.format, &right.name, &right.arguments)
         });
-    maps_same
-        && one.options == other.options
-        && one.dialect == other.dialect
-        && spec.kind == point.kind
+    maps_same && one.options == other.options && one.dialect == other.dialect
 }

@@ -184,6 +184,7 @@ impl<T> Engine<T> {
             busy: None,
             timeout,
             broken,
+            in_the_way: false,
         };
         self.trees.insert(place.clone(), tree);
         if let Some(seconds) = timeout {
@@ -341,6 +342,7 @@ impl<T> Engine<T> {
         let Some(tree) = self.trees.remove(place) else {
             return;
         };
+        self.stir(place);
         for trigger in tree.triggers() {
             self.drop_trigger(trigger);
         }

@@ -74,7 +74,8 @@ impl<T> Engine<T> {
         });
         if !detach {
             self.send_away();
-            let points: Vec<TriggerId> = self.points.values().copied().collect();
+            self.waiting.clear();
+            let points: Vec<TriggerId> = self.points.values().rev().copied().collect();
             self.leave(&points);
         }
     }

@@ -36,6 +36,8 @@ pub(crate) struct Tree {
     pub(crate) busy: Option<Arc<str>>,
     /// Seconds of idleness, where the entry names its own; 0 is never.
     pub(crate) timeout: Option<u32>,
+    /// Whether it shall go as soon as it is idle: a mount point is to stand here.
+    pub(crate) in_the_way: bool,
     /// Why only a part of it is there: it must go before it is used again.
     pub(crate) broken: Option<Cause>,
 }
@@ -64,6 +66,11 @@ pub(crate) enum How {
 }
 
 impl Tree {
+    /// Whether it goes as soon as it can, however short it was idle.
+    pub(crate) fn must_go(&self) -> bool {
+        self.broken.is_some() || self.in_the_way
+    }
+
     /// The source text, for people.
     pub(crate) fn source(&self) -> BString {
         match &self.how {

@@ -1,6 +1,5 @@
 //! Triggers: mount points, offsets and submounts, as the engine knows them.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use bstr::BString;
@@ -8,7 +7,7 @@ use piton_map::requester::Requester;
 use piton_plan::plan::Plan;
 use piton_plan::step::TriggerSpec;
 
-use crate::config::{Binding, Point};
+use crate::config::Binding;
 use crate::place::Place;
 use crate::status::LastError;
 use crate::time::Millis;
@@ -88,8 +87,6 @@ pub(crate) enum Role {
 pub(crate) struct PointRole {
     /// No longer in the configuration: goes as soon as nothing in it is used.
     pub(crate) leaving: bool,
-    /// What is to stand at the same path once this one is gone.
-    pub(crate) next: Option<Box<Point>>,
     /// Keys shown before they are mounted.
     pub(crate) listing: Arc<[BString]>,
 }

@@ -48,6 +48,16 @@ fn points(number: u8) -> Vec<Point> {
     if number & 4 != 0 {
         points.push(direct("/home"));
     }
+    // Below, above and inside the others.
+    if number & 8 != 0 {
+        points.push(direct("/home/ann"));
+    }
+    if number & 16 != 0 {
+        points.push(indirect("/data/deep/er"));
+    }
+    if number & 32 != 0 {
+        points.push(indirect("/data/deep"));
+    }
     points
 }
 
@@ -138,7 +148,8 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
         _ => Event::Request {
             id: RequestId(u64::from(ticket)),
             request: match other % 16 {
-                0..=5 => Request::Expire { path: None },
+                0..=4 => Request::Expire { path: None },
+                5 => Request::Flush { path: None },
                 6..=12 => Request::Unmount {
                     path: "/home/ann".into(),
                 },

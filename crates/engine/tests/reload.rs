@@ -9,8 +9,8 @@ use common::{Play, direct, existing, existing_mount, failure, indirect, point};
 use piton_engine::cause::Errno;
 use piton_engine::command::Note;
 use piton_engine::config::{Configuration, Point};
+use piton_engine::difference::Difference;
 use piton_engine::event::Event;
-use piton_engine::reload::Difference;
 use piton_map::options::PointOptions;
 use piton_plan::step::TriggerKind;
 
@@ -80,7 +80,8 @@ fn the_difference_is_told_without_doing_anything() {
     let told = Difference {
         added: vec!["/new".into()],
         removed: vec!["/data".into()],
-        changed: vec!["/home".into()],
+        changed: vec![("/home".into(), "timeout 60 to 5".into())],
+        waits: Vec::new(),
     };
     assert_eq!(difference, told);
     assert!(play.orders().is_empty());

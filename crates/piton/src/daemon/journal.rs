@@ -17,6 +17,8 @@ const REMEMBERED: usize = 10_000;
 /// The writer of the log.
 pub(crate) struct Journal {
     said: HashSet<(String, u32, &'static str)>,
+    /// What was amiss when the maps were read last.
+    read: HashSet<String>,
     /// `disable_not_found_message` of autofs.conf.
     quiet_misses: bool,
 }
@@ -26,6 +28,7 @@ impl Journal {
     pub(crate) fn new(quiet_misses: bool) -> Self {
         Self {
             said: HashSet::new(),
+            read: HashSet::new(),
             quiet_misses,
         }
     }
@@ -42,17 +45,42 @@ impl Journal {
         }
     }
 
-    /// The maps were read: what is amiss in them, and what is missing.
+    /// The maps were read: what is amiss in them, and what is missing, unless the last reading
+    /// found the same.
     pub(crate) fn maps_read(&mut self, loaded: &Loaded) {
-        if !matches!(loaded.reason, Reason::Planned(_)) {
-            self.said.clear();
+        if matches!(loaded.reason, Reason::Planned(_)) {
+            return;
         }
+        let before = std::mem::take(&mut self.read);
+        self.said.clear();
         for diagnostic in &loaded.diagnostics {
-            self.diagnosed(diagnostic);
+            let found = format!("{} {}", diagnostic.origin(), diagnostic.code);
+            if !before.contains(&found) {
+                self.diagnosed(diagnostic);
+            }
+            self.remember(found);
         }
         for (mount_point, map, miss) in &loaded.incomplete {
             let why = Cause::Lookup(miss.clone());
-            tracing::warn!(%mount_point, %map, %why, "a map cannot be used");
+            let found = format!("{mount_point} {map} {why}");
+            if !before.contains(&found) {
+                tracing::warn!(%mount_point, %map, %why, "a map cannot be used");
+            }
+            self.remember(found);
+        }
+        for refused in &loaded.refused {
+            let (path, why) = (&refused.path, &refused.why);
+            let found = format!("{path} {why}");
+            if !before.contains(&found) {
+                tracing::warn!(%path, "no mount point: {why}");
+            }
+            self.remember(found);
+        }
+    }
+
+    fn remember(&mut self, found: String) {
+        if self.read.len() < REMEMBERED {
+            self.read.insert(found);
         }
     }
 

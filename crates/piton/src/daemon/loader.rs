@@ -1,16 +1,16 @@
 //! Reading master map, direct maps and listings: what shall be in place.
 
-use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BString, ByteSlice};
 use piton_engine::config::{Binding, Configuration, Point};
 use piton_map::diagnostic::Diagnostic;
 use piton_map::key::MapKind;
 use piton_map::lookup::{MapSpec, MapType, Miss};
 use piton_map::requester::Requester;
+use piton_map::text::Origin;
 use piton_plan::step::TriggerKind;
-use piton_source::cache::{Listing, Maps, Watch};
+use piton_source::cache::{ListedKey, Listing, Maps, Watch};
 use piton_source::master::{self, MasterRequest, Site, SitePoint};
 use piton_source::source::LookupContext;
 
@@ -39,6 +39,8 @@ pub(crate) struct Loaded {
     pub(crate) incomplete: Vec<(BString, Arc<str>, Miss)>,
     /// Lines whose maps are all missing or cannot be read. What stands there already stays.
     pub(crate) unserved: Vec<Unserved>,
+    /// Mount points that cannot be.
+    pub(crate) refused: Vec<Refused>,
     /// What to watch from now on.
     pub(crate) watch: Watch,
 }
@@ -68,6 +70,7 @@ impl Loader {
             diagnostics: Vec::new(),
             incomplete: Vec::new(),
             unserved: Vec::new(),
+            refused: Vec::new(),
             watch: Watch::default(),
         };
         match master::read(&self.maps, &self.request) {
@@ -86,8 +89,7 @@ impl Loader {
     }
 
     fn points(&self, site: &Site, loaded: &mut Loaded) -> Vec<Point> {
-        let mut points = Vec::new();
-        let mut taken = BTreeSet::new();
+        let mut written = Vec::new();
         for point in &site.points {
             let binding = Arc::new(Binding {
                 maps: point.maps.clone().into(),
@@ -100,13 +102,15 @@ impl Loader {
                 MapKind::Indirect => {
                     let path = point.path.clone();
                     match self.listing(point, &binding, loaded) {
-                        Some(listing) if taken.insert(path.clone()) => points.push(Point {
-                            path,
-                            kind: TriggerKind::Indirect,
-                            binding,
-                            listing,
+                        Some(listing) => written.push(Written {
+                            origin: binding.origin.clone(),
+                            point: Point {
+                                path,
+                                kind: TriggerKind::Indirect,
+                                binding,
+                                listing,
+                            },
                         }),
-                        Some(_) => {}
                         None => loaded.unserved.push(Unserved {
                             path: Some(path),
                             binding,
@@ -114,20 +118,21 @@ impl Loader {
                     }
                 }
                 MapKind::Direct => {
-                    for key in self.direct_keys(point, &binding, loaded) {
-                        if taken.insert(key.clone()) {
-                            points.push(Point {
-                                path: key,
-                                kind: TriggerKind::Direct,
-                                binding: binding.clone(),
-                                listing: Arc::from([]),
-                            });
-                        }
-                    }
+                    let nothing: Arc<[BString]> = Arc::from([]);
+                    let keys = self.direct_keys(point, &binding, loaded);
+                    written.extend(keys.into_iter().map(|listed| Written {
+                        origin: listed.origin,
+                        point: Point {
+                            path: listed.key,
+                            kind: TriggerKind::Direct,
+                            binding: binding.clone(),
+                            listing: nothing.clone(),
+                        },
+                    }));
                 }
             }
         }
-        without_hidden(points)
+        without_hidden(written, &mut loaded.refused)
     }
 
     fn direct_keys(
@@ -135,7 +140,7 @@ impl Loader {
         point: &SitePoint,
         binding: &Arc<Binding>,
         loaded: &mut Loaded,
-    ) -> Vec<BString> {
+    ) -> Vec<ListedKey> {
         let listing = self.keys(point, binding, true);
         if unserved(&listing, &point.maps) {
             loaded.unserved.push(Unserved {
@@ -146,7 +151,7 @@ impl Loader {
         for (map, miss) in listing.incomplete {
             loaded.incomplete.push((point.path.clone(), map, miss));
         }
-        listing.keys.into_iter().map(|listed| listed.key).collect()
+        listing.keys
     }
 
     /// The keys to show before they are mounted; `None` when no map is there at all, or can be
@@ -194,26 +199,54 @@ fn unserved(listing: &Listing, maps: &[MapSpec]) -> bool {
     !listing.served && listing.incomplete.len() >= maps.len()
 }
 
-/// Leaves out what lies below a direct key: a trigger there would keep the key itself from ever
-/// being mounted, and its mount would hide the trigger.
-fn without_hidden(points: Vec<Point>) -> Vec<Point> {
-    let direct: HashSet<BString> = points
-        .iter()
-        .filter(|point| point.kind == TriggerKind::Direct)
-        .map(|point| point.path.clone())
-        .collect();
-    let above = |path: &BStr| {
-        let mut ends = path.find_iter("/").skip(1);
-        ends.find_map(|end| direct.get(path[..end].as_bstr()))
-    };
-    let mut points = points;
-    points.retain(|point| match above(point.path.as_ref()) {
-        Some(above) => {
-            tracing::warn!(path = %point.path, "no mount point: the direct key {above} hides it");
-            false
+/// A mount point, and where it is written: its line of the master map or of the direct map.
+struct Written {
+    point: Point,
+    origin: Origin,
+}
+
+/// A mount point that cannot be: a direct key above it would hide it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Absolute path.
+    pub(crate) path: BString,
+    /// Its map's name.
+    pub(crate) map: BString,
+    /// Why, with both lines.
+    pub(crate) why: String,
+}
+
+/// Puts mount points in the order of their paths, of equal ones the first, and leaves out what
+/// lies below a direct key: a trigger there would keep the key itself from ever being mounted,
+/// and its mount would hide the trigger.
+fn without_hidden(mut written: Vec<Written>, refused: &mut Vec<Refused>) -> Vec<Point> {
+    let path = |written: &Written| written.point.path.clone();
+    if !written.is_sorted_by(|one, other| one.point.path < other.point.path) {
+        written.sort_by(|one, other| one.point.path.cmp(&other.point.path));
+        written.dedup_by(|one, other| one.point.path == other.point.path);
+    }
+    // Direct keys whose paths begin the present one's, the shortest first: parents are sorted
+    // before their children, but `/a-b` comes between `/a` and `/a/b`.
+    let mut above: Vec<(BString, Origin)> = Vec::new();
+    let mut points = Vec::with_capacity(written.len());
+    for one in written {
+        while above.last().is_some_and(|(top, _)| !one.point.path.starts_with(top)) {
+            above.pop();
         }
-        None => true,
-    });
+        let hides = |(top, _): &&(BString, Origin)| one.point.path.get(top.len()) == Some(&b'/');
+        if let Some((top, line)) = above.iter().find(hides) {
+            refused.push(Refused {
+                path: path(&one),
+                map: one.point.binding.source.clone(),
+                why: format!("{}: the direct key {top} ({line}) would hide it", one.origin),
+            });
+            continue;
+        }
+        if one.point.kind == TriggerKind::Direct {
+            above.push((path(&one), one.origin));
+        }
+        points.push(one.point);
+    }
     points
 }
 
@@ -226,5 +259,60 @@ fn source_text(maps: &[MapSpec]) -> BString {
         Some(MapType::Hosts) => "-hosts".into(),
         Some(MapType::Passwd) => "-passwd".into(),
         _ => map.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use piton_map::text::Position;
+
+    use super::*;
+
+    fn written(path: &str, kind: TriggerKind, line: u32) -> Written {
+        let origin = Origin {
+            file: "m".into(),
+            position: Position { line, column: 1 },
+        };
+        let binding = Binding {
+            maps: Arc::from([]),
+            options: Default::default(),
+            dialect: piton_map::dialect::Dialect::LINUX,
+            source: "m".into(),
+            origin: origin.clone(),
+        };
+        let point = Point {
+            path: path.into(),
+            kind,
+            binding: Arc::new(binding),
+            listing: Arc::from([]),
+        };
+        Written { point, origin }
+    }
+
+    #[test]
+    fn what_a_direct_key_hides_is_refused_with_both_lines() {
+        let (direct, indirect) = (TriggerKind::Direct, TriggerKind::Indirect);
+        let all = vec![
+            written("/a/b", direct, 1),
+            written("/i/d", direct, 2),
+            written("/a-b/c", direct, 3),
+            written("/a", direct, 4),
+            written("/a/b/c", indirect, 5),
+            written("/i", indirect, 6),
+            written("/a", indirect, 7),
+        ];
+        let mut refused = Vec::new();
+        let points = without_hidden(all, &mut refused);
+        let paths: Vec<_> = points.iter().map(|it| it.path.to_string()).collect();
+        assert_eq!(paths, ["/a", "/a-b/c", "/i", "/i/d"]);
+        assert_eq!(points[0].kind, direct, "the first of equal ones");
+        let whys: Vec<_> = refused.iter().map(|it| it.why.as_str()).collect();
+        assert_eq!(
+            whys,
+            [
+                "m:1:1: the direct key /a (m:4:1) would hide it",
+                "m:5:1: the direct key /a (m:4:1) would hide it"
+            ]
+        );
     }
 }

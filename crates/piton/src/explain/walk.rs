@@ -139,41 +139,40 @@ impl Walk<'_> {
 
     /// The mount point nearest to the path.
     fn start(&self) -> Result<Start, Stop> {
-        let mut best: Option<Start> = None;
-        for point in &self.opened.site.points {
-            let Some(mount_point) = self.trigger_of(point) else {
-                continue;
-            };
-            // The first of equal ones counts.
-            if best
-                .as_ref()
-                .is_none_or(|best| mount_point.len() > best.mount_point.len())
-            {
-                let rest = below(self.path.as_ref(), mount_point.as_ref())
-                    .unwrap_or_default()
-                    .into();
-                best = Some(Start {
-                    point: point.clone(),
-                    mount_point,
-                    rest,
-                });
-            }
-        }
-        best.ok_or_else(|| Stop::not_found(self.ungoverned(), None))
+        let points = self.opened.site.points.iter();
+        let above: Vec<(&SitePoint, BString)> = points
+            .flat_map(|point| self.triggers_of(point).into_iter().map(move |it| (point, it)))
+            .collect();
+        let Some(longest) = above.iter().map(|(_, path)| path.len()).max() else {
+            return Err(Stop::not_found(self.ungoverned(), None));
+        };
+        // A direct key hides what lies below it (as in the daemon).
+        let direct = above.iter().filter(|(it, _)| it.kind == MapKind::Direct);
+        let topmost = direct.map(|(_, path)| path.len()).min();
+        let governing = topmost.unwrap_or(longest).min(longest);
+        // The first of equal ones counts.
+        let found = above.into_iter().find(|(_, path)| path.len() == governing);
+        let (point, mount_point) = found.ok_or_else(|| Stop::not_found(self.ungoverned(), None))?;
+        let rest = below(self.path.as_ref(), mount_point.as_ref());
+        Ok(Start {
+            point: point.clone(),
+            rest: rest.unwrap_or_default().into(),
+            mount_point,
+        })
     }
 
-    /// The path of the trigger of `point` that the path leads through.
-    fn trigger_of(&self, point: &SitePoint) -> Option<BString> {
-        if point.kind == MapKind::Indirect {
-            let clean = key::normalize_path(&point.path).into_owned();
-            return below(self.path.as_ref(), clean.as_ref()).map(|_| clean);
-        }
-        self.direct_keys(point)
-            .keys
-            .into_iter()
-            .map(|listed| listed.key)
-            .filter(|key| below(self.path.as_ref(), key.as_ref()).is_some())
-            .max_by_key(|key| key.len())
+    /// The paths of the triggers of `point` that the path leads through.
+    fn triggers_of(&self, point: &SitePoint) -> Vec<BString> {
+        let above = |path: &BString| below(self.path.as_ref(), path.as_ref()).is_some();
+        let mut paths: Vec<BString> = match point.kind {
+            MapKind::Indirect => vec![key::normalize_path(&point.path).into_owned()],
+            MapKind::Direct => {
+                let keys = self.direct_keys(point).keys;
+                keys.into_iter().map(|listed| listed.key).collect()
+            }
+        };
+        paths.retain(above);
+        paths
     }
 
     fn direct_keys(&self, point: &SitePoint) -> Listing {
