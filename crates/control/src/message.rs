@@ -40,6 +40,27 @@ pub struct Status {
     /// Mount namespaces that our mounts do not reach.
     #[serde(default)]
     pub foreign: Vec<Foreign>,
+    /// Changes of the last reload that wait for something in use.
+    #[serde(default)]
+    pub pending: Vec<Pending>,
+}
+
+/// A change of the last reload that waits for something.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Absolute path of the mount point.
+    pub path: String,
+    /// `removal`, `replacement` or `installation`.
+    pub what: String,
+    /// Its map's name: the new one's where there is one.
+    pub map: String,
+    /// The master-map line, `file:line:column`.
+    pub origin: String,
+    /// What is mounted in the way, or the mount points that are.
+    pub waits_for: Vec<String>,
+    /// Who keeps that busy, as far as it was looked for.
+    #[serde(default)]
+    pub holders: Vec<Holder>,
 }
 
 /// The process that keeps the descriptors.
@@ -67,7 +88,7 @@ pub struct MountPoint {
     pub kind: String,
     /// The map's name.
     pub map: String,
-    /// `installing`, `ready`, `removing` or `pending removal`.
+    /// `installing`, `ready`, `removing`, `pending removal` or `pending replacement`.
     pub state: String,
     /// Seconds of idleness before expiry; 0 is never.
     pub timeout_s: u32,
@@ -305,6 +326,12 @@ pub struct ReloadPlan {
     /// What the maps say amiss, as text for people.
     #[serde(default)]
     pub diagnostics: Vec<String>,
+    /// Changes that wait for something in use; they are in no other list.
+    #[serde(default)]
+    pub pending: Vec<Change>,
+    /// Mount points that cannot be, with the lines that contradict each other.
+    #[serde(default)]
+    pub refused: Vec<Change>,
 }
 
 /// A mount point that a reload touches.
@@ -357,6 +384,7 @@ impl Status {
         self.jobs.retain(|job| related(&job.path));
         self.negative.retain(|negative| related(&negative.path));
         self.last_errors.retain(|error| related(&error.path));
+        self.pending.retain(|pending| related(&pending.path));
         self.foreign.retain(|foreign| related(&foreign.path));
         self.count_servers();
         !(self.mount_points.is_empty() && self.mounts.is_empty())
@@ -365,11 +393,11 @@ impl Status {
     /// Takes out what a caller who is neither root nor the daemon's user may not see: the files
     /// that other users' processes hold open.
     pub fn redact_for(&mut self, uid: u32) {
-        for mount in &mut self.mounts {
-            for holder in &mut mount.holders {
-                if holder.pid != 0 && holder.uid != uid {
-                    holder.path = None;
-                }
+        let mounts = self.mounts.iter_mut().flat_map(|it| &mut it.holders);
+        let pending = self.pending.iter_mut().flat_map(|it| &mut it.holders);
+        for holder in mounts.chain(pending) {
+            if holder.pid != 0 && holder.uid != uid {
+                holder.path = None;
             }
         }
     }
@@ -454,6 +482,7 @@ mod tests {
             described("method Trace(path: ?string, recent: ?bool) -> ("),
             serialised(&Trace::default())
         );
+        assert_eq!(described("type Pending ("), serialised(&Pending::default()));
         assert_eq!(described("type Left ("), serialised(&Left::default()));
         assert_eq!(
             described("method Status(path: ?string) -> ("),

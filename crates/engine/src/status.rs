@@ -10,6 +10,7 @@ use piton_map::requester::Requester;
 use piton_plan::step::TriggerKind;
 
 use crate::config::Binding;
+use crate::difference::Pending;
 use crate::engine::Engine;
 use crate::time::Millis;
 use crate::tree::How;
@@ -32,6 +33,8 @@ pub struct Status {
     pub servers: Vec<ServerStatus>,
     /// The last failures, oldest first.
     pub last_errors: Vec<LastError>,
+    /// Changes of the last configuration that wait.
+    pub pending: Vec<Pending>,
 }
 
 /// A mount point.
@@ -43,7 +46,7 @@ pub struct PointStatus {
     pub kind: TriggerKind,
     /// The map's name.
     pub map: BString,
-    /// `installing`, `ready`, `removing` or `pending removal`.
+    /// `installing`, `ready`, `removing`, `pending removal` or `pending replacement`.
     pub state: &'static str,
     /// Seconds of idleness before expiry; 0 is never.
     pub timeout: u32,
@@ -169,6 +172,7 @@ impl<T> Engine<T> {
                 })
                 .collect(),
             last_errors: self.last_errors.iter().cloned().collect(),
+            pending: self.pending(),
         }
     }
 
@@ -180,7 +184,12 @@ impl<T> Engine<T> {
             state: match trigger.state {
                 State::Installing | State::Adopting => "installing",
                 State::Removing => "removing",
-                State::Ready if trigger.leaving() => "pending removal",
+                State::Ready if trigger.leaving() => {
+                    match self.waiting.contains_key(&trigger.spec.path) {
+                        true => "pending replacement",
+                        false => "pending removal",
+                    }
+                }
                 State::Ready => "ready",
             },
             timeout: trigger.spec.timeout,
@@ -248,6 +257,12 @@ impl<T> Engine<T> {
             let same = trigger.spec.kind == kind && *trigger.binding.maps == *maps;
             (same && !trigger.leaving()).then_some(path)
         })
+    }
+
+    /// The name of the map of a configured mount point.
+    pub fn map_at(&self, path: &BString) -> Option<&BString> {
+        let trigger = self.triggers.get(self.points.get(path)?)?;
+        Some(&trigger.binding.source)
     }
 
     /// The path of the configured mount point above a trigger.

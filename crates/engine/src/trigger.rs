@@ -1,5 +1,6 @@
 //! Triggers: mount points, offsets and submounts, as the engine knows them.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use bstr::BString;

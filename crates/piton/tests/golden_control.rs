@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use piton_control::message::{
     Change, Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative,
-    ReloadPlan, Requester, ServerState, Status, Trace, TraceLine,
+    Pending, ReloadPlan, Requester, ServerState, Status, Trace, TraceLine,
 };
 use piton_control::{RuntimeDir, Server, Service, ServiceError, TraceFrom};
 
@@ -225,6 +225,21 @@ fn full() -> Status {
                 ..Requester::default()
             },
         }],
+        pending: vec![Pending {
+            path: "/old".to_owned(),
+            what: "removal".to_owned(),
+            map: "auto.old".to_owned(),
+            origin: "/etc/auto.master:7:1".to_owned(),
+            waits_for: vec!["/old/cd".to_owned()],
+            holders: vec![Holder {
+                pid: 900,
+                comm: "bash".to_owned(),
+                uid: 1000,
+                how: "working directory".to_owned(),
+                path: Some("/old/cd".to_owned()),
+                ..Holder::default()
+            }],
+        }],
         negative: vec![Negative {
             path: "/home/.git".to_owned(),
             reason: "no map has this key".to_owned(),
@@ -313,6 +328,11 @@ impl Service for Canned {
             changed: vec![change("/home", "timeout 300 to 600")],
             unchanged: 4,
             diagnostics: vec!["/etc/auto.master:9:1: no map is named".to_owned()],
+            pending: vec![change("/src", "to be removed, waits for /src/x")],
+            refused: vec![change(
+                "/sw/a/b",
+                "auto.sw:9:1: the direct key /sw/a (auto.sw:3:1) would hide it",
+            )],
         })
     }
 
@@ -512,7 +532,10 @@ fn reload_shows_what_changes() {
     check(
         &full.out(&["reload", "--plan"]),
         "- /old  map auto.x\n~ /home  map auto.x  (timeout 300 to 600)\n+ /new  map auto.x\n\
-         1 would be added, 1 would be removed, 1 would be changed, 4 unchanged\n\
+         ? /src  map auto.x  (to be removed, waits for /src/x)\n\
+         ! /sw/a/b  map auto.x  (auto.sw:9:1: the direct key /sw/a (auto.sw:3:1) would hide it)\n\
+         1 would be added, 1 would be removed, 1 would be changed, 4 unchanged, \
+         1 would be pending, 1 refused\n\
          piton: /etc/auto.master:9:1: no map is named\n= 0\n",
     );
     check(

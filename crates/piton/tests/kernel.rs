@@ -1,6 +1,7 @@
 //! The kernel tier: a daemon on the kernel's own autofs. Needs root; each test has a mount
 //! namespace of its own and fails, rather than being skipped, where it cannot have one.
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod site;
 
 use std::fs;

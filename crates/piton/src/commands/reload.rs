@@ -48,6 +48,8 @@ fn write_plan(out: &mut String, plan: &ReloadPlan, planned: bool) -> fmt::Result
         ('-', BAD, &plan.removed),
         ('~', ATTENTION, &plan.changed),
         ('+', GOOD, &plan.added),
+        ('?', ATTENTION, &plan.pending),
+        ('!', BAD, &plan.refused),
     ] {
         changes
             .iter()
@@ -58,20 +60,30 @@ fn write_plan(out: &mut String, plan: &ReloadPlan, planned: bool) -> fmt::Result
         removed,
         changed,
         unchanged,
+        pending,
+        refused,
         ..
     } = plan;
+    let verb = if planned { "would be " } else { "" };
     if added.is_empty() && removed.is_empty() && changed.is_empty() {
         let verb = if planned { "would change" } else { "changed" };
-        return writeln!(out, "nothing {verb}; {unchanged} unchanged");
+        write!(out, "nothing {verb}; {unchanged} unchanged")?;
+    } else {
+        write!(
+            out,
+            "{} {verb}added, {} {verb}removed, {} {verb}changed, {unchanged} unchanged",
+            added.len(),
+            removed.len(),
+            changed.len()
+        )?;
     }
-    let verb = if planned { "would be " } else { "" };
-    writeln!(
-        out,
-        "{} {verb}added, {} {verb}removed, {} {verb}changed, {unchanged} unchanged",
-        added.len(),
-        removed.len(),
-        changed.len()
-    )
+    if !pending.is_empty() {
+        write!(out, ", {} {verb}pending", pending.len())?;
+    }
+    if !refused.is_empty() {
+        write!(out, ", {} refused", refused.len())?;
+    }
+    writeln!(out)
 }
 
 fn write_change(out: &mut String, sign: char, style: Style, change: &Change) -> fmt::Result {

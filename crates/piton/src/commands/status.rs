@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 use anstyle::Style;
-use piton_control::message::{Job, Mount, MountPoint, Status};
+use piton_control::message::{Job, Mount, MountPoint, Pending, Status};
 
 use super::talk::{
     ATTENTION, BAD, Clean, FAINT, GOOD, HEADING, absolute, complain, connect, count, holder, home,
@@ -68,6 +68,7 @@ fn write_all(out: &mut String, status: &Status) -> fmt::Result {
     }
     out.push('\n');
     write_points(out, &status.mount_points)?;
+    write_pending(out, &status.pending)?;
     heading(out, &format!("Mounted ({})", status.mounts.len()))?;
     for mount in &status.mounts {
         write_mount(out, mount)?;
@@ -111,6 +112,31 @@ fn write_points(out: &mut String, points: &[MountPoint]) -> fmt::Result {
             }
         }
         rest = after;
+    }
+    Ok(())
+}
+
+/// Changes of the last reload that wait for something in use.
+fn write_pending(out: &mut String, pending: &[Pending]) -> fmt::Result {
+    if pending.is_empty() {
+        return Ok(());
+    }
+    heading(out, &format!("Pending ({})", pending.len()))?;
+    for one in pending {
+        writeln!(
+            out,
+            "  {}  {ATTENTION}{}{ATTENTION:#} (map {})  {FAINT}{}{FAINT:#}",
+            Clean(&one.path),
+            Clean(&one.what),
+            Clean(&one.map),
+            Clean(&one.origin)
+        )?;
+        for path in &one.waits_for {
+            writeln!(out, "      waits for {}", Clean(path))?;
+        }
+        for found in &one.holders {
+            writeln!(out, "      held by {}", holder(found))?;
+        }
     }
     Ok(())
 }

@@ -230,7 +230,10 @@ fn without_hidden(mut written: Vec<Written>, refused: &mut Vec<Refused>) -> Vec<
     let mut above: Vec<(BString, Origin)> = Vec::new();
     let mut points = Vec::with_capacity(written.len());
     for one in written {
-        while above.last().is_some_and(|(top, _)| !one.point.path.starts_with(top)) {
+        while above
+            .last()
+            .is_some_and(|(top, _)| !one.point.path.starts_with(top))
+        {
             above.pop();
         }
         let hides = |(top, _): &&(BString, Origin)| one.point.path.get(top.len()) == Some(&b'/');
@@ -238,7 +241,10 @@ fn without_hidden(mut written: Vec<Written>, refused: &mut Vec<Refused>) -> Vec<
             refused.push(Refused {
                 path: path(&one),
                 map: one.point.binding.source.clone(),
-                why: format!("{}: the direct key {top} ({line}) would hide it", one.origin),
+                why: format!(
+                    "{}: the direct key {top} ({line}) would hide it",
+                    one.origin
+                ),
             });
             continue;
         }

@@ -30,14 +30,23 @@ pub(crate) enum Message {
     Ask(Question),
 }
 
+/// What a reload changes, and what is mounted in the way of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outline {
+    /// For people. What is pending has no detail yet.
+    pub(crate) plan: ReloadPlan,
+    /// By path of a mount point: what must be unmounted before it can change.
+    pub(crate) waits: Vec<(String, Vec<String>)>,
+}
+
 /// A question of the control socket. A dropped sender tells the asker that no answer comes.
 pub(crate) enum Question {
     /// What is in place.
     Status(Sender<(Status, u64)>),
     /// Read the maps and say what would change.
-    Plan(Sender<Result<ReloadPlan, String>>),
+    Plan(Sender<Result<Outline, String>>),
     /// Read the maps and apply what changed.
-    Reload(Sender<Result<ReloadPlan, String>>),
+    Reload(Sender<Result<Outline, String>>),
     /// Expire now.
     Expire(Option<BString>, Sender<Vec<Left>>),
     /// Forget failures that are answered from memory.

@@ -1,16 +1,14 @@
 //! What the loop does when its turn comes: events in, commands out, nothing that blocks.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bstr::{BString, ByteSlice};
-use piton_control::message::{Change, Left, ReloadPlan};
+use piton_control::message::Left;
 use piton_engine::command::{Answer, Note, Response};
-use piton_engine::config::{Configuration, Point};
 use piton_engine::event::{JobId, Request, RequestId};
-use piton_engine::reload::Difference;
 use piton_engine::{Command, Engine, Event};
 use piton_frontend::{FrontEnd, Incoming, Mark, Ticket};
 use piton_map::lookup::Miss;
@@ -20,13 +18,13 @@ use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
 use super::convert::text;
 use super::journal::Journal;
-use super::loader::{Loaded, Loader, Reason, Unserved};
+use super::loader::{Loaded, Loader, Reason};
 use super::messages::{Mailbox, Message, Question};
 use super::network::Network;
 use super::pool::Pool;
+use super::reload::Reload;
 use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
-use super::start::look_for_earlier_life;
 use super::tasks::{self, Lookup, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
 use super::trace::{self, Tracer};
@@ -36,33 +34,30 @@ use super::watch::Watcher;
 /// Time given to a task beyond what it was told, so that it can say itself what went wrong.
 const GRACE_MS: u64 = 500;
 
-/// Files often change in bursts (an editor writes, renames, sets the mode): wait until then.
-const SETTLE_MS: u64 = 100;
-
 /// What the loop is made of.
 pub(crate) struct Runtime {
-    engine: Engine<Ticket>,
-    clock: Clock,
-    front_end: Arc<dyn FrontEnd>,
+    pub(super) engine: Engine<Ticket>,
+    pub(super) clock: Clock,
+    pub(super) front_end: Arc<dyn FrontEnd>,
     worker: Arc<Worker>,
-    loader: Arc<Loader>,
-    mailbox: Mailbox,
+    pub(super) loader: Arc<Loader>,
+    pub(super) mailbox: Mailbox,
     signals: Signals,
-    watcher: Watcher,
+    pub(super) watcher: Watcher,
     /// Nothing where the kernel has no netlink: then addresses stay as they were at the start.
     network: Option<Network>,
     /// This host's addresses are being read.
     reading_addresses: bool,
-    journal: Journal,
-    pools: Pools,
-    events: VecDeque<Event<Ticket>>,
+    pub(super) journal: Journal,
+    pub(super) pools: Pools,
+    pub(super) events: VecDeque<Event<Ticket>>,
     outstanding: Outstanding,
     sightings: Sightings,
     tracer: Tracer,
     /// Quick work to be done by whoever has the next turn.
     quick: VecDeque<Quick>,
-    reload: Reload,
-    earlier: Earlier,
+    pub(super) reload: Reload,
+    pub(super) earlier: Earlier,
     /// Requests may be there that were not read.
     unread: bool,
     /// Places at which work is under way, or was, that leaves something half done if we die.
@@ -70,7 +65,6 @@ pub(crate) struct Runtime {
     /// The jobs that are at work at such places.
     marked: HashMap<JobId, (TriggerId, BString)>,
     answers: BTreeMap<RequestId, Asker>,
-    questions: BTreeMap<u64, Sender<Result<ReloadPlan, String>>>,
     next_request: u64,
     ready: Option<Box<dyn FnOnce() + Send>>,
     left: Option<Ended>,
@@ -80,7 +74,7 @@ pub(crate) struct Runtime {
 /// How far we are with taking over what an earlier life left. Until that is done no request is
 /// read: one of a trigger that is not known yet would be answered with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Earlier {
+pub(super) enum Earlier {
     /// No maps could be read yet, so it is not known what to take over as what.
     Unknown,
     /// Being taken over.
@@ -90,23 +84,13 @@ enum Earlier {
 }
 
 /// Threads for three kinds of work, so that one kind cannot starve another.
-struct Pools {
+pub(super) struct Pools {
     /// What the kernel does alone and nobody waits for at once.
     quick: Pool,
     /// Programs, servers, name look-ups, disks.
-    slow: Pool,
+    pub(super) slow: Pool,
     /// Asking the kernel for idle mounts, which waits for our own answers.
     expire: Pool,
-}
-
-/// Reading the maps anew: at most once at a time.
-#[derive(Default)]
-struct Reload {
-    running: bool,
-    /// Reasons that came meanwhile.
-    waiting: Vec<Reason>,
-    /// When a changed file is acted on.
-    due: Option<piton_engine::time::Millis>,
 }
 
 /// What the loop is given.
@@ -164,7 +148,6 @@ impl Runtime {
             marks: HashMap::new(),
             marked: HashMap::new(),
             answers: BTreeMap::new(),
-            questions: BTreeMap::new(),
             next_request: 1,
             ready: Some(ready),
             left: None,
@@ -216,7 +199,7 @@ impl Runtime {
             self.read_addresses();
         }
         if woken.watcher && self.watcher.take() {
-            self.reload.due = Some(self.clock.now() + SETTLE_MS);
+            self.reload.file_changed(self.clock.now());
         }
         self.due();
         Ok(())
@@ -323,7 +306,7 @@ impl Runtime {
         let wakes = [
             self.engine.next_wake(),
             self.outstanding.next_end(),
-            self.reload.due,
+            self.reload.next_due(),
         ];
         let timer = sleep_until(now, wakes.into_iter().flatten().min());
         let relief = [&self.pools.quick, &self.pools.slow, &self.pools.expire]
@@ -344,10 +327,7 @@ impl Runtime {
         if self.engine.next_wake().is_some_and(|wake| wake <= now) {
             self.events.push_back(Event::Tick);
         }
-        if self.reload.due.is_some_and(|due| due <= now) {
-            self.reload.due = None;
-            self.read_maps(Reason::Changed);
-        }
+        self.reload_due(now);
     }
 
     // -- the engine ------------------------------------------------------------------------
@@ -543,7 +523,7 @@ impl Runtime {
     }
 
     /// Goes on where an earlier life ended: what it left is known to the engine by now.
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         self.earlier = Earlier::Over;
         let resumed = self.front_end.resume();
         for (trigger, key, mark) in resumed.marks {
@@ -652,12 +632,8 @@ impl Runtime {
                 }
             }
             Message::Loaded(loaded) => {
-                self.reload.running = false;
-                self.loaded(*loaded);
+                self.read(*loaded);
                 self.work();
-                if let Some(reason) = self.reload.waiting.pop() {
-                    self.read_maps(reason);
-                }
             }
             Message::Moved(interfaces) => {
                 self.reading_addresses = false;
@@ -669,6 +645,7 @@ impl Runtime {
             }
             Message::Ask(question) => self.ask(question),
         }
+        self.reload_settled();
     }
 
     /// Reads this host's addresses anew if they changed, one reading at a time.
@@ -681,13 +658,13 @@ impl Runtime {
         let mailbox = self.mailbox.clone();
         self.pools.slow.submit(move || {
             // Changes come in groups.
-            std::thread::sleep(Duration::from_millis(SETTLE_MS));
+            std::thread::sleep(Duration::from_millis(super::reload::SETTLE_MS));
             mailbox.post(Message::Moved(piton_mount::hosts::interfaces().ok()));
         });
     }
 
     /// Says once that the daemon is ready.
-    fn announce(&mut self) {
+    pub(super) fn announce(&mut self) {
         if let Some(ready) = self.ready.take() {
             ready();
         }
@@ -725,11 +702,11 @@ impl Runtime {
                 let _ = answer.send((self.engine.status(now), now.0));
             }
             Question::Plan(answer) => {
-                let number = self.question(answer);
+                let number = self.reload.question(answer);
                 self.read_maps(Reason::Planned(number));
             }
             Question::Reload(answer) => {
-                let number = self.question(answer);
+                let number = self.reload.question(answer);
                 self.read_maps(Reason::Asked(number));
             }
             Question::Expire(path, answer) => {
@@ -747,134 +724,10 @@ impl Runtime {
         }
         self.work();
     }
-
-    fn question(&mut self, answer: Sender<Result<ReloadPlan, String>>) -> u64 {
-        let number = self.next_request;
-        self.next_request += 1;
-        self.questions.insert(number, answer);
-        number
-    }
-
-    // -- maps ------------------------------------------------------------------------------
-
-    fn read_maps(&mut self, reason: Reason) {
-        if self.reload.running {
-            self.reload.waiting.push(reason);
-            return;
-        }
-        self.reload.running = true;
-        let (loader, mailbox) = (self.loader.clone(), self.mailbox.clone());
-        let front_end = (self.earlier == Earlier::Unknown).then(|| self.front_end.clone());
-        self.pools.slow.submit(move || {
-            let mut loaded = loader.load(reason);
-            if let Some(front_end) = front_end {
-                look_for_earlier_life(&mut loaded, &*front_end);
-            }
-            mailbox.post(Message::Loaded(Box::new(loaded)));
-        });
-    }
-
-    fn loaded(&mut self, loaded: Loaded) {
-        self.watcher.set(&loaded.watch);
-        self.journal.maps_read(&loaded);
-        let configuration = match loaded.result {
-            Ok(mut configuration) => {
-                self.keep_unserved(&loaded.unserved, &mut configuration);
-                configuration
-            }
-            Err(miss) => {
-                let why = piton_engine::cause::Cause::Lookup(miss).to_string();
-                tracing::error!(why, "the master map cannot be read; nothing is changed");
-                return self.answer_question(loaded.reason, &Err(why));
-            }
-        };
-        let difference = self.engine.difference(&configuration);
-        let plan = reload_plan(&difference, &configuration);
-        if !matches!(loaded.reason, Reason::Planned(_)) {
-            let nothing_to_do = difference.added.is_empty();
-            self.events.push_back(Event::Configure(configuration));
-            self.work();
-            if self.earlier == Earlier::Unknown {
-                self.resume();
-            }
-            if loaded.reason == Reason::Start && nothing_to_do {
-                self.announce();
-            }
-        }
-        self.answer_question(loaded.reason, &Ok(plan));
-    }
-
-    /// A map that vanished, perhaps for a moment, takes no mount point with it: it has no keys.
-    fn keep_unserved(&self, unserved: &[Unserved], configuration: &mut Configuration) {
-        let mut taken: HashSet<BString> = match unserved {
-            [] => return,
-            _ => configuration
-                .points
-                .iter()
-                .map(|point| point.path.clone())
-                .collect(),
-        };
-        for Unserved { path, binding } in unserved {
-            let kind = match path {
-                Some(_) => TriggerKind::Indirect,
-                None => TriggerKind::Direct,
-            };
-            for standing in self.engine.points_of(kind, &binding.maps) {
-                let meant = path.as_ref().is_none_or(|path| path == standing);
-                if meant && taken.insert(standing.clone()) {
-                    configuration.points.push(Point {
-                        path: standing.clone(),
-                        kind,
-                        binding: binding.clone(),
-                        listing: Arc::from([]),
-                    });
-                }
-            }
-        }
-    }
-
-    fn answer_question(&mut self, reason: Reason, answer: &Result<ReloadPlan, String>) {
-        if let Reason::Asked(number) | Reason::Planned(number) = reason
-            && let Some(sender) = self.questions.remove(&number)
-        {
-            // Who asked may be gone.
-            let _ = sender.send(answer.clone());
-        }
-    }
 }
 
 /// What stays mounted at the end, with the reason.
 pub(crate) type Ended = Vec<(BString, Arc<str>)>;
-
-/// What a reload changes, for people.
-fn reload_plan(difference: &Difference, configuration: &Configuration) -> ReloadPlan {
-    let maps: HashMap<&BString, &BString> = configuration
-        .points
-        .iter()
-        .map(|point| (&point.path, &point.binding.source))
-        .collect();
-    let changes = |paths: &[BString]| {
-        paths
-            .iter()
-            .map(|path| Change {
-                path: text(path.as_bstr()),
-                map: maps
-                    .get(path)
-                    .map(|map| text(map.as_bstr()))
-                    .unwrap_or_default(),
-                detail: String::new(),
-            })
-            .collect()
-    };
-    let touched = difference.added.len() + difference.changed.len();
-    ReloadPlan {
-        added: changes(&difference.added),
-        removed: changes(&difference.removed),
-        changed: changes(&difference.changed),
-        unchanged: configuration.points.len().saturating_sub(touched) as u64,
-        diagnostics: Vec::new(),
-    }
-}
 
 fn lefts(left: Vec<(BString, Arc<str>)>) -> Vec<Left> {
     left.into_iter()

@@ -17,6 +17,7 @@ use piton_plan::step::TriggerKind;
 
 use super::foreign::{self, Foreigners};
 use super::messages::{Mailbox, Message, Question};
+use super::pending;
 use super::sightings;
 use super::trace::Ring;
 
@@ -25,10 +26,10 @@ use super::trace::Ring;
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Most mounts whose holders are looked for in one `status`: each look goes through /proc.
-const HOLDERS_LOOKED_FOR: usize = 16;
+pub(super) const HOLDERS_LOOKED_FOR: usize = 16;
 
 /// Time for all of them together.
-const HOLDERS_TIME: Duration = Duration::from_secs(3);
+pub(super) const HOLDERS_TIME: Duration = Duration::from_secs(3);
 
 /// Answers the control socket.
 pub(crate) struct Desk {
@@ -94,6 +95,7 @@ impl Desk {
                 .collect(),
             master_maps: vec![self.master.clone()],
             foreign: self.foreigners.list().iter().map(foreign).collect(),
+            pending: status.pending.iter().map(pending::message).collect(),
         };
         message.count_servers();
         message
@@ -116,7 +118,10 @@ impl Service for Desk {
             .filter(|mount| asked_for || mount.busy.is_some());
         let until = Instant::now() + HOLDERS_TIME;
         for mount in wanted.take(HOLDERS_LOOKED_FOR) {
-            look_for_holders(mount, until.saturating_duration_since(Instant::now()));
+            (mount.holders, mount.holders_cut) = find_holders(&mount.path, until);
+        }
+        for waiting in &mut message.pending {
+            waiting.holders = pending::holders_of(&waiting.waits_for, until);
         }
         Ok(message)
     }
@@ -126,11 +131,13 @@ impl Service for Desk {
     }
 
     fn plan(&self) -> Result<ReloadPlan, ServiceError> {
-        self.ask(Question::Plan)?.map_err(ServiceError::failed)
+        let outline = self.ask(Question::Plan)?.map_err(ServiceError::failed)?;
+        Ok(pending::foresee(outline))
     }
 
     fn reload(&self) -> Result<ReloadPlan, ServiceError> {
-        self.ask(Question::Reload)?.map_err(ServiceError::failed)
+        let outline = self.ask(Question::Reload)?.map_err(ServiceError::failed)?;
+        Ok(pending::explain(outline))
     }
 
     fn expire(&self, path: Option<&str>) -> Result<Vec<Left>, ServiceError> {
@@ -281,13 +288,14 @@ pub(super) fn requester(who: &piton_map::requester::Requester) -> Requester {
     }
 }
 
-fn look_for_holders(mount: &mut Mount, limit: Duration) {
-    match holders::holders(mount.path.as_bytes().as_bstr(), limit) {
+pub(super) fn find_holders(path: &str, until: Instant) -> (Vec<Holder>, bool) {
+    let limit = until.saturating_duration_since(Instant::now());
+    match holders::holders(path.as_bytes().as_bstr(), limit) {
         Ok(found) => {
-            mount.holders = found.found.iter().map(holder).collect();
-            mount.holders_cut = found.more || found.cut;
+            let cut = found.more || found.cut;
+            (found.found.iter().map(holder).collect(), cut)
         }
-        Err(_) => mount.holders_cut = true,
+        Err(_) => (Vec::new(), true),
     }
 }
 

@@ -141,7 +141,11 @@ impl Walk<'_> {
     fn start(&self) -> Result<Start, Stop> {
         let points = self.opened.site.points.iter();
         let above: Vec<(&SitePoint, BString)> = points
-            .flat_map(|point| self.triggers_of(point).into_iter().map(move |it| (point, it)))
+            .flat_map(|point| {
+                self.triggers_of(point)
+                    .into_iter()
+                    .map(move |it| (point, it))
+            })
             .collect();
         let Some(longest) = above.iter().map(|(_, path)| path.len()).max() else {
             return Err(Stop::not_found(self.ungoverned(), None));

@@ -65,6 +65,11 @@ impl Site {
         self.scratch.path().join(tail)
     }
 
+    /// A text with the scratch directory's path in place of `@`.
+    pub(crate) fn text(&self, text: &str) -> String {
+        text.replace('@', &self.root())
+    }
+
     /// Writes a file; `@` becomes the scratch directory's path, a text that begins with `#!` a
     /// program.
     pub(crate) fn write(&self, name: &str, text: &str) {

@@ -1,0 +1,301 @@
+//! Reading the maps anew, applying what changed, and saying what came of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use bstr::{BString, ByteSlice};
+use piton_control::message::{Change, ReloadPlan};
+use piton_engine::Event;
+use piton_engine::cause::Cause;
+use piton_engine::config::{Configuration, Point};
+use piton_engine::difference::Difference;
+use piton_engine::time::Millis;
+use piton_map::diagnostic::{Diagnostic, Severity};
+use piton_plan::step::TriggerKind;
+
+use super::convert::text;
+use super::loader::{Loaded, Reason, Refused, Unserved};
+use super::messages::{Message, Outline};
+use super::runtime::{Earlier, Runtime};
+use super::start::look_for_earlier_life;
+
+/// Files often change in bursts (an editor writes, renames, sets the mode): wait until then.
+pub(super) const SETTLE_MS: u64 = 100;
+
+/// How long it is waited for a reload's changes before it is said what came of it: a server that
+/// hangs must not make the operator wait, too.
+const CHANGES_MS: u64 = 5_000;
+
+/// Findings told in one answer; the log has them all.
+const DIAGNOSTICS_TOLD: usize = 100;
+
+type Answer = Sender<Result<Outline, String>>;
+
+/// Reading the maps anew: at most once at a time.
+#[derive(Default)]
+pub(super) struct Reload {
+    running: bool,
+    /// Reasons that came meanwhile.
+    waiting: Vec<Reason>,
+    /// When a changed file is acted on.
+    due: Option<Millis>,
+    questions: BTreeMap<u64, Answer>,
+    next_question: u64,
+    /// Whose changes are being applied: answered when that is over, or at this moment.
+    applying: Vec<(Answer, Outline, Millis)>,
+}
+
+impl Reload {
+    /// A file of a map has changed.
+    pub(super) fn file_changed(&mut self, now: Millis) {
+        self.due = Some(now + SETTLE_MS);
+    }
+
+    /// When there is something to do.
+    pub(super) fn next_due(&self) -> Option<Millis> {
+        let applied = self.applying.iter().map(|(_, _, end)| *end);
+        applied.chain(self.due).min()
+    }
+
+    /// Remembers who asked; the number stands for the question.
+    pub(super) fn question(&mut self, answer: Answer) -> u64 {
+        self.next_question += 1;
+        self.questions.insert(self.next_question, answer);
+        self.next_question
+    }
+
+    fn asker(&mut self, reason: Reason) -> Option<Answer> {
+        match reason {
+            Reason::Asked(number) | Reason::Planned(number) => self.questions.remove(&number),
+            Reason::Start | Reason::Changed => None,
+        }
+    }
+}
+
+impl Runtime {
+    /// Does what time has made due.
+    pub(super) fn reload_due(&mut self, now: Millis) {
+        if self.reload.due.is_some_and(|due| due <= now) {
+            self.read_maps(Reason::Changed);
+        }
+        self.reload_settled();
+    }
+
+    /// Begins to read the maps, or does so after the reading that is under way.
+    pub(super) fn read_maps(&mut self, reason: Reason) {
+        if self.reload.running {
+            self.reload.waiting.push(reason);
+            return;
+        }
+        self.reload.running = true;
+        // What has changed so far is read now.
+        self.reload.due = None;
+        let (loader, mailbox) = (self.loader.clone(), self.mailbox.clone());
+        let front_end = (self.earlier == Earlier::Unknown).then(|| self.front_end.clone());
+        self.pools.slow.submit(move || {
+            let mut loaded = loader.load(reason);
+            if let Some(front_end) = front_end {
+                look_for_earlier_life(&mut loaded, &*front_end);
+            }
+            mailbox.post(Message::Loaded(Box::new(loaded)));
+        });
+    }
+
+    /// The maps were read anew.
+    pub(super) fn read(&mut self, loaded: Loaded) {
+        self.reload.running = false;
+        self.loaded(loaded);
+        if let Some(reason) = self.reload.waiting.pop() {
+            self.read_maps(reason);
+        }
+    }
+
+    /// Applies what was read, or says what would change.
+    pub(super) fn loaded(&mut self, loaded: Loaded) {
+        self.watcher.set(&loaded.watch);
+        self.journal.maps_read(&loaded);
+        let asker = self.reload.asker(loaded.reason);
+        let configuration = match loaded.result {
+            Ok(mut configuration) => {
+                self.keep_unserved(&loaded.unserved, &mut configuration);
+                configuration
+            }
+            Err(miss) => {
+                let why = Cause::Lookup(miss).to_string();
+                tracing::error!(why, "the master map cannot be read; nothing is changed");
+                if let Some(answer) = asker {
+                    // Who asked may be gone; the same below.
+                    let _ = answer.send(Err(why));
+                }
+                return;
+            }
+        };
+        // Nobody wants to know: then it is not worked out.
+        let outline = asker.map(|answer| {
+            let difference = self.engine.difference(&configuration);
+            let mut outline = self.outline(&difference, &configuration);
+            outline.plan.refused = loaded.refused.iter().map(refused).collect();
+            outline.plan.diagnostics = told(&loaded.diagnostics);
+            (answer, outline)
+        });
+        if let Reason::Planned(_) = loaded.reason {
+            if let Some((answer, mut outline)) = outline {
+                outline.plan.pending = self.still_pending(&outline.plan);
+                let _ = answer.send(Ok(outline));
+            }
+            return;
+        }
+        let nothing = configuration.points.is_empty() && configuration.existing.is_empty();
+        self.events.push_back(Event::Configure(configuration));
+        self.work();
+        if self.earlier == Earlier::Unknown {
+            self.resume();
+        }
+        if loaded.reason == Reason::Start && nothing {
+            self.announce();
+        }
+        if let Some((answer, outline)) = outline {
+            let end = self.clock.now() + CHANGES_MS;
+            self.reload.applying.push((answer, outline, end));
+        }
+    }
+
+    /// What a reload changes, for people.
+    fn outline(&self, difference: &Difference, configuration: &Configuration) -> Outline {
+        let maps: HashMap<&BString, &BString> = configuration
+            .points
+            .iter()
+            .map(|point| (&point.path, &point.binding.source))
+            .collect();
+        let change = |path: &BString, detail: &str| Change {
+            path: text(path.as_bstr()),
+            map: maps
+                .get(path)
+                .copied()
+                .or_else(|| self.engine.map_at(path))
+                .map(|map| text(map.as_bstr()))
+                .unwrap_or_default(),
+            detail: detail.to_owned(),
+        };
+        let plain = |paths: &[BString]| paths.iter().map(|path| change(path, "")).collect();
+        let touched = difference.added.len() + difference.changed.len();
+        let waits = difference.waits.iter().map(|(path, mounts)| {
+            let mounts = mounts.iter().map(|mount| text(mount.as_bstr())).collect();
+            (text(path.as_bstr()), mounts)
+        });
+        Outline {
+            plan: ReloadPlan {
+                added: plain(&difference.added),
+                removed: plain(&difference.removed),
+                changed: difference
+                    .changed
+                    .iter()
+                    .map(|(path, detail)| change(path, detail))
+                    .collect(),
+                unchanged: configuration.points.len().saturating_sub(touched) as u64,
+                ..ReloadPlan::default()
+            },
+            waits: waits.collect(),
+        }
+    }
+
+    /// What an earlier reload left pending and this one does not change stays so.
+    fn still_pending(&self, plan: &ReloadPlan) -> Vec<Change> {
+        let touched = |path: &str| {
+            let lists = [&plan.added, &plan.removed, &plan.changed];
+            lists
+                .iter()
+                .any(|list| list.iter().any(|it| it.path == path))
+        };
+        // What is to be put in place is told as added, if it is wanted still.
+        let earlier = self.engine.pending().into_iter();
+        earlier
+            .filter(|it| it.what != "installation")
+            .map(|it| pending(&it))
+            .filter(|change| !touched(&change.path))
+            .collect()
+    }
+
+    /// Answers those whose reload is over: what changed, and what waits.
+    pub(super) fn reload_settled(&mut self) {
+        if self.reload.applying.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let over = !self.engine.changing();
+        let ready = |end: &Millis| over || *end <= now;
+        let mut at = 0;
+        while let Some((_, _, end)) = self.reload.applying.get(at) {
+            if !ready(end) {
+                at += 1;
+                continue;
+            }
+            let (answer, mut outline, _) = self.reload.applying.swap_remove(at);
+            let waiting = self.engine.pending();
+            outline.plan.pending = waiting.iter().map(pending).collect();
+            outline.waits = waiting
+                .into_iter()
+                .map(|one| {
+                    let waits_for = one.waits_for.iter().map(|path| text(path.as_bstr()));
+                    (text(one.path.as_bstr()), waits_for.collect())
+                })
+                .collect();
+            let _ = answer.send(Ok(outline));
+        }
+    }
+
+    /// A map that vanished, perhaps for a moment, takes no mount point with it: it has no keys.
+    fn keep_unserved(&self, unserved: &[Unserved], configuration: &mut Configuration) {
+        let mut taken: HashSet<BString> = match unserved {
+            [] => return,
+            _ => configuration
+                .points
+                .iter()
+                .map(|point| point.path.clone())
+                .collect(),
+        };
+        for Unserved { path, binding } in unserved {
+            let kind = match path {
+                Some(_) => TriggerKind::Indirect,
+                None => TriggerKind::Direct,
+            };
+            for standing in self.engine.points_of(kind, &binding.maps) {
+                let meant = path.as_ref().is_none_or(|path| path == standing);
+                if meant && taken.insert(standing.clone()) {
+                    configuration.points.push(Point {
+                        path: standing.clone(),
+                        kind,
+                        binding: binding.clone(),
+                        listing: Arc::from([]),
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn pending(pending: &piton_engine::difference::Pending) -> Change {
+    Change {
+        path: text(pending.path.as_bstr()),
+        map: text(pending.map.as_bstr()),
+        detail: pending.what.to_owned(),
+    }
+}
+
+fn refused(refused: &Refused) -> Change {
+    Change {
+        path: text(refused.path.as_bstr()),
+        map: text(refused.map.as_bstr()),
+        detail: refused.why.clone(),
+    }
+}
+
+fn told(diagnostics: &[Diagnostic]) -> Vec<String> {
+    diagnostics
+        .iter()
+        .filter(|found| found.severity > Severity::Note)
+        .take(DIAGNOSTICS_TOLD)
+        .map(|found| format!("{}: {}", found.origin(), found.message))
+        .collect()
+}
