@@ -230,7 +230,7 @@ fn a_kind_that_changes_back_while_it_cannot_go_stays() {
     play.broken.insert("remove /home".into(), Errno::BUSY.0);
     play.configure(vec![direct("/home"), direct("/data")]);
     play.settle();
-    assert_eq!(states(&play)[1], ("/home".into(), "pending removal"));
+    assert_eq!(states(&play)[1], ("/home".into(), "pending replacement"));
     play.configure(vec![indirect("/home"), direct("/data")]);
     assert_eq!(states(&play)[1], ("/home".into(), "ready"));
 }
