@@ -667,3 +667,51 @@ fn status_says_how_far_each_job_is() {
     play.expire("/home/bob");
     assert_eq!(stage(&play), ("unmounting", 0, 5));
 }
+
+#[test]
+fn the_deadline_counts_from_the_access_also_after_a_death() {
+    let mut play = Play::usual();
+    let deadline = play.engine.settings().deadline_ms;
+    let mut touch = |key: &str, waited_ms| {
+        let (trigger, key) = play.trigger_for(key);
+        let ticket = play.ticket();
+        play.feed(Event::Access {
+            trigger,
+            key: key.into(),
+            requester: Requester::default(),
+            waited_ms,
+            ticket: Ticket(ticket),
+        });
+        ticket
+    };
+    let waited = touch("/home/ann", deadline - 10);
+    let too_long = touch("/home/bob", u64::MAX);
+    let fresh = touch("/home/eve", 0);
+    play.pass(9);
+    play.assert_waits(waited);
+    play.assert_failed(too_long, Errno::TIMEDOUT);
+    play.pass(1);
+    play.assert_failed(waited, Errno::TIMEDOUT);
+    play.assert_waits(fresh);
+}
+
+#[test]
+fn says_where_a_job_works() {
+    let mut play = Play::usual();
+    play.lines
+        .insert("tree".into(), "-fstype=tmpfs / :root /a :a".into());
+    play.touch("/home/tree");
+    play.until("perform");
+    let (trigger, key) = play.trigger_for("/home/tree");
+    let Some(&Command::Perform { job, .. }) = play.open.front() else {
+        panic!("{:?}", play.open)
+    };
+    assert_eq!(
+        play.engine.work_at(job),
+        Some((trigger, &key.as_str().into()))
+    );
+    assert!(!play.engine.is_mounted(trigger, &key.as_str().into()));
+    play.settle();
+    assert_eq!(play.engine.work_at(job), None);
+    assert!(play.engine.is_mounted(trigger, &key.as_str().into()));
+}

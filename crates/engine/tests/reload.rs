@@ -363,6 +363,51 @@ fn an_earlier_life_is_taken_over_with_all_that_is_mounted() {
 }
 
 #[test]
+fn what_an_earlier_life_left_half_done_goes_before_it_is_used() {
+    let mut play = Play::empty();
+    let mut earlier = tree_of_an_earlier_life();
+    earlier[0].mounted[0].whole = false;
+    play.adopt(vec![indirect("/home")], earlier);
+    play.settle();
+    let (trigger, key) = play.trigger_for("/home/tree");
+    assert!(play.engine.is_broken(trigger, &key.as_str().into()));
+    play.lines
+        .insert("tree".into(), "-fstype=tmpfs,strict / :root /c :c".into());
+    play.orders();
+    play.mount("/home/tree");
+    assert_eq!(
+        play.orders(),
+        [
+            "perform unmount /home/tree/b",
+            "perform remove /home/tree/b, remove /home/tree/a, unmount /home/tree, \
+             rmdir /home/tree",
+            "fetch tree",
+            "perform mkdir /home/tree, mount /home/tree, mkdir /home/tree/c, install /home/tree/c",
+        ]
+    );
+    assert!(!play.engine.is_broken(trigger, &key.as_str().into()));
+}
+
+#[test]
+fn nobody_touches_it_and_it_goes_all_the_same() {
+    let mut play = Play::empty();
+    let mut earlier = tree_of_an_earlier_life();
+    earlier[0].mounted[0].whole = false;
+    let options = PointOptions {
+        timeout: Some(0),
+        ..PointOptions::default()
+    };
+    play.adopt(
+        vec![point("/home", TriggerKind::Indirect, options)],
+        earlier,
+    );
+    play.settle();
+    play.pass(3_600_000);
+    play.settle();
+    assert!(play.mounted().is_empty());
+}
+
+#[test]
 fn an_adopted_offset_asks_the_map_when_it_is_touched() {
     let mut play = Play::empty();
     play.adopt(vec![indirect("/home")], tree_of_an_earlier_life());
