@@ -159,6 +159,8 @@ mod header {
     pub(super) const NEXT: usize = 64;
     /// How many requests were read.
     pub(super) const READS: usize = 128;
+    /// Sign of life of who reads.
+    pub(super) const BEAT: usize = 192;
     /// What the header takes: a page.
     pub(super) const BYTES: usize = 4096;
 }
@@ -262,6 +264,29 @@ impl RequestTable {
     /// While there are requests in the pipe and this does not grow, nobody reads them.
     pub fn reads(&self) -> u64 {
         self.0.memory.word(header::READS).load(Ordering::Relaxed)
+    }
+
+    /// The sign of life of who reads: it changes with each [`RequestTable::falls_asleep`] and
+    /// [`RequestTable::wakes_up`], and is odd in between while it is awake.
+    pub fn beat(&self) -> u64 {
+        self.0.memory.word(header::BEAT).load(Ordering::Relaxed)
+    }
+
+    /// Who reads is about to wait for requests.
+    pub fn falls_asleep(&self) {
+        self.set_awake(0);
+    }
+
+    /// Who reads has something to do.
+    pub fn wakes_up(&self) {
+        self.set_awake(1);
+    }
+
+    fn set_awake(&self, awake: u64) {
+        let beat = self.0.memory.word(header::BEAT);
+        let now = beat.load(Ordering::Relaxed);
+        // One process reads at a time; a lost step would do no harm.
+        beat.store((now / 2 + 1) * 2 + awake, Ordering::Relaxed);
     }
 
     /// What was read and not answered, in the order in which it was read.

@@ -240,6 +240,17 @@ impl Client {
         Ok(answer.forgotten)
     }
 
+    /// Has the program at a path take over from the daemon and its keeper. Returns once that has
+    /// begun; [`Client::status`] of a new connection says who serves.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; [`ClientError::Failed`] when the program is not fit for it.
+    pub fn upgrade(&mut self, program: &str) -> Result<(), ClientError> {
+        let parameters = json!({ "program": program });
+        self.call::<serde_json::Value>(&ours("Upgrade"), parameters, limits::CHANGE_CALL)?;
+        Ok(())
+    }
+
     /// Unmounts what is mounted at a path; returns what stays.
     ///
     /// # Errors

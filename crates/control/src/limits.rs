@@ -79,3 +79,7 @@ pub const BACKLOG: i32 = 64;
 
 /// Bytes read from a socket at once.
 pub(crate) const READ_CHUNK: usize = 16 << 10;
+
+/// How long a start waits for the lock of a daemon whose keeper is dead: killed processes give it up
+/// one after the other.
+pub(crate) const LOCK: Duration = Duration::from_secs(1);

@@ -5,12 +5,15 @@
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::limits;
 
 /// Environment variable that names the runtime directory.
 pub const VARIABLE: &str = "PITON_RUNTIME_DIR";
@@ -69,7 +72,7 @@ impl RuntimeDir {
         File::open(self.pid_file())
             .ok()
             .and_then(|mut file| read_pid(&mut file))
-            .is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+            .is_some_and(is_alive)
     }
 
     /// Returns true if and only if a daemon holds the lock. False also where this user may not
@@ -175,16 +178,23 @@ impl Lock {
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(io)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let pid = read_pid(&mut file);
+        let until = Instant::now() + limits::LOCK;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(errno) => return Err(io(errno.into())),
+            }
+            file.rewind().map_err(io)?;
+            let pid = read_pid(&mut file);
+            // Who is dead holds it only as long as others of its processes die.
+            if pid.is_none_or(is_alive) || Instant::now() >= until {
                 return Err(LockError::Held {
                     dir: dir.path.clone(),
                     pid,
                 });
             }
-            Err(errno) => return Err(io(errno.into())),
+            std::thread::sleep(Duration::from_millis(10));
         }
         let lock = Self {
             dir: dir.clone(),
@@ -192,6 +202,14 @@ impl Lock {
         };
         lock.write_pid(std::process::id()).map_err(io)?;
         Ok(lock)
+    }
+
+    /// The lock that this process was handed: `fd` is a copy of the descriptor of who took it.
+    pub fn inherited(dir: &RuntimeDir, fd: OwnedFd) -> Self {
+        Self {
+            dir: dir.clone(),
+            file: fd.into(),
+        }
     }
 
     /// Writes another pid into the lock and the pid file: that of the process that goes on after
@@ -257,6 +275,10 @@ fn held(dir: &Path, pid: Option<u32>) -> String {
          a runtime directory of its own in {VARIABLE}",
         dir.join("lock").display()
     )
+}
+
+fn is_alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// The pid that a lock file or a pid file holds.

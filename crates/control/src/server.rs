@@ -377,6 +377,10 @@ mod tests {
         fn expire(&self, _: Option<&str>) -> Result<Vec<Left>, ServiceError> {
             Err(ServiceError::TimedOut)
         }
+        fn upgrade(&self, _: &str) -> Result<(), ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+
         fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
             Ok(if path.is_some() { 1 } else { 12 })
         }

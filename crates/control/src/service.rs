@@ -80,6 +80,12 @@ pub trait Service: Send + Sync + 'static {
     /// [`ServiceError::TimedOut`] when the daemon does not answer.
     fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError>;
 
+    /// Has the program at `program`, an absolute path, take over. Begins it only.
+    ///
+    /// # Errors
+    /// [`ServiceError::Failed`] when the program is not fit for it.
+    fn upgrade(&self, program: &str) -> Result<(), ServiceError>;
+
     /// Unmounts what is mounted at a path; returns what stays.
     ///
     /// # Errors

@@ -95,6 +95,10 @@ impl Service for Canned {
         }])
     }
 
+    fn upgrade(&self, _: &str) -> Result<(), ServiceError> {
+        Ok(())
+    }
+
     fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
         Ok(if path.is_some() { 1 } else { 12 })
     }

@@ -148,6 +148,11 @@ impl<T> Engine<T> {
         &self.settings
     }
 
+    /// Whether nothing is being done for anybody.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
     /// Whether `Command::Finished` was given.
     pub fn finished(&self) -> bool {
         matches!(self.phase, Phase::Finished)

@@ -194,9 +194,7 @@ impl<'l> Look<'l> {
         if autofs::process_group() == Some(pid) {
             return None;
         }
-        rustix::process::test_kill_process_group(pid)
-            .is_ok()
-            .then_some(group)
+        (!autofs::living_processes(pid).is_empty()).then_some(group)
     }
 
     /// A trigger with what is mounted in it; nothing if it was found already.

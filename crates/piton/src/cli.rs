@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     automount, check, daemon, demo, expire, explain, flush, list, mount, reload, status, stop,
-    trace, unmount,
+    trace, unmount, upgrade,
 };
 use crate::exit::Exit;
 
@@ -45,6 +45,8 @@ enum Command {
     Mount(mount::Args),
     /// Unmount what is mounted at a path.
     Unmount(unmount::Args),
+    /// Have another version of this program take over, without a failed access.
+    Upgrade(upgrade::Args),
     /// End the daemon.
     Stop(stop::Args),
     /// A minute's tour on real mounts, in a private mount namespace.
@@ -104,6 +106,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Flush(args) => flush::run(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Unmount(args) => unmount::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Demo(args) => demo::run(&args),
     }

@@ -13,6 +13,13 @@ pub(crate) enum Exit {
     Usage,
     /// `automount`: the map was not found.
     MapNotFound,
+    /// `daemon`: as another of its processes ended.
+    Status(u8),
+}
+
+impl Exit {
+    /// How a daemon ends that leaves the rest to its successor.
+    pub(crate) const HANDED_OVER: i32 = 75;
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +29,7 @@ impl From<Exit> for ExitCode {
             Exit::Failure => 1,
             Exit::Usage => 2,
             Exit::MapNotFound => 3,
+            Exit::Status(status) => status,
         })
     }
 }

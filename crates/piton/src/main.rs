@@ -7,6 +7,7 @@ mod daemon;
 mod exit;
 mod explain;
 mod facts;
+mod keeper;
 mod render;
 
 use std::process::ExitCode;

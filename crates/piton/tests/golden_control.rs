@@ -358,6 +358,10 @@ impl Service for Canned {
         })
     }
 
+    fn upgrade(&self, program: &str) -> Result<(), ServiceError> {
+        Err(ServiceError::failed(format!("{program} is no piton")))
+    }
+
     fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
         Ok(if path.is_some() { 1 } else { 12 })
     }

@@ -130,7 +130,17 @@ fn namespace(proc: &Path) -> Option<PathBuf> {
     std::fs::read_link(proc.join("ns/mnt")).ok()
 }
 
+/// Kills until nobody is left: a keeper and its daemon start one another anew.
 fn kill_all_in(theirs: &Pinned) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while kill_those_in(theirs) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Kills all who are there; returns whether there was anybody.
+fn kill_those_in(theirs: &Pinned) -> bool {
+    let mut any = false;
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry
             .file_name()
@@ -140,7 +150,8 @@ fn kill_all_in(theirs: &Pinned) {
             continue;
         };
         if namespace(&entry.path()).is_some_and(|found| found == theirs.name) {
-            let _ = kill_process(pid, Signal::KILL);
+            any |= kill_process(pid, Signal::KILL).is_ok();
         }
     }
+    any
 }

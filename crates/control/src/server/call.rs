@@ -33,6 +33,7 @@ enum Request {
     Reload,
     Expire { path: Option<String> },
     Flush { path: Option<String> },
+    Upgrade { program: String },
     Unmount { path: String },
     Stop { detach: bool },
 }
@@ -86,6 +87,10 @@ fn parse(method: &str, mut parameters: Parameters) -> Result<Request, CallError>
             },
             "Flush" => Request::Flush {
                 path: parameters.optional_path("path")?,
+            },
+            "Upgrade" => match parameters.optional_path("program")? {
+                Some(program) => Request::Upgrade { program },
+                None => return Err(invalid("program")),
             },
             "Unmount" => match parameters.optional_path("path")? {
                 Some(path) => Request::Unmount { path },
@@ -166,6 +171,7 @@ impl Request {
             Self::Reload
             | Self::Expire { .. }
             | Self::Flush { .. }
+            | Self::Upgrade { .. }
             | Self::Unmount { .. }
             | Self::Stop { .. } => true,
         }
@@ -233,6 +239,10 @@ impl Prepared {
             Request::Expire { path } => left(service.expire(path.as_deref())?),
             Request::Flush { path } => {
                 one(&json!({ "forgotten": service.flush(path.as_deref())? }))
+            }
+            Request::Upgrade { program } => {
+                service.upgrade(&program)?;
+                one(&json!({}))
             }
             Request::Unmount { path } => left(service.unmount(&path)?),
             Request::Stop { detach } => left(service.stop(detach)?),
@@ -391,6 +401,7 @@ mod tests {
             method: format!("{}.{name}", varlink::INTERFACE),
             parameters: match name {
                 "Unmount" => Map::from_iter([("path".to_owned(), Value::from("/home/ann"))]),
+                "Upgrade" => Map::from_iter([("program".to_owned(), Value::from("/bin/piton"))]),
                 _ => Map::new(),
             },
             ..Call::default()
@@ -408,7 +419,7 @@ mod tests {
 
     #[test]
     fn every_described_method_is_there_for_root() {
-        assert_eq!(described().len(), 9);
+        assert_eq!(described().len(), 10);
         for name in described() {
             assert_eq!(refusal(name, true), None, "{name}");
         }
@@ -421,7 +432,7 @@ mod tests {
             .filter(|name| refusal(name, false).is_none())
             .collect();
         assert_eq!(allowed, ["Status", "List", "Trace", "Plan"]);
-        for name in ["Reload", "Expire", "Flush", "Unmount", "Stop"] {
+        for name in ["Reload", "Expire", "Flush", "Upgrade", "Unmount", "Stop"] {
             assert_eq!(
                 refusal(name, false),
                 Some(CallError::PermissionDenied),

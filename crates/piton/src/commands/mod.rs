@@ -15,3 +15,4 @@ pub(crate) mod stop;
 mod talk;
 pub(crate) mod trace;
 pub(crate) mod unmount;
+pub(crate) mod upgrade;

@@ -1,6 +1,7 @@
 //! What reaches the loop from other threads, and the way it gets there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -53,6 +54,8 @@ pub(crate) enum Question {
     Flush(Option<BString>, Sender<u64>),
     /// Unmount now; `None`: nothing of ours is there.
     Unmount(BString, Sender<Option<Vec<Left>>>),
+    /// Have the program at this path take over.
+    Upgrade(PathBuf),
     /// End.
     Stop {
         detach: bool,

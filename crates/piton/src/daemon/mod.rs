@@ -5,10 +5,11 @@
 //! quick ones by a thread that steps out of the loop for it, others by [`pool`]s of threads. What
 //! they did comes back as events.
 
-mod background;
+pub(crate) mod background;
 mod convert;
 mod foreign;
 mod journal;
+mod line;
 mod loader;
 pub(crate) mod log;
 mod messages;
@@ -22,7 +23,7 @@ mod runtime;
 mod service;
 mod settings;
 mod sightings;
-mod signals;
+pub(crate) mod signals;
 mod start;
 mod tasks;
 mod timers;

@@ -1,7 +1,7 @@
 //! The daemon's command line: its own options and autofs's, so that a service file needs one
 //! word changed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use bstr::BString;
@@ -46,6 +46,53 @@ pub(crate) struct Options {
     pub(crate) ignored: Vec<(String, &'static str)>,
     /// Set in the process that was started in the background.
     pub(crate) background_child: bool,
+    /// What this process is.
+    pub(crate) role: Role,
+}
+
+/// The processes that make up a daemon, as they start one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// What somebody started: becomes the keeper, or attends to one.
+    #[default]
+    First,
+    /// The keeper that somebody attends to.
+    Attended,
+    /// The keeper of a daemon that lives already.
+    Keeper,
+    /// The daemon proper.
+    Daemon,
+    /// Who answers while there is no daemon.
+    Substitute,
+}
+
+impl Role {
+    const ALL: [Self; 5] = [
+        Self::First,
+        Self::Attended,
+        Self::Keeper,
+        Self::Daemon,
+        Self::Substitute,
+    ];
+
+    /// The option that says so.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::First => "--role=first",
+            Self::Attended => "--role=attended",
+            Self::Keeper => "--role=keeper",
+            Self::Daemon => "--role=daemon",
+            Self::Substitute => "--role=substitute",
+        }
+    }
+
+    fn named(name: &OsStr) -> Result<Self, String> {
+        let word = |role: &Self| role.word().strip_prefix("--role=").map(OsStr::new);
+        Self::ALL
+            .into_iter()
+            .find(|role| word(role) == Some(name))
+            .ok_or_else(|| format!("--role {}: unknown", name.display()))
+    }
 }
 
 /// What to do with a command line.
@@ -153,6 +200,7 @@ fn option(name: &str, parser: &mut Parser, options: &mut Options) -> Result<(), 
             let unknown = || format!("--dialect {word:?}: there are `sun` and `linux`");
             options.dialect = Some(dialect.ok_or_else(unknown)?);
         }
+        "--role" => options.role = Role::named(&value(parser)?)?,
         "--background-child" => options.background_child = true,
         _ => without_meaning(name, parser, options)?,
     }

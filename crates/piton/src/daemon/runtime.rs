@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bstr::{BString, ByteSlice};
 use piton_control::message::Left;
@@ -18,6 +18,7 @@ use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
 use super::convert::text;
 use super::journal::Journal;
+use super::line::Line;
 use super::loader::{Loaded, Loader, Reason};
 use super::messages::{Mailbox, Message, Question};
 use super::network::Network;
@@ -30,9 +31,17 @@ use super::timers::{Clock, Kind, Outstanding, sleep_until};
 use super::trace::{self, Tracer};
 use super::turns::{Doors, QUICK_MS, Quick, Woken};
 use super::watch::Watcher;
+use crate::exit::Exit;
+use crate::keeper::heritage::Word;
 
 /// Time given to a task beyond what it was told, so that it can say itself what went wrong.
 const GRACE_MS: u64 = 500;
+
+/// Longest time in which what is under way is finished for a successor.
+const HAND_OVER_MOST: Duration = Duration::from_secs(2);
+
+/// Pause between two looks whether it is.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the loop is made of.
 pub(crate) struct Runtime {
@@ -42,13 +51,14 @@ pub(crate) struct Runtime {
     worker: Arc<Worker>,
     pub(super) loader: Arc<Loader>,
     pub(super) mailbox: Mailbox,
-    signals: Signals,
+    signals: Signals<Meaning>,
     pub(super) watcher: Watcher,
     /// Nothing where the kernel has no netlink: then addresses stay as they were at the start.
     network: Option<Network>,
     /// This host's addresses are being read.
     reading_addresses: bool,
     pub(super) journal: Journal,
+    line: Line,
     pub(super) pools: Pools,
     pub(super) events: VecDeque<Event<Ticket>>,
     outstanding: Outstanding,
@@ -66,7 +76,9 @@ pub(crate) struct Runtime {
     marked: HashMap<JobId, (TriggerId, BString)>,
     answers: BTreeMap<RequestId, Asker>,
     next_request: u64,
-    ready: Option<Box<dyn FnOnce() + Send>>,
+    announced: bool,
+    /// Since when all is to be left to a successor.
+    handing_over: Option<Instant>,
     left: Option<Ended>,
     force: bool,
 }
@@ -99,12 +111,11 @@ pub(crate) struct Parts {
     pub(crate) worker: Arc<Worker>,
     pub(crate) loader: Arc<Loader>,
     pub(crate) mailbox: Mailbox,
-    pub(crate) signals: Signals,
+    pub(crate) signals: Signals<Meaning>,
     pub(crate) watcher: Watcher,
     pub(crate) journal: Journal,
     pub(crate) tracer: Tracer,
-    /// Called once all mount points of the first configuration are in place.
-    pub(crate) ready: Box<dyn FnOnce() + Send>,
+    pub(crate) line: Line,
 }
 
 impl Runtime {
@@ -118,7 +129,7 @@ impl Runtime {
             watcher,
             journal,
             tracer,
-            ready,
+            line,
         } = parts;
         Self {
             engine,
@@ -132,6 +143,7 @@ impl Runtime {
             network: Network::listen().ok(),
             reading_addresses: false,
             journal,
+            line,
             pools: Pools {
                 quick: Pool::new("quick", 1, 64, Duration::from_millis(20)),
                 slow: Pool::new("slow", 1, 256, Duration::ZERO),
@@ -149,7 +161,8 @@ impl Runtime {
             marked: HashMap::new(),
             answers: BTreeMap::new(),
             next_request: 1,
-            ready: Some(ready),
+            announced: false,
+            handing_over: None,
             left: None,
             force: false,
         }
@@ -168,6 +181,7 @@ impl Runtime {
         if let Some(network) = &self.network {
             doors.network(network.bell())?;
         }
+        doors.keeper(self.line.bell())?;
         if let Some(bell) = self.front_end.readable() {
             doors.front_end(bell)?;
         }
@@ -178,7 +192,7 @@ impl Runtime {
     ///
     /// # Errors
     /// The front end is broken.
-    pub(crate) fn take(&mut self, woken: Woken) -> std::io::Result<()> {
+    pub(crate) fn take(&mut self, woken: Woken, doors: &Doors) -> std::io::Result<()> {
         self.unread |= woken.front_end;
         self.read_requests()?;
         if woken.mailbox {
@@ -200,6 +214,9 @@ impl Runtime {
         }
         if woken.watcher && self.watcher.take() {
             self.reload.file_changed(self.clock.now());
+        }
+        if woken.keeper || self.line.wake().is_some_and(|due| due <= Instant::now()) {
+            self.hear_keeper(doors);
         }
         self.due();
         Ok(())
@@ -293,6 +310,43 @@ impl Runtime {
         self.tracer.arrived(kind, path, key.as_bstr(), requester)
     }
 
+    // -- the keeper ------------------------------------------------------------------------
+
+    fn hear_keeper(&mut self, doors: &Doors) {
+        loop {
+            let (word, renewed) = self.line.hear();
+            if renewed {
+                if let Err(error) = doors.keeper(self.line.bell()) {
+                    tracing::error!(%error, "the keeper is not heard");
+                }
+                continue;
+            }
+            match word {
+                Some(Word::HandOver) => {
+                    tracing::info!("handing over to a successor");
+                    self.handing_over = Some(Instant::now());
+                    if let Some(bell) = self.front_end.readable() {
+                        doors.close(bell);
+                    }
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Ends this process when a successor is to serve and nothing is under way: what was not read
+    /// waits in the pipe, and what was not answered stands in the table.
+    pub(crate) fn hand_over(&self) {
+        let Some(since) = self.handing_over else {
+            return;
+        };
+        if self.engine.is_idle() || since.elapsed() >= HAND_OVER_MOST {
+            // No destructor runs, so that nobody who waits is answered.
+            std::process::exit(Exit::HANDED_OVER);
+        }
+    }
+
     // -- waiting ---------------------------------------------------------------------------
 
     /// Looks at one of those who came, if there is nothing else to do; false when none is left.
@@ -315,7 +369,11 @@ impl Runtime {
             .min();
         // Quick work waits for the thread that is doing some.
         let behind = (!self.quick.is_empty()).then_some(Duration::from_millis(QUICK_MS));
-        [timer, relief, behind].into_iter().flatten().min()
+        let keeper = self.line.wake();
+        let keeper = keeper.map(|due| due.saturating_duration_since(Instant::now()));
+        let farewell = self.handing_over.map(|_| HAND_OVER_PAUSE);
+        let wakes = [timer, relief, behind, keeper, farewell];
+        wakes.into_iter().flatten().min()
     }
 
     /// Does what time has made due.
@@ -665,8 +723,9 @@ impl Runtime {
 
     /// Says once that the daemon is ready.
     pub(super) fn announce(&mut self) {
-        if let Some(ready) = self.ready.take() {
-            ready();
+        if !std::mem::replace(&mut self.announced, true) {
+            tracing::info!("mount points are in place");
+            self.line.say(&Word::Ready);
         }
     }
 
@@ -689,8 +748,11 @@ impl Runtime {
         if let Some(asker) = asker {
             self.answers.insert(id, asker);
         }
-        if matches!(request, Request::Stop { detach: false }) {
-            self.worker.begin_stop();
+        if let Request::Stop { detach } = request {
+            self.line.say(&Word::Ending);
+            if !detach {
+                self.worker.begin_stop();
+            }
         }
         self.events.push_back(Event::Request { id, request });
     }
@@ -718,6 +780,7 @@ impl Runtime {
             Question::Unmount(path, answer) => {
                 self.request(Request::Unmount { path }, Some(Asker::LeftIfAny(answer)));
             }
+            Question::Upgrade(program) => self.line.say(&Word::Upgrade(program)),
             Question::Stop { detach, answer } => {
                 self.request(Request::Stop { detach }, Some(Asker::Left(answer)));
             }

@@ -1,6 +1,10 @@
 //! The daemon as the control socket sees it: questions go to the loop, answers come back.
 
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -38,6 +42,7 @@ pub(crate) struct Desk {
     master: String,
     foreigners: Arc<Foreigners>,
     ring: Arc<Ring>,
+    keeper: Arc<AtomicU32>,
 }
 
 impl Desk {
@@ -46,9 +51,11 @@ impl Desk {
         master: String,
         foreigners: Arc<Foreigners>,
         ring: Arc<Ring>,
+        keeper: Arc<AtomicU32>,
     ) -> Self {
         Self {
             mailbox,
+            keeper,
             since: SystemTime::now(),
             master,
             foreigners,
@@ -74,7 +81,9 @@ impl Desk {
         let pid = std::process::id();
         let mut message = Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            keeper: Keeper { pid },
+            keeper: Keeper {
+                pid: self.keeper.load(Ordering::Relaxed),
+            },
             daemon: Daemon {
                 pid,
                 since: rfc3339(self.since),
@@ -99,6 +108,45 @@ impl Desk {
         };
         message.count_servers();
         message
+    }
+}
+
+/// How long a program may take to say what it is.
+const INTRODUCTION_MOST: Duration = Duration::from_secs(5);
+
+/// Whether a program is a piton that can run here: nothing is given up for one that is not.
+fn fit_to_take_over(program: &Path) -> Result<(), String> {
+    let name = program.display();
+    let mut child = Command::new(program)
+        .args(["daemon", "--version"])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("{name} cannot be started: {error}"))?;
+    let until = Instant::now() + INTRODUCTION_MOST;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+            _ => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("{name} does not say its version"));
+            }
+        }
+    };
+    let mut said = String::new();
+    if let Some(output) = child.stdout.take() {
+        // What is not read is not what is looked for.
+        let _ = output.take(256).read_to_string(&mut said);
+    }
+    match status.success() && said.starts_with("piton ") {
+        true => Ok(()),
+        false => Err(format!(
+            "{name} is no piton that can take over: `daemon --version` ended with {status}"
+        )),
     }
 }
 
@@ -148,6 +196,13 @@ impl Service for Desk {
     fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
         let path = path.map(BString::from);
         self.ask(|answer| Question::Flush(path, answer))
+    }
+
+    fn upgrade(&self, program: &str) -> Result<(), ServiceError> {
+        fit_to_take_over(Path::new(program)).map_err(ServiceError::failed)?;
+        self.mailbox
+            .post(Message::Ask(Question::Upgrade(program.into())));
+        Ok(())
     }
 
     fn unmount(&self, path: &str) -> Result<Vec<Left>, ServiceError> {

@@ -1,5 +1,6 @@
 //! Signals as something the loop can wait for.
 
+use std::ffi::c_int;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -21,30 +22,37 @@ pub(crate) enum Meaning {
     ForceStop,
 }
 
-/// The signals that have come.
-pub(crate) struct Signals {
-    bell: UnixStream,
-    came: Vec<(Arc<AtomicBool>, Meaning)>,
+/// Begins to listen to what a daemon is told by signals.
+///
+/// # Errors
+/// No descriptor, or a handler cannot be set.
+pub(crate) fn listen() -> io::Result<Signals<Meaning>> {
+    Signals::listen(&[
+        (SIGHUP, Meaning::Reload),
+        (SIGUSR1, Meaning::Expire),
+        (SIGTERM, Meaning::Stop),
+        (SIGINT, Meaning::Stop),
+        (SIGUSR2, Meaning::ForceStop),
+    ])
 }
 
-impl Signals {
-    /// Begins to listen. From here on these signals no longer end the process.
+/// The signals that have come, by what they mean.
+pub(crate) struct Signals<M> {
+    bell: UnixStream,
+    came: Vec<(Arc<AtomicBool>, M)>,
+}
+
+impl<M: Copy> Signals<M> {
+    /// Begins to listen to these. From here on they no longer end the process.
     ///
     /// # Errors
     /// No descriptor, or a handler cannot be set.
-    pub(crate) fn listen() -> io::Result<Self> {
+    pub(crate) fn listen(meanings: &[(c_int, M)]) -> io::Result<Self> {
         let (bell, ring) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         ring.set_nonblocking(true)?;
-        let meanings = [
-            (SIGHUP, Meaning::Reload),
-            (SIGUSR1, Meaning::Expire),
-            (SIGTERM, Meaning::Stop),
-            (SIGINT, Meaning::Stop),
-            (SIGUSR2, Meaning::ForceStop),
-        ];
         let mut came = Vec::new();
-        for (signal, meaning) in meanings {
+        for &(signal, meaning) in meanings {
             let flag = Arc::new(AtomicBool::new(false));
             signal_hook::flag::register(signal, flag.clone())?;
             // After the flag, so that the loop finds it set when the bell has rung.
@@ -56,7 +64,7 @@ impl Signals {
     }
 
     /// Takes what has come, each meaning once.
-    pub(crate) fn take(&mut self) -> Vec<Meaning> {
+    pub(crate) fn take(&mut self) -> Vec<M> {
         while matches!(self.bell.read(&mut [0; 64]), Ok(1..)) {}
         let taken = self
             .came

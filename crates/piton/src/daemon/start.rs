@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use autofs::{RequestPipe, RequestTable};
 use bstr::BString;
-use piton_control::runtime::{Lock, RuntimeDir};
+use piton_control::runtime::RuntimeDir;
 use piton_control::server::Server;
 use piton_engine::Engine;
 use piton_engine::config::Point;
@@ -20,19 +19,22 @@ use piton_source::cache::Maps;
 use super::background;
 use super::foreign;
 use super::journal::Journal;
+use super::line::Line;
 use super::loader::{Loaded, Loader, Reason};
 use super::log;
 use super::messages::Mailbox;
-use super::options::{Asked, HELP, Options, read};
+use super::options::{Asked, HELP, Options, Role, read};
 use super::runtime::{Parts, Runtime};
 use super::service::Desk;
 use super::settings::{Settings, merge};
-use super::signals::Signals;
+use super::signals;
 use super::tasks::Worker;
 use super::trace::{Ring, Tracer};
 use super::turns;
 use super::watch::Watcher;
 use crate::exit::Exit;
+use crate::keeper;
+use crate::keeper::heritage::{Heritage, Word};
 
 /// Runs `piton daemon` with these arguments.
 pub(crate) fn run(args: &[OsString]) -> Exit {
@@ -51,50 +53,76 @@ pub(crate) fn run(args: &[OsString]) -> Exit {
             return Exit::Usage;
         }
     };
-    if !options.foreground && !options.background_child {
-        return background::start(args);
+    match options.role {
+        Role::First if !options.foreground && !options.background_child => {
+            return background::start(args);
+        }
+        Role::First if options.background_child => background::leave_session(),
+        _ => {}
     }
-    if options.background_child {
-        background::leave_session();
-    }
-    match serve(&options) {
-        Ok(()) => Exit::Success,
-        Err(trouble) => {
-            eprintln!("piton daemon: {trouble}");
+    let (settings, remarks) = merge(&options);
+    log::begin(settings.verbosity, options.background_child);
+    // What follows the role is the command line of all of them.
+    let words = match options.role {
+        Role::First => args,
+        _ => args.get(1..).unwrap_or_default(),
+    };
+    match options.role {
+        Role::First if !rustix::process::geteuid().is_root() => {
+            eprintln!("piton daemon: {NEEDS_ROOT}");
             Exit::Failure
+        }
+        Role::First => keeper::run(&options, words, false),
+        Role::Attended => keeper::run(&options, words, true),
+        Role::Keeper => keeper::run_again(&options, words),
+        Role::Substitute => {
+            keeper::run_substitute(Duration::from_millis(settings.engine.deadline_ms))
+        }
+        Role::Daemon => {
+            for remark in remarks {
+                tracing::info!("{remark}");
+            }
+            match serve(&options, words, &settings) {
+                Ok(()) => Exit::Success,
+                Err(trouble) => {
+                    eprintln!("piton daemon: {trouble}");
+                    Exit::Failure
+                }
+            }
         }
     }
 }
 
+const NEEDS_ROOT: &str = "the kernel's autofs needs root; `piton explain`, `piton check` and \
+                          `piton demo` work without";
+
 /// Why the daemon cannot run, for people.
 type Trouble = String;
 
-fn serve(options: &Options) -> Result<(), Trouble> {
-    let (settings, remarks) = merge(options);
-    log::begin(settings.verbosity, options.background_child);
-    for remark in remarks {
-        tracing::info!("{remark}");
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Err(
-            "the kernel's autofs needs root; `piton explain`, `piton check` and \
-                    `piton demo` work without"
-                .into(),
-        );
-    }
-    let runtime_dir = RuntimeDir::from_env();
-    let lock = Lock::take(&runtime_dir).map_err(|error| error.to_string())?;
-    autofs::own_process_group().map_err(|error| error.to_string())?;
+fn serve(options: &Options, words: &[OsString], settings: &Settings) -> Result<(), Trouble> {
+    let mut line = Line::take(words, options.background_child)?;
     let signals =
-        Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+        signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    line.say(&Word::Listening);
+    let heirloom = |error: autofs::Error| format!("what the keeper keeps: {error}");
+    let Heritage {
+        reader,
+        writer,
+        table,
+        control,
+        ..
+    } = line.heritage()?;
+    let pipe = RequestPipe::from_fds(reader, writer).map_err(heirloom)?;
+    let table = RequestTable::from_fd(table).map_err(heirloom)?;
     let kernel = KernelSettings {
         ignore: settings.ignore_mounts,
     };
-    let front_end: Arc<dyn FrontEnd> =
-        Arc::new(kernel_front_end(kernel).map_err(|error| no_autofs(&error))?);
+    let front_end: Arc<dyn FrontEnd> = Arc::new(
+        KernelFrontEnd::new(kernel, pipe, table.clone()).map_err(|error| no_autofs(&error))?,
+    );
     let mailbox = Mailbox::new().map_err(|error| error.to_string())?;
-    let loader = Arc::new(loader(&settings));
-    let worker = Arc::new(worker(&settings, loader.maps.clone(), front_end.clone()));
+    let loader = Arc::new(loader(settings));
+    let worker = Arc::new(worker(settings, loader.maps.clone(), front_end.clone()));
     let foreigners = worker.foreigners.clone();
     let ring = Arc::<Ring>::default();
     let desk = Desk::new(
@@ -102,9 +130,21 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         settings.master_text(),
         foreigners,
         ring.clone(),
+        line.keeper(),
     );
-    let server = Server::bind(&runtime_dir, Arc::new(desk)).map_err(|error| error.to_string())?;
-    let first = first_load(&loader, &*front_end, settings.master_wait);
+    let socket = RuntimeDir::from_env().socket();
+    let server = Server::serve(control.into(), Some(socket), Arc::new(desk))
+        .map_err(|error| error.to_string())?;
+    let mut first = first_load(&loader, settings.master_wait);
+    if line.is_successor()
+        && let Err(miss) = &first.result
+    {
+        // Its triggers are there and must not be taken for unwanted. The keeper tries again.
+        let why = piton_engine::cause::Cause::Lookup(miss.clone());
+        return Err(format!("the master map cannot be read: {why}"));
+    }
+    line.take_over();
+    look_for_earlier_life(&mut first, &*front_end);
     let parts = Parts {
         engine: Engine::new(settings.engine.clone()),
         worker,
@@ -114,7 +154,7 @@ fn serve(options: &Options) -> Result<(), Trouble> {
         watcher: Watcher::new().map_err(|error| format!("cannot watch files: {error}"))?,
         journal: Journal::new(settings.quiet_misses),
         tracer: Tracer::new(ring),
-        ready: ready(options),
+        line,
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -124,22 +164,13 @@ fn serve(options: &Options) -> Result<(), Trouble> {
     foreign::warn_if_cut_off();
     let mut runtime = Runtime::new(parts);
     let doors = runtime.begin(first).map_err(|error| error.to_string())?;
-    let left = turns::run(runtime, doors).map_err(|error| error.to_string())?;
+    let left = turns::run(runtime, doors, &table).map_err(|error| error.to_string())?;
     for (path, why) in &left {
         tracing::warn!(%path, "left mounted: {why}");
     }
     tracing::info!("piton has ended");
     server.shutdown();
-    lock.release();
-    if let Some(file) = &options.pid_file {
-        // It may have been removed by hand.
-        let _ = std::fs::remove_file(file);
-    }
     Ok(())
-}
-
-fn kernel_front_end(settings: KernelSettings) -> Result<KernelFrontEnd, autofs::Error> {
-    KernelFrontEnd::new(settings, RequestPipe::new()?, RequestTable::new()?)
 }
 
 fn no_autofs(error: &autofs::Error) -> Trouble {
@@ -165,20 +196,19 @@ fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) ->
         },
         defines: settings.engine.facts.defines.clone(),
         made: Mutex::new(HashMap::new()),
-        foreigners: Arc::default(),
         stop_until: OnceLock::new(),
+        foreigners: Arc::default(),
     }
 }
 
 /// Reads the maps for the first time; waits for a master map that is not there yet.
-fn first_load(loader: &Loader, front_end: &dyn FrontEnd, wait: Duration) -> Loaded {
+fn first_load(loader: &Loader, wait: Duration) -> Loaded {
     let begun = Instant::now();
     let mut loaded = loader.load(Reason::Start);
     while loaded.result.is_err() && begun.elapsed() < wait {
         std::thread::sleep(Duration::from_millis(500).min(wait));
         loaded = loader.load(Reason::Start);
     }
-    look_for_earlier_life(&mut loaded, front_end);
     loaded
 }
 
@@ -222,27 +252,5 @@ pub(crate) fn look_for_earlier_life(loaded: &mut Loaded, front_end: &dyn FrontEn
             listing: Arc::from([]),
         }));
         configuration.existing.push(stray.existing);
-    }
-}
-
-/// What is done once all mount points are in place.
-fn ready(options: &Options) -> Box<dyn FnOnce() + Send> {
-    let pid_file = options.pid_file.clone();
-    let background = options.background_child;
-    Box::new(move || {
-        if let Some(file) = pid_file {
-            write_pid(&file);
-        }
-        if background {
-            background::announce();
-        }
-        tracing::info!("mount points are in place");
-    })
-}
-
-fn write_pid(file: &Path) {
-    let text = format!("{}\n", std::process::id());
-    if let Err(error) = std::fs::write(file, text) {
-        tracing::warn!(file = %file.display(), %error, "pid file not written");
     }
 }

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use autofs::RequestTable;
 use rustix::event::epoll;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -41,6 +42,7 @@ pub(crate) struct Woken {
     pub(crate) watcher: bool,
     pub(crate) network: bool,
     pub(crate) front_end: bool,
+    pub(crate) keeper: bool,
 }
 
 /// The descriptors that all threads wait for.
@@ -58,6 +60,7 @@ const FRONT_END: u64 = 3;
 const TIMER: u64 = 4;
 const END: u64 = 5;
 const NETWORK: u64 = 6;
+const KEEPER: u64 = 7;
 
 impl Doors {
     pub(crate) fn new() -> io::Result<Self> {
@@ -74,7 +77,12 @@ impl Doors {
     /// Has threads woken by `bell`. Each event wakes one thread once, and that one must take all
     /// there is: so nobody is woken for what another is taking already.
     fn add(&self, bell: BorrowedFd<'_>, name: u64) -> io::Result<()> {
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let mut flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        if name == FRONT_END {
+            // The keeper waits behind us, to hear of what no thread of ours waits for
+            // (`keeper::pulse`).
+            flags |= epoll::EventFlags::EXCLUSIVE;
+        }
         epoll::add(&self.epoll, bell, epoll::EventData::new_u64(name), flags)?;
         Ok(())
     }
@@ -97,6 +105,16 @@ impl Doors {
 
     pub(crate) fn front_end(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
         self.add(bell, FRONT_END)
+    }
+
+    pub(crate) fn keeper(&self, bell: BorrowedFd<'_>) -> io::Result<()> {
+        self.add(bell, KEEPER)
+    }
+
+    /// Has nobody woken by `bell` any more.
+    pub(crate) fn close(&self, bell: BorrowedFd<'_>) {
+        // Closed before: all the better.
+        let _ = epoll::delete(&self.epoll, bell);
     }
 
     /// Has a thread woken after `pause` at the latest. Being woken too early does no harm, so the
@@ -137,6 +155,7 @@ impl Doors {
                 WATCHER => woken.watcher = true,
                 NETWORK => woken.network = true,
                 FRONT_END => woken.front_end = true,
+                KEEPER => woken.keeper = true,
                 TIMER => self.timer_went_off(),
                 _ => {}
             }
@@ -175,8 +194,10 @@ impl Crew {
 struct Turns {
     shared: Mutex<Shared>,
     doors: Doors,
+    /// Where the keeper sees whether the loop still turns: it beats as turns begin and end.
+    table: RequestTable,
     bell: OwnedFd,
-    end: Sender<io::Result<Ended>>,
+    over: Sender<io::Result<Ended>>,
 }
 
 struct Shared {
@@ -189,7 +210,7 @@ struct Shared {
 ///
 /// # Errors
 /// The front end or the loop itself is broken.
-pub(crate) fn run(runtime: Runtime, doors: Doors) -> io::Result<Ended> {
+pub(crate) fn run(runtime: Runtime, doors: Doors, table: &RequestTable) -> io::Result<Ended> {
     let (end, ended): (_, Receiver<io::Result<Ended>>) = channel();
     let flags = rustix::event::EventfdFlags::NONBLOCK | rustix::event::EventfdFlags::CLOEXEC;
     let turns = Arc::new(Turns {
@@ -198,8 +219,9 @@ pub(crate) fn run(runtime: Runtime, doors: Doors) -> io::Result<Ended> {
             crew: Crew::default(),
         }),
         doors,
+        table: table.clone(),
         bell: rustix::event::eventfd(0, flags)?,
-        end,
+        over: end,
     });
     let bell = epoll::EventData::new_u64(END);
     epoll::add(&turns.doors.epoll, &turns.bell, bell, epoll::EventFlags::IN)?;
@@ -240,25 +262,41 @@ impl Turns {
         let runtime = self.lock().runtime.take();
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
         // Whoever has called `run` may be gone only when the process ends.
-        let _ = self.end.send(how);
+        let _ = self.over.send(how);
         drop(runtime);
     }
 
+    /// Begins a turn.
+    fn begin(&self) -> MutexGuard<'_, Shared> {
+        let shared = self.lock();
+        self.table.wakes_up();
+        shared
+    }
+
+    /// Ends a turn.
+    fn end(&self, shared: MutexGuard<'_, Shared>) {
+        self.table.falls_asleep();
+        drop(shared);
+    }
+
     fn take_turns(turns: &Arc<Self>) -> io::Result<()> {
-        let mut shared = turns.lock();
+        let mut shared = turns.begin();
         loop {
             let Shared { runtime, crew } = &mut *shared;
             let Some(runtime) = runtime else {
+                turns.end(shared);
                 return Ok(());
             };
             runtime.work();
+            runtime.hand_over();
             if let Some(ended) = runtime.ended() {
-                drop(shared);
+                turns.end(shared);
                 turns.over(Ok(ended));
                 return Ok(());
             }
             if crew.threads - crew.busy.len() > THREADS {
                 crew.threads -= 1;
+                turns.end(shared);
                 return Ok(());
             }
             if crew.threads - crew.stuck() < THREADS && crew.threads < THREADS_MOST {
@@ -271,9 +309,9 @@ impl Turns {
                 crew.next += 1;
                 crew.busy.push((number, Instant::now()));
                 turns.doors.wake_after(Duration::from_millis(QUICK_MS));
-                drop(shared);
+                turns.end(shared);
                 let message = quick();
-                shared = turns.lock();
+                shared = turns.begin();
                 shared.crew.busy.retain(|(busy, _)| *busy != number);
                 if let Some(runtime) = &mut shared.runtime {
                     runtime.message(message);
@@ -286,11 +324,11 @@ impl Turns {
             if let Some(pause) = turns.pause(runtime, crew) {
                 turns.doors.wake_after(pause);
             }
-            drop(shared);
+            turns.end(shared);
             let woken = turns.doors.wait()?;
-            shared = turns.lock();
+            shared = turns.begin();
             if let Some(runtime) = &mut shared.runtime {
-                runtime.take(woken)?;
+                runtime.take(woken, &turns.doors)?;
             }
         }
     }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use piton_testkit::{Scratch, mount_table, mounted_at, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Longest wait for anything that must happen.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -172,11 +172,10 @@ impl Site {
         );
     }
 
-    /// Kills the daemon.
+    /// Kills the daemon and its keeper at once.
     pub(crate) fn kill(&mut self) {
         let mut child = self.daemon.take().expect("a running daemon");
-        child.kill().expect("killing the daemon");
-        child.wait().expect("waiting");
+        kill_all(&mut child);
     }
 
     /// Ends the daemon by SIGTERM and checks that nothing of it is left.
@@ -242,13 +241,19 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         if let Some(child) = &mut self.daemon {
-            let _ = child.kill();
-            let _ = child.wait();
+            kill_all(child);
         }
         if std::thread::panicking() {
             eprintln!("-- the daemon's log --\n{}", self.log());
         }
     }
+}
+
+/// Kills a process and those of its group: it leads one of its own.
+fn kill_all(child: &mut Child) {
+    // All of them may have ended by themselves.
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    child.wait().expect("waiting");
 }
 
 /// The names in a directory, sorted.

@@ -1,0 +1,156 @@
+//! Starting processes of this program, and being rid of those of a dead daemon.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpgid, kill_process, pidfd_open, pidfd_send_signal,
+};
+
+use super::limits::LEFTOVERS_MOST;
+use crate::daemon::options::Role;
+
+/// Names in the environment by which systemd speaks with the process it started, and nobody else.
+const SYSTEMDS: [&str; 6] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+];
+
+/// How processes of this program are started.
+#[derive(Clone, Debug)]
+pub(crate) struct Starter {
+    /// The program, by the path it was started from.
+    pub(crate) program: PathBuf,
+    /// The command line after `piton daemon`.
+    pub(crate) words: Vec<OsString>,
+    /// Nobody reads what it prints.
+    pub(crate) silent: bool,
+}
+
+impl Starter {
+    /// Starts a process with its end of a line as standard input. It stays in this process group.
+    /// `program` is another version of this program, or nothing.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(
+        &self,
+        program: Option<&Path>,
+        role: Role,
+        line: OwnedFd,
+    ) -> io::Result<Pid> {
+        let running = self.running();
+        let mut command = Command::new(program.unwrap_or(&running));
+        command
+            .arg0(program.unwrap_or(&self.program))
+            .arg("daemon")
+            .arg(role.word())
+            .args(&self.words)
+            .stdin(Stdio::from(line));
+        if self.silent {
+            command.stdout(Stdio::null());
+        }
+        if role != Role::Keeper {
+            for name in SYSTEMDS {
+                command.env_remove(name);
+            }
+        }
+        let child = command.spawn()?;
+        Ok(Pid::from_child(&child))
+    }
+
+    /// The file of the program that runs now. After a package was replaced its path leads to
+    /// another version, which takes over when it is asked to, and not by accident.
+    fn running(&self) -> PathBuf {
+        let itself = Path::new("/proc/self/exe");
+        let identity = |path: &Path| {
+            let file = std::fs::metadata(path).ok()?;
+            Some((file.dev(), file.ino()))
+        };
+        match identity(&self.program) {
+            Some(file) if identity(itself) == Some(file) => self.program.clone(),
+            _ => itself.into(),
+        }
+    }
+}
+
+/// The processes of our process group other than `but`: helpers, workers and map programs of a
+/// daemon that is dead. What serves a FUSE file system is left out, for it serves.
+fn leftovers(but: &[Pid]) -> Vec<Pid> {
+    let Some(group) = autofs::process_group() else {
+        return Vec::new();
+    };
+    autofs::living_processes(group)
+        .into_iter()
+        .filter(|pid| !but.contains(pid) && !serves_fuse(*pid))
+        .collect()
+}
+
+fn serves_fuse(pid: Pid) -> bool {
+    let Ok(fds) = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())) else {
+        return false;
+    };
+    fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+        .any(|file| file == Path::new("/dev/fuse"))
+}
+
+/// Kills what a dead daemon has left running, and waits a moment for its death: what it was
+/// mounting must not appear beside what the successor mounts.
+pub(crate) fn clear_leftovers(but: &[Pid]) {
+    let mut dying = Vec::new();
+    for pid in leftovers(but) {
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+            continue;
+        };
+        // It may have become another process since it was found.
+        if getpgid(Some(pid)).ok() == autofs::process_group()
+            && pidfd_send_signal(&process, Signal::KILL).is_ok()
+        {
+            tracing::debug!(
+                pid = pid.as_raw_nonzero(),
+                "helper of the dead daemon killed"
+            );
+            dying.push(process);
+        }
+    }
+    let until = Instant::now() + LEFTOVERS_MOST;
+    for process in dying {
+        if !await_death(&process, until) {
+            tracing::warn!("a helper of the dead daemon does not die; going on without it");
+        }
+    }
+}
+
+/// Waits until a process is dead; returns whether it is.
+pub(crate) fn await_death(process: &OwnedFd, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).unwrap_or_default();
+        let mut fds = [PollFd::new(process, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(ready) => return ready > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Kills a process, which may be gone.
+pub(crate) fn kill(pid: Pid) {
+    if let Err(error) = kill_process(pid, Signal::KILL)
+        && error != rustix::io::Errno::SRCH
+    {
+        tracing::error!(pid = pid.as_raw_nonzero(), %error, "cannot be killed");
+    }
+}

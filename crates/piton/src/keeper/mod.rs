@@ -1,0 +1,208 @@
+//! The keeper: the parent process, which never lets the kernel lose its daemon.
+//!
+//! ```text
+//!   attendant   only in the foreground of a terminal; stands for the others where Ctrl-C arrives
+//!     └ keeper        holds the process group, the request pipe, the table of unanswered requests,
+//!         │           the control socket and the lock; decides nothing about mounts
+//!         ├ daemon        reads requests and serves them; may die at any time
+//!         │   └ workers, helpers, map programs
+//!         └ substitute    only while no daemon can be started; answers at the deadline
+//! ```
+//!
+//! A daemon that dies is followed by another, which is handed the same descriptors ([`heritage`]):
+//! what the kernel asked meanwhile waits in the pipe, and what the dead one had read stands in the
+//! table. A daemon that stands still ([`pulse`]) is killed. If the keeper dies, the daemon goes on
+//! and starts another keeper (`daemon::line`). [`policy`] holds all decisions, [`guard`] does what
+//! they say.
+
+mod attendant;
+mod children;
+mod guard;
+pub(crate) mod heritage;
+mod limits;
+mod policy;
+mod pulse;
+mod signals;
+mod substitute;
+mod systemd;
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use autofs::{RequestPipe, RequestTable};
+use piton_control::runtime::{Lock, RuntimeDir};
+use rustix::event::epoll;
+use rustix::process::Pid;
+
+pub(crate) use self::children::Starter;
+use self::guard::{Daemon, Guard};
+use self::heritage::{Heritage, Received, own_line};
+use self::policy::Policy;
+use self::pulse::Pulse;
+use crate::daemon::options::Options;
+use crate::exit::Exit;
+
+/// Why there can be no keeper, for people.
+type Trouble = String;
+
+/// Keeps a daemon. `words` is the command line after `piton daemon`, for the daemons.
+pub(crate) fn run(options: &Options, words: &[OsString], attended: bool) -> Exit {
+    if options.foreground && !attended && attendant::is_wanted() {
+        return attendant::run(words);
+    }
+    ended(first(options, words).map(|(guard, deed)| guard.run(Some(deed))))
+}
+
+/// Keeps a daemon that lives already: its last keeper has died, or has become this program.
+pub(crate) fn run_again(options: &Options, words: &[OsString]) -> Exit {
+    ended(further(options, words).map(|guard| guard.run(None)))
+}
+
+/// Answers those who wait, in the place of a daemon.
+pub(crate) fn run_substitute(deadline: Duration) -> Exit {
+    substitute::run(deadline)
+}
+
+fn ended(exit: Result<Exit, Trouble>) -> Exit {
+    exit.unwrap_or_else(|trouble| {
+        eprintln!("piton daemon: {trouble}");
+        Exit::Failure
+    })
+}
+
+fn first(options: &Options, words: &[OsString]) -> Result<(Guard, policy::Deed), Trouble> {
+    let dir = RuntimeDir::from_env();
+    let lock = Lock::take(&dir).map_err(|error| error.to_string())?;
+    let _ = autofs::own_process_group().map_err(|error| error.to_string())?;
+    let stored = systemd::stored();
+    let lives = u32::from(stored.is_some());
+    let (reader, writer, table) = match stored {
+        Some(stored) => (stored.reader, stored.writer, stored.table),
+        None => {
+            let pipe = RequestPipe::new().map_err(|error| error.to_string())?;
+            let (reader, writer) = pipe.into_fds();
+            let table = RequestTable::new().map_err(|error| error.to_string())?;
+            let table = copy(&table)?;
+            (reader, writer, table)
+        }
+    };
+    let listener = piton_control::server::listen(&dir).map_err(|error| error.to_string())?;
+    let heritage = Heritage {
+        reader,
+        writer,
+        table,
+        control: listener.into(),
+        lock: copy(&lock)?,
+    };
+    systemd::store(&heritage);
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let starter = starter(program, options, words);
+    let begun = Instant::now();
+    let (policy, deed) = match lives {
+        0 => Policy::first(),
+        _ => Policy::of_orphans(begun.elapsed()),
+    };
+    let mut guard = guard(begun, heritage, starter, lock, policy, options)?;
+    guard.lives = lives;
+    guard.awaited = options.background_child;
+    Ok((guard, deed))
+}
+
+fn further(options: &Options, words: &[OsString]) -> Result<Guard, Trouble> {
+    let line = own_line().map_err(|error| error.to_string())?;
+    let Received {
+        heritage,
+        told,
+        daemons_line,
+    } = Heritage::receive(&line).map_err(|error| error.to_string())?;
+    let dir = RuntimeDir::from_env();
+    let lock = Lock::inherited(&dir, copy(&heritage.lock)?);
+    lock.write_pid(std::process::id())
+        .map_err(|error| format!("cannot write the pid file: {error}"))?;
+    systemd::main_process();
+    let starter = starter(told.program, options, words);
+    let begun = Instant::now();
+    let policy = Policy::of_living(begun.elapsed());
+    let mut guard = guard(begun, heritage, starter, lock, policy, options)?;
+    guard.lives = told.lives;
+    guard.serving = told.lives;
+    guard.oom_score = told.oom_score;
+    let pid = i32::try_from(told.daemon).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or("there is no daemon to keep")?;
+    let daemon = Daemon::new(pid, daemons_line.unwrap_or(line), true);
+    guard.daemon = Some(daemon.map_err(|error| format!("the daemon is gone: {error}"))?);
+    Ok(guard)
+}
+
+fn starter(program: std::path::PathBuf, options: &Options, words: &[OsString]) -> Starter {
+    Starter {
+        program,
+        words: words.to_vec(),
+        silent: options.background_child,
+    }
+}
+
+fn guard(
+    begun: Instant,
+    heritage: Heritage,
+    starter: Starter,
+    lock: Lock,
+    policy: Policy,
+    options: &Options,
+) -> Result<Guard, Trouble> {
+    let oom_score = protect();
+    let table = RequestTable::from_fd(copy(&heritage.table)?).map_err(|error| error.to_string())?;
+    let signals =
+        signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    let epoll =
+        epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
+    Ok(Guard {
+        begun,
+        heritage,
+        starter,
+        lock,
+        policy,
+        pulse: Pulse::new(table),
+        signals,
+        epoll,
+        daemon: None,
+        substitute: None,
+        lives: 0,
+        held: Vec::new(),
+        armed: false,
+        serving: 0,
+        oom_score,
+        pid_file: options.pid_file.clone(),
+        awaited: false,
+        watchdog: systemd::watchdog().map(|interval| (interval, interval)),
+    })
+}
+
+/// What makes the keeper outlive the others: orphans of a dead daemon become its children, and
+/// memory is taken from anybody else first. Returns how it was before, for the children.
+fn protect() -> i32 {
+    let own = rustix::process::getpid();
+    if let Err(error) = rustix::process::set_child_subreaper(Some(own)) {
+        tracing::warn!(%error, "orphans of a dead daemon will not be reaped by the keeper");
+    }
+    let before = std::fs::read_to_string(OOM_SCORE).unwrap_or_default();
+    if let Err(error) = std::fs::write(OOM_SCORE, "-999") {
+        tracing::debug!(%error, "no protection from running out of memory");
+    }
+    before.trim().parse().unwrap_or_default()
+}
+
+/// Where the kernel is told whom not to kill for want of memory (proc(5)).
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
+/// In a daemon: as killable as the keeper was before it protected itself.
+pub(crate) fn unprotect(oom_score: i32) {
+    // Where this is not allowed nothing was changed before.
+    let _ = std::fs::write(OOM_SCORE, oom_score.to_string());
+}
+
+fn copy(fd: impl AsFd) -> Result<std::os::fd::OwnedFd, Trouble> {
+    let copied = fd.as_fd().try_clone_to_owned();
+    copied.map_err(|error| format!("cannot copy a descriptor: {error}"))
+}

@@ -1,0 +1,158 @@
+//! Who answers while there is no daemon.
+//!
+//! When a daemon cannot be started, those who touch a path would wait without end. This process
+//! reads their requests and answers each with ETIMEDOUT at its deadline; a daemon that comes before
+//! that finds them in the table and serves them. It is a process of its own because answering may
+//! mean to open a path, which may hang.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use autofs::{AnswerErrno, Control, DeviceId, Packet, PointRoot, RequestPipe, RequestTable, Slot};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::heritage::{Heritage, own_line};
+use crate::exit::Exit;
+
+/// Answers that may hang at the same time. Each is a thread.
+const HANGING_MOST: usize = 64;
+
+/// A request that waits for its deadline.
+struct Waiting {
+    due: Instant,
+    packet: Packet,
+    slot: Option<Slot>,
+}
+
+/// Runs until it is killed, or its keeper is gone.
+pub(crate) fn run(deadline: Duration) -> Exit {
+    match serve(deadline) {
+        Ok(()) => Exit::Success,
+        Err(trouble) => {
+            tracing::error!("nobody answers in the daemon's place: {trouble}");
+            Exit::Failure
+        }
+    }
+}
+
+fn serve(deadline: Duration) -> Result<(), String> {
+    let line = own_line().map_err(|error| error.to_string())?;
+    let Heritage {
+        reader,
+        writer,
+        table,
+        ..
+    } = Heritage::receive(&line)
+        .map_err(|error| error.to_string())?
+        .heritage;
+    let pipe = RequestPipe::from_fds(reader, writer).map_err(|error| error.to_string())?;
+    let table = RequestTable::from_fd(table).map_err(|error| error.to_string())?;
+    let control = Arc::new(Control::open().map_err(|error| error.to_string())?);
+    let hanging = Arc::new(AtomicUsize::new(0));
+    let begun = Instant::now();
+    let mut waiting: Vec<Waiting> = table
+        .unanswered()
+        .into_iter()
+        .map(|found| Waiting {
+            due: begun + deadline.saturating_sub(found.age),
+            packet: found.packet,
+            slot: Some(found.slot),
+        })
+        .collect();
+    loop {
+        loop {
+            match pipe.read_tracked(&table) {
+                Ok(Some(tracked)) => {
+                    // What is idle stays: nobody is there to unmount it.
+                    let patience = match tracked.packet.kind.is_missing() {
+                        true => deadline,
+                        false => Duration::ZERO,
+                    };
+                    waiting.push(Waiting {
+                        due: Instant::now() + patience,
+                        packet: tracked.packet,
+                        slot: tracked.slot,
+                    });
+                }
+                Ok(None) => break,
+                Err(error) => tracing::error!(%error, "a request could not be read"),
+            }
+        }
+        let now = Instant::now();
+        while let Some(index) = waiting.iter().position(|request| request.due <= now) {
+            answer(waiting.swap_remove(index), &control, &hanging);
+        }
+        let next = waiting.iter().map(|request| request.due).min();
+        let pause = next.map(|due| {
+            let pause = due.saturating_duration_since(Instant::now());
+            Timespec::try_from(pause + Duration::from_millis(1)).unwrap_or_default()
+        });
+        let mut fds = [
+            PollFd::new(&pipe, PollFlags::IN),
+            PollFd::new(&line, PollFlags::empty()),
+        ];
+        let _ = poll(&mut fds, pause.as_ref());
+        if !fds[1].revents().is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Answers one request, where it may hang without harm.
+fn answer(request: Waiting, control: &Arc<Control>, hanging: &Arc<AtomicUsize>) {
+    if hanging.fetch_add(1, Ordering::SeqCst) >= HANGING_MOST {
+        hanging.fetch_sub(1, Ordering::SeqCst);
+        tracing::error!("too many answers hang: one is left to the next daemon");
+        return;
+    }
+    let slot = Arc::new(Mutex::new(request.slot));
+    let (control, done) = (control.clone(), hanging.clone());
+    let packet = request.packet;
+    let answering = std::thread::Builder::new()
+        .name("answer".into())
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            refuse(&packet, &control);
+            let slot = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(slot) = slot {
+                slot.free();
+            }
+            done.fetch_sub(1, Ordering::SeqCst);
+        });
+    if let Err(error) = answering {
+        hanging.fetch_sub(1, Ordering::SeqCst);
+        tracing::error!(%error, "one who waits could not be answered");
+    }
+}
+
+fn refuse(packet: &Packet, control: &Control) {
+    let errno = AnswerErrno::new(autofs::Errno::TIMEDOUT);
+    let Some(path) = path_of(packet.device) else {
+        return;
+    };
+    let answered = control
+        .open_point(&path, packet.device)
+        .map(PointRoot::from)
+        .and_then(|root| control.fail(root.as_fd(), packet.token, errno));
+    match answered {
+        Ok(()) => tracing::warn!(
+            path = %path.display(),
+            key = %packet.name,
+            pid = packet.tgid,
+            "answered ETIMEDOUT: there is no daemon"
+        ),
+        Err(error) => tracing::error!(path = %path.display(), %error, "cannot be answered"),
+    }
+}
+
+/// Where the trigger with this device number is.
+fn path_of(device: DeviceId) -> Option<PathBuf> {
+    let points = autofs::existing_points().ok()?;
+    points
+        .filter_map(Result::ok)
+        .find(|point| point.device == device)
+        .map(|point| point.target)
+}
