@@ -1,6 +1,9 @@
 //! The kernel's autofs keeps what [`piton_frontend::conformance`] asks of every front end, and
 //! what it promises beyond that. Needs root.
 
+#[path = "kernel/silent.rs"]
+mod silent;
+
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -497,5 +500,53 @@ fn what_was_under_way_is_not_whole() {
         let survey = rig.succeed(&kept).front_end.survey(&wanted);
         let mut mounted = survey.orphans.iter().flat_map(|trigger| &trigger.mounted);
         assert!(mounted.all(|mounted| mounted.whole));
+    });
+}
+
+#[test]
+fn a_silent_server_holds_up_no_answer_and_no_successor() {
+    privately(|| {
+        let kept = Kept::new();
+        let rig = Rig::with(|| kept.front_end());
+        let net = rig.scratch.directory("net");
+        let server = silent::Server::mount(&net);
+        let offset = TriggerSpec {
+            path: format!("{net}/o").into(),
+            ..rig.spec(1, TriggerKind::Offset, "unused")
+        };
+        rig.front_end.install(&offset).unwrap();
+        let direct = rig.spec(2, TriggerKind::Direct, "d");
+        rig.front_end.install(&direct).unwrap();
+
+        rig.touch(offset.path.as_bstr());
+        let (trigger, _, ticket) = rig.next_access();
+        assert_eq!(trigger, offset.id);
+        server.be_silent(true);
+        // Here the test would end if the answer waited for the server.
+        ticket.fail(Errno::ACCES);
+        rig.touch(direct.path.as_bstr());
+        let (trigger, _, ticket) = rig.next_access();
+        assert_eq!(trigger, direct.id);
+        ticket.fail(Errno::ACCES);
+        assert_eq!(rig.answer().errno, Some(Errno::ACCES.0));
+        assert!(rig.accesses.borrow_mut()[0].is_waiting());
+
+        let rig = rig.succeed(&kept);
+        let survey = rig.front_end.survey(&[]);
+        assert_eq!(survey.strays.len(), 2);
+        rig.front_end.adopt(&offset).unwrap();
+        let longer = TriggerSpec {
+            timeout: 5,
+            ..direct
+        };
+        rig.front_end.adopt(&longer).unwrap();
+        // Its answer is still under way: for a successor that is none.
+        let mut resumed = rig.front_end.resume().incoming;
+        assert_eq!(resumed.len(), 1);
+        let (trigger, _, ticket) = access(resumed.remove(0));
+        assert_eq!(trigger, offset.id);
+        ticket.fail(Errno::ACCES);
+        server.be_silent(false);
+        assert_eq!(rig.answer().errno, Some(Errno::ACCES.0));
     });
 }
