@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::{iter, mem};
 
 use bstr::{BString, ByteSlice};
-use piton_plan::step::TriggerId;
+use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::command::{Command, Response};
 use crate::engine::Engine;
@@ -192,12 +192,30 @@ impl<T> Engine<T> {
     fn ask_level(&mut self, mut request: ExpireRequest) -> ExpireRequest {
         for trigger in self.triggers_under(request.path.as_ref()) {
             if self.depth(trigger) == request.depth {
+                if let Some(places) = self.only_keys(trigger, request.path.as_ref()) {
+                    let begin = |place: &Place| self.take_down(place, Wish::default());
+                    request.jobs.extend(places.iter().filter_map(begin));
+                    continue;
+                }
                 request.jobs.extend(self.expire_submounts(trigger, true));
                 request.waiting.insert(trigger);
                 self.ask_kernel(trigger, true);
             }
         }
         request
+    }
+
+    /// The keys that are meant, where not all of a trigger is. The kernel has no way to ask for
+    /// one key: it is unmounted by us, which fails just as well while it is in use.
+    fn only_keys(&self, id: TriggerId, path: Option<&BString>) -> Option<Vec<Place>> {
+        let trigger = self.triggers.get(&id)?;
+        if trigger.spec.kind != TriggerKind::Indirect || covers(path, &trigger.spec.path) {
+            return None;
+        }
+        let meant = self
+            .trees_of(id)
+            .filter(|(_, tree)| covers(path, &tree.target));
+        Some(meant.map(|(place, _)| place.clone()).collect())
     }
 
     /// How many entries a trigger stands in, one inside the other.

@@ -541,3 +541,36 @@ fn an_orphaned_unmount_is_awaited_too() {
     assert_eq!(play.mounted(), ["/home/deep"]);
     play.configure(vec![indirect("/home"), direct("/data")]);
 }
+
+#[test]
+fn a_request_for_one_key_touches_no_other() {
+    let mut play = Play::usual();
+    for path in ["/home/ann", "/home/tree/b", "/home/sub/x"] {
+        play.lines.insert("x".into(), "-fstype=tmpfs :t".into());
+        play.mount(
+            path.rsplit_once("/b")
+                .map_or(path, |(above, _)| above)
+                .trim_end_matches("/x"),
+        );
+        play.mount(path);
+    }
+    let expire = |play: &mut Play, path: &str| {
+        let path = Some(path.into());
+        let id = play.request(Request::Expire { path });
+        play.settle();
+        play.responses[&id].clone()
+    };
+    let gone = Response::Done { left: Vec::new() };
+    assert_eq!(expire(&mut play, "/home/tree"), gone);
+    assert_eq!(play.mounted(), ["/home/ann", "/home/sub", "/home/sub/x"]);
+    assert_eq!(expire(&mut play, "/home/sub/x"), gone);
+    assert_eq!(play.mounted(), ["/home/ann", "/home/sub"]);
+    play.broken
+        .insert("unmount /home/ann".into(), Errno::BUSY.0);
+    let Response::Done { left } = expire(&mut play, "/home/ann") else {
+        panic!("a list was expected");
+    };
+    assert_eq!(left[0].0, "/home/ann");
+    assert!(!left[0].1.is_empty());
+    assert_eq!(play.mounted(), ["/home/ann", "/home/sub"]);
+}
