@@ -54,7 +54,7 @@
 //! file systems) is not wrapped again.
 //!
 //! This is the only crate of its workspace in which `unsafe` is allowed: `ioctl(2)`,
-//! `mount_setattr(2)`, and memory shared between processes.
+//! `mount_setattr(2)`, `statmount(2)`, and memory shared between processes.
 
 mod answer_errno;
 mod control;
@@ -66,6 +66,7 @@ mod ioctl;
 mod kernel_text;
 mod loopdev;
 mod mount_attr;
+mod mount_kind;
 mod packet;
 mod pipe;
 mod point;
@@ -83,6 +84,7 @@ pub use loopdev::{LoopDevice, LoopOptions};
 pub use mount_attr::{
     AccessTime, MountAttributes, Propagation, set_mount_attributes, set_mount_attributes_at,
 };
+pub use mount_kind::mount_magic;
 pub use packet::{Packet, PacketError, PacketKind, PacketProblem, WaitToken};
 pub use pipe::RequestPipe;
 pub use point::{AttachedPoint, Owner, PointKind, PointOptions, PreparedPoint, unmount};

@@ -196,6 +196,26 @@ impl PreparedPoint {
     /// `ENOENT`, `ENOTDIR`, `EPERM`, and whatever else `move_mount(2)` answers; `ENOSPC` if the
     /// mount namespace is full (`/proc/sys/fs/mount-max`). Nothing is left attached.
     pub fn attach_at(self, dir: impl AsFd, target: &Path) -> Result<AttachedPoint> {
+        let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        if target.as_os_str().is_empty() {
+            flags |= MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        }
+        self.attach_by(|mount| {
+            move_mount(mount, "", dir, target, flags)
+                .map_err(|errno| Error::call_on("move_mount", target, errno))
+        })
+    }
+
+    /// Has `attach` attach the detached mount that it is given, for callers who know a better way
+    /// to its place, or must have another process do it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `attach`, after which it must not be attached; else as [`PreparedPoint::attach_at`].
+    pub fn attach_by<E: From<Error>>(
+        self,
+        attach: impl FnOnce(BorrowedFd<'_>) -> Result<(), E>,
+    ) -> Result<AttachedPoint, E> {
         let Self {
             kind,
             id,
@@ -220,12 +240,7 @@ impl PreparedPoint {
             // Changes nothing, a detached mount is private, but tells now whether this can be done.
             set(Some(Propagation::Private))?;
         }
-        let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        if target.as_os_str().is_empty() {
-            flags |= MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        }
-        move_mount(&mount, "", dir, target, flags)
-            .map_err(|errno| Error::call_on("move_mount", target, errno))?;
+        attach(mount.as_fd())?;
         if propagation.is_some() {
             // What could be refused would have been above.
             set(propagation)?;
