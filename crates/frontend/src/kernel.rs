@@ -20,7 +20,7 @@ use autofs::{
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::options::Propagation;
 use piton_map::requester::Requester;
-use piton_mount::perform::{Failure, Triggers};
+use piton_mount::perform::{Attach, Detach, Failure, Triggers};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
 use crate::answer::{KernelAnswer, Request};
@@ -98,7 +98,7 @@ impl KernelFrontEnd {
         })
     }
 
-    fn make(&self, spec: &TriggerSpec) -> Result<(), Error> {
+    fn make(&self, spec: &TriggerSpec, attach: Option<Attach<'_>>) -> Result<(), Failure> {
         let path = as_path(spec.path.as_bstr());
         let options = PointOptions {
             source: spec.source.clone(),
@@ -123,7 +123,11 @@ impl KernelFrontEnd {
         }
         // Entered before it is attached: it may fire in the very moment it is.
         self.enter(spec, id);
-        match prepared.attach(path) {
+        let attached = match attach {
+            Some(attach) => prepared.attach_by(attach),
+            None => prepared.attach(path).map_err(Failure::from),
+        };
+        match attached {
             Ok(attached) => {
                 self.keep_root(spec.id, attached);
                 Ok(())
@@ -189,7 +193,7 @@ impl KernelFrontEnd {
         }
     }
 
-    fn unmake(&self, spec: &TriggerSpec) -> Result<(), Error> {
+    fn unmake(&self, spec: &TriggerSpec, detach: Option<Detach<'_>>) -> Result<(), Failure> {
         let Some(entry) = self.shared.read().get(spec.id).cloned() else {
             return Ok(());
         };
@@ -213,17 +217,20 @@ impl KernelFrontEnd {
         } = entry;
         drop(root);
         quiesce(&path);
-        match unmount(&path, UnmountFlags::empty()) {
+        let unmounted = match detach {
+            Some(detach) => detach(),
+            None => unmount(&path, UnmountFlags::empty()).map_err(Failure::from),
+        };
+        match unmounted {
             Ok(()) => {
                 self.shared.write().remove(spec.id);
                 Ok(())
             }
             // Somebody else has unmounted it: then there is nothing to answer any more.
             Err(error)
-                if matches!(
-                    error.errno(),
-                    Some(autofs::Errno::INVAL | autofs::Errno::NOENT)
-                ) =>
+                if [autofs::Errno::INVAL, autofs::Errno::NOENT]
+                    .map(autofs::Errno::raw_os_error)
+                    .contains(&error.errno) =>
             {
                 self.shared.write().remove(spec.id);
                 Err(error)
@@ -360,11 +367,19 @@ impl Shared {
 
 impl Triggers for KernelFrontEnd {
     fn install(&self, spec: &TriggerSpec) -> Result<(), Failure> {
-        self.make(spec).map_err(|error| failure(&error))
+        self.make(spec, None)
+    }
+
+    fn install_by(&self, spec: &TriggerSpec, attach: Attach<'_>) -> Result<(), Failure> {
+        self.make(spec, Some(attach))
     }
 
     fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure> {
-        self.unmake(spec).map_err(|error| failure(&error))
+        self.unmake(spec, None)
+    }
+
+    fn remove_by(&self, spec: &TriggerSpec, detach: Detach<'_>) -> Result<(), Failure> {
+        self.unmake(spec, Some(detach))
     }
 
     fn entry_root(&self, path: &BStr) -> Option<BString> {
@@ -376,7 +391,7 @@ impl Triggers for KernelFrontEnd {
         Some(match root.make_dir(&key, DIRECTORY_MODE) {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == Some(autofs::Errno::EXIST) => Ok(false),
-            Err(error) => Err(failure(&error)),
+            Err(error) => Err(error.into()),
         })
     }
 
@@ -393,7 +408,7 @@ impl Triggers for KernelFrontEnd {
         Some(match root.remove_dir(&key) {
             Ok(()) => Ok(()),
             Err(error) if error.errno() == Some(autofs::Errno::NOENT) => Ok(()),
-            Err(error) => Err(failure(&error)),
+            Err(error) => Err(error.into()),
         })
     }
 }
@@ -440,7 +455,7 @@ impl FrontEnd for KernelFrontEnd {
     }
 
     fn adopt(&self, spec: &TriggerSpec) -> Result<(), Failure> {
-        self.take_over(spec).map_err(|error| failure(&error))
+        self.take_over(spec).map_err(Failure::from)
     }
 
     fn resume(&self) -> Resumed {
@@ -475,7 +490,7 @@ impl FrontEnd for KernelFrontEnd {
             Some(key) => control.set_key_timeout(root, key, Some(seconds)),
             None => control.set_timeout(root, seconds),
         });
-        done.map(drop).map_err(|error| failure(&error))
+        done.map(drop).map_err(Failure::from)
     }
 
     fn expire(&self, trigger: TriggerId, immediate: bool) {
@@ -534,12 +549,8 @@ pub(crate) fn failed(call: &'static str, path: Option<&Path>, errno: autofs::Err
     }
 }
 
-fn failure(error: &Error) -> Failure {
-    let errno = error.errno().unwrap_or(autofs::Errno::IO);
-    Failure::new(errno.raw_os_error(), error.to_string())
-}
-
-pub(crate) fn as_path(path: &BStr) -> &Path {
+/// Bytes as the path they are.
+pub fn as_path(path: &BStr) -> &Path {
     Path::new(OsStr::from_bytes(path.as_bytes()))
 }
 

@@ -21,7 +21,7 @@ mod survey;
 mod ticket;
 
 pub use front_end::{Capabilities, FrontEnd, Incoming, Resumed};
-pub use kernel::{KernelFrontEnd, KernelSettings};
+pub use kernel::{KernelFrontEnd, KernelSettings, as_path};
 pub use mark::Mark;
 pub use piton_mount::perform::{Failure, Triggers};
 pub use sim::{SimAnswer, SimFrontEnd};

@@ -7,6 +7,7 @@ use bstr::BString;
 
 /// How a mount takes part in mount propagation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 pub enum Propagation {
     /// Receives from its origin and sends nothing back: safe, the default.
     #[default]

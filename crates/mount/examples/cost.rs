@@ -1,4 +1,4 @@
-//! What mounting through `perform` costs beside the bare system calls: medians over many rounds,
+//! What mounting through a `Performance` costs beside the bare system calls: medians over many rounds,
 //! taken in turns, in a private mount namespace. Run as root:
 //! `unshare --mount cargo run --release -p piton-mount --example cost`
 
@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use autofs::{LoopDevice, LoopOptions, MountAttributes, set_mount_attributes};
 use piton_map::options::Propagation;
-use piton_mount::{Failure, Settings, Triggers, perform};
+use piton_mount::{Failure, Performance, Settings, Triggers};
 use piton_plan::step::{Attempt, Planned, Step, TriggerSpec, What};
 use rustix::fs::CWD;
 use rustix::mount::{
@@ -114,8 +114,10 @@ fn step(what: What, source: &str, target: &str) -> [Planned; 1] {
 }
 
 fn done(steps: &[Planned], settings: &Settings) {
-    let outcome = perform(steps, &NoTriggers, settings);
-    assert_eq!(outcome.failed, None);
+    let until = Instant::now() + settings.deadline;
+    let mut performance = Performance::new(steps.to_vec(), until);
+    assert_eq!(performance.at_once(&NoTriggers, settings), None);
+    assert_eq!(performance.outcome().failed, None);
 }
 
 fn slave() -> MountAttributes {

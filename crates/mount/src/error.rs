@@ -5,6 +5,8 @@ use std::fmt;
 use bstr::{BStr, BString, ByteSlice};
 use rustix::io::Errno;
 
+use crate::lane::Lane;
+
 /// Why an operation failed. Its [`Display`](fmt::Display) says what was done to which path, what
 /// the system answered, and the kernel's or the helper's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +55,10 @@ pub(crate) enum Error {
         /// Why.
         why: String,
     },
-    /// A trigger could not be put in place or taken away; the front end's words.
+    /// No failure: it might have to wait for somebody, which this process must not.
+    Elsewhere(Lane),
+    /// A trigger could not be put in place or taken away, in the front end's words; or what a
+    /// worker process could not do, in its words.
     Trigger {
         /// The errno it gave.
         errno: Errno,
@@ -91,6 +96,7 @@ impl Error {
             | Self::Refused { errno, .. }
             | Self::Trigger { errno, .. } => *errno,
             Self::Overran { .. } => Errno::TIMEDOUT,
+            Self::Elsewhere(_) => Errno::AGAIN,
         }
     }
 }
@@ -131,6 +137,7 @@ impl fmt::Display for Error {
                 with_words(f, words)
             }
             Self::Refused { path, why, .. } => write!(f, "{}: {why}", shown(path)),
+            Self::Elsewhere(_) => f.write_str("cannot be done without waiting"),
             Self::Trigger { words, .. } => f.write_str(words),
         }
     }

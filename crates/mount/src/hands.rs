@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use bstr::{BStr, BString, ByteSlice};
+use piton_plan::step::{Attempt, What};
+use rustix::fd::BorrowedFd;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, StatxFlags, mkdirat, readlinkat, statx, symlinkat, unlinkat,
 };
@@ -12,12 +14,14 @@ use rustix::mount::{UnmountFlags, unmount as unmount_now};
 use crate::dependent;
 use crate::error::Error;
 use crate::helper;
+use crate::lane::Lane;
 use crate::limits;
 use crate::native::{self, By};
 use crate::options;
 use crate::perform::{Hands, MountJob, Settings};
-use crate::place::Place;
+use crate::place::{How, Place};
 use crate::table::{self, Table};
+use crate::types;
 use crate::unmount;
 
 /// The machine we run on.
@@ -28,21 +32,22 @@ pub(crate) struct System<'a> {
     pub(crate) settings: &'a Settings,
     /// When all must be done.
     pub(crate) until: Instant,
+    /// Whether anybody may be waited for.
+    pub(crate) how: How,
 }
 
 impl Hands for System<'_> {
     fn make_directory(&self, path: &BStr) -> Result<Vec<BString>, Error> {
-        match make_one(self.root, path) {
+        match make_one(self.root, path, self.how) {
             Ok(made) => Ok(made.then(|| path.to_owned()).into_iter().collect()),
-            Err(error) if error.errno() == Errno::NOENT => make_all(self.root, path),
+            Err(error) if error.errno() == Errno::NOENT => make_all(self.root, path, self.how),
             Err(error) => Err(error),
         }
     }
 
     fn remove_directory(&self, path: &BStr) -> Result<(), Error> {
-        let place = match Place::find(self.root, path) {
-            Err(error) if error.errno() == Errno::NOENT => return Ok(()),
-            place => place?,
+        let Some(place) = self.existing(path)? else {
+            return Ok(());
         };
         match unlinkat(place.dir(), place.name(), AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
@@ -51,20 +56,31 @@ impl Hands for System<'_> {
     }
 
     fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error> {
-        let place = Place::find(self.root, job.target)?;
+        let program = self.settings.program.as_ref();
+        if self.how == How::AtOnce && (program.is_some() || types::needs_helper(&job.attempt.what))
+        {
+            return Err(Error::Elsewhere(lane_of(job.attempt)));
+        }
+        let place = Place::find(self.root, job.target, self.how)?;
         let until = self.share(job.attempts_left);
         let reach = |source: &BStr| dependent::reach(source, job.target, self.settings, until);
-        let run = match &self.settings.program {
+        let run = match program {
             Some(program) => helper::program_command(program, job.attempt, job.target)?,
             None => match native::mount(job, &place, &reach)? {
                 By::Kernel => return Ok(false),
+                By::Helper if self.how == How::AtOnce => {
+                    return Err(Error::Elsewhere(lane_of(job.attempt)));
+                }
                 By::Helper => helper::mount_command(self.settings, job.attempt, job.target)?,
             },
         };
         reach(job.attempt.source.as_bstr())?;
         let before = mount_id(&place, job.target)?;
-        run.finish(until)
-            .inspect_err(|_| sweep(job.target, before))?;
+        run.finish(until).inspect_err(|_| {
+            before
+                .into_iter()
+                .for_each(|before| sweep(job.target, before))
+        })?;
         if before.is_some() && mount_id(&place, job.target)? == before {
             let program = run.program.display();
             let why = format!("{program} reported success, but nothing is mounted there");
@@ -78,7 +94,9 @@ impl Hands for System<'_> {
             // A kernel without mount_setattr(2) has no way to do this by descriptor.
             Ok(()) | Err(Errno::NOSYS) => Ok(true),
             Err(errno) => {
-                sweep(job.target, before);
+                before
+                    .into_iter()
+                    .for_each(|before| sweep(job.target, before));
                 Err(Error::call("setting the propagation of", job.target, errno))
             }
         }
@@ -87,11 +105,24 @@ impl Hands for System<'_> {
     fn unmount(&self, target: &BStr, helper: bool) -> Result<(), Error> {
         // Taking back must be possible when the time for doing has run out.
         let until = self.until.max(Instant::now() + limits::UNMOUNT_TIME);
-        unmount::unmount(target, self.root, helper, self.settings, until)
+        unmount::unmount(target, self.root, helper, self.settings, until, self.how)
+    }
+
+    fn attach(&self, mount: BorrowedFd<'_>, path: &BStr) -> Result<(), Error> {
+        let place = Place::find(self.root, path, self.how)?;
+        native::attach(mount, &place)
+            .map_err(|end| end.told(|errno| Error::call("putting a trigger on", path, errno)))
+    }
+
+    fn detach(&self, path: &BStr) -> Result<(), Error> {
+        let mut place = Place::find(self.root, path, self.how)?;
+        let told = |errno| Error::call("unmounting the trigger", path, errno);
+        place.pin().map_err(|end| end.told(told))?;
+        unmount_now(&*place.path(), UnmountFlags::NOFOLLOW).map_err(told)
     }
 
     fn symlink(&self, path: &BStr, to: &BStr) -> Result<bool, Error> {
-        let place = Place::find(self.root, path)?;
+        let place = self.pinned(path)?;
         match symlinkat(to.as_bytes(), place.dir(), place.name()) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => {
@@ -106,9 +137,8 @@ impl Hands for System<'_> {
     }
 
     fn remove_symlink(&self, path: &BStr) -> Result<(), Error> {
-        let place = match Place::find(self.root, path) {
-            Err(error) if error.errno() == Errno::NOENT => return Ok(()),
-            place => place?,
+        let Some(place) = self.existing(path)? else {
+            return Ok(());
         };
         let told = |errno| Error::call("removing the symbolic link", path, errno);
         match readlinkat(place.dir(), place.name(), Vec::new()) {
@@ -124,10 +154,32 @@ impl Hands for System<'_> {
     }
 }
 
+/// The queue of what only a helper can mount.
+pub(crate) fn lane_of(attempt: &Attempt) -> Lane {
+    match (&attempt.host, &attempt.what) {
+        (Some(host), _) => Lane::Server(host.clone()),
+        (None, What::Type(fstype)) => Lane::Helper(fstype.clone()),
+        (None, What::Bind { .. }) => Lane::Helper("bind".into()),
+    }
+}
+
 impl System<'_> {
+    /// An entry, with the directory that holds it open.
+    fn pinned<'p>(&self, path: &'p BStr) -> Result<Place<'p>, Error> {
+        pinned(Place::find(self.root, path, self.how)?, path)
+    }
+
+    /// The same; none if that directory is not there.
+    fn existing<'p>(&self, path: &'p BStr) -> Result<Option<Place<'p>>, Error> {
+        match self.pinned(path) {
+            Err(error) if error.errno() == Errno::NOENT => Ok(None),
+            place => place.map(Some),
+        }
+    }
+
     /// When an attempt must be over, if as many as `attempts` may be needed: each gets its share
     /// of the time left, and what one does not use falls to the others.
-    fn share(&self, attempts: u32) -> Instant {
+    pub(crate) fn share(&self, attempts: u32) -> Instant {
         let now = Instant::now();
         let left = self.until.saturating_duration_since(now);
         now + left / attempts.max(1)
@@ -135,18 +187,22 @@ impl System<'_> {
 }
 
 /// Detaches what a failed helper has mounted all the same: one that was killed a moment too late,
-/// or that failed at something after the mount. Whatever a server does, this does not wait.
-fn sweep(target: &BStr, before: Option<u64>) {
+/// or that failed at something after the mount. `before` is the number of the mount that was there
+/// before, or [`NO_MOUNT`]. Whatever a server does, this does not wait.
+pub(crate) fn sweep(target: &BStr, before: u64) {
     let Ok(text) = table::read() else { return };
     let table = Table::parse(&text);
     let top = table.at(target).filter(|top| *top.fstype != "autofs");
-    if top.is_some_and(|top| before.is_some() && Some(top.id) != before) {
+    if top.is_some_and(|top| top.id != before) {
         let _ = unmount_now(
             target.as_bytes(),
             UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
         );
     }
 }
+
+/// The number of no mount.
+pub(crate) const NO_MOUNT: u64 = 0;
 
 /// Which mount `place` is in, or the one on top of it. A symbolic link is refused: a helper would
 /// follow it. None where the kernel does not tell (before Linux 5.8).
@@ -164,9 +220,15 @@ fn mount_id(place: &Place<'_>, target: &BStr) -> Result<Option<u64>, Error> {
 }
 
 /// Makes one directory; false when it is there already.
-fn make_one(root: &BStr, path: &BStr) -> Result<bool, Error> {
-    let place = Place::find(root, path)?;
+fn make_one(root: &BStr, path: &BStr, how: How) -> Result<bool, Error> {
+    let place = pinned(Place::find(root, path, how)?, path)?;
     make_at(&place, AtFlags::SYMLINK_NOFOLLOW, path)
+}
+
+fn pinned<'p>(mut place: Place<'p>, path: &BStr) -> Result<Place<'p>, Error> {
+    let told = |errno| Error::call("finding the directory of", path, errno);
+    place.pin().map_err(|end| end.told(told))?;
+    Ok(place)
 }
 
 fn make_at(place: &Place<'_>, follow: AtFlags, path: &BStr) -> Result<bool, Error> {
@@ -185,7 +247,7 @@ fn is_directory(place: &Place<'_>, follow: AtFlags) -> bool {
     statx(
         place.dir(),
         place.name(),
-        follow | AtFlags::NO_AUTOMOUNT,
+        follow | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC,
         StatxFlags::TYPE,
     )
     .is_ok_and(|there| FileType::from_raw_mode(there.stx_mode.into()).is_dir())
@@ -193,7 +255,7 @@ fn is_directory(place: &Place<'_>, follow: AtFlags) -> bool {
 
 /// Makes a directory with its missing parents, which may include the root itself. What was made
 /// is removed again when the rest cannot be.
-fn make_all(root: &BStr, path: &BStr) -> Result<Vec<BString>, Error> {
+fn make_all(root: &BStr, path: &BStr, how: How) -> Result<Vec<BString>, Error> {
     let mut made: Vec<BString> = Vec::new();
     let slashes = path
         .iter()
@@ -203,9 +265,10 @@ fn make_all(root: &BStr, path: &BStr) -> Result<Vec<BString>, Error> {
     for at in slashes.map(|(at, _)| at).chain([path.len()]) {
         let part = path[..at].as_bstr();
         let result = if part.len() <= root.len() {
-            make_at(&Place::trusted(part), AtFlags::empty(), part)
+            pinned(Place::trusted(part, how), part)
+                .and_then(|place| make_at(&place, AtFlags::empty(), part))
         } else {
-            make_one(root, part)
+            make_one(root, part, how)
         };
         match result {
             Ok(true) => made.push(part.to_owned()),

@@ -138,7 +138,7 @@ impl Run {
 
 /// All that a helper finds in its environment. Messages are read by [`errno_from_words`], so they
 /// are to be in English.
-const ENVIRONMENT: [(&str, &str); 4] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
     (
         "PATH",
         "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -416,14 +416,32 @@ pub fn reap() {
 }
 
 /// Kills a helper with all its descendants, and reaps it or gives it up.
-fn put_away(mut child: Child) {
+fn put_away(child: Child) {
+    if let Some(child) = end(child) {
+        let mut abandoned = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
+        if abandoned.len() < limits::ABANDONED {
+            abandoned.push(child);
+        }
+    }
+}
+
+/// Kills a child with all its descendants and reaps it; gives it back if it does not die at once.
+pub(crate) fn end(child: Child) -> Option<Child> {
+    end_status(child).err()
+}
+
+/// The same, and how it ended.
+pub(crate) fn end_status(mut child: Child) -> Result<ExitStatus, Child> {
     let pid = Pid::from_child(&child);
     kill_family(pid);
     let ended = pidfd_open(pid, PidfdFlags::empty()).ok();
     let until = Instant::now() + limits::KILL_GRACE;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return;
+        match child.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => return Ok(status),
+            // Somebody else has reaped it.
+            Err(_) => return Ok(ExitStatus::from_raw(0xff00)),
         }
         let pause = if ended.is_some() {
             left
@@ -436,10 +454,7 @@ fn put_away(mut child: Child) {
             .collect();
         let _ = poll(&mut fds, Timespec::try_from(pause).ok().as_ref());
     }
-    let mut abandoned = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
-    if abandoned.len() < limits::ABANDONED {
-        abandoned.push(child);
-    }
+    Err(child)
 }
 
 /// Stops each process before its children are listed, looks again until no more appear (one may
@@ -459,6 +474,22 @@ fn kill_family(first: Pid) {
     for pid in family.iter().chain(&found) {
         let _ = kill_process(*pid, Signal::KILL);
     }
+}
+
+/// Kills the descendants of this process, and then this process.
+pub(crate) fn end_with_descendants() {
+    let us = rustix::process::getpid();
+    for child in children(us) {
+        kill_family(child);
+    }
+    let _ = kill_process(us, Signal::KILL);
+}
+
+/// Whether helpers are left that were killed and have not died yet; those that have are reaped.
+pub(crate) fn any_left() -> bool {
+    reap();
+    let abandoned = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
+    !abandoned.is_empty()
 }
 
 /// The children of all threads of a process.

@@ -13,14 +13,20 @@
 
 mod dependent;
 mod error;
+mod far;
 mod hands;
 pub mod helper;
 pub mod holders;
 pub mod hosts;
+mod inspect;
+mod kind;
+mod lane;
+mod lifeline;
 pub mod limits;
 pub mod namespaces;
 mod native;
 mod options;
+mod packet;
 pub mod perform;
 mod place;
 pub mod process;
@@ -28,5 +34,13 @@ pub mod table;
 mod types;
 pub mod uname;
 mod unmount;
+mod walk;
+mod wire;
+pub mod worker;
+pub mod workers;
 
-pub use perform::{Done, Failure, Outcome, Program, Settings, Triggers, perform, perform_below};
+pub use lane::{Hold, Lane};
+pub use perform::{
+    Done, Failure, Outcome, Performance, Program, Settings, Triggers, perform, perform_below,
+};
+pub use workers::Workers;

@@ -52,3 +52,28 @@ pub const SEARCHES: usize = 8;
 
 /// Bytes read of one file below /proc.
 pub const PROC_FILE: usize = 64 << 20;
+
+/// Worker processes at once, those included that cannot be killed: more than several dead lanes
+/// fill, and about a megabyte each.
+pub const WORKERS: usize = 192;
+
+/// How long a worker without work is kept: the next access often comes soon, and starting one
+/// takes a millisecond or two.
+pub const WORKER_IDLE: Duration = Duration::from_secs(10);
+
+/// What a worker that has to kill a helper at its deadline may need beyond it, to say so itself.
+pub const WORKER_GRACE: Duration = KILL_GRACE.saturating_add(Duration::from_millis(200));
+
+/// How often those are counted anew that cannot be killed, while there are any.
+pub const BURIAL: Duration = Duration::from_millis(250);
+
+/// Bytes of a message between daemon and worker. The longest part is a mount's options; the kernel
+/// takes one page of them, and one packet must fit a socket's buffer (208 KiB).
+pub const MESSAGE: usize = 128 << 10;
+
+/// Milliseconds that a worker may be given: an hour is beyond every deadline.
+pub const LONGEST_MS: u64 = 3_600_000;
+
+/// Mounts whose kind is remembered: the file systems that binds come from. A forgotten one is
+/// asked for again.
+pub const KNOWN_MOUNTS: usize = 4096;

@@ -13,7 +13,9 @@ use bstr::{BStr, ByteSlice};
 use piton_map::options::Propagation;
 use piton_plan::step::What;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstatfs, open, openat, statx};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, open, openat, statx,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -23,11 +25,15 @@ use rustix::mount::{
 
 use crate::dependent::AUTOFS_MAGIC;
 use crate::error::Error;
+use crate::kind::{self, Kind as Nature};
+use crate::lane::Lane;
+use crate::lifeline;
 use crate::limits;
 use crate::options::{Image, Parameter, Split, split};
 use crate::perform::MountJob;
-use crate::place::Place;
+use crate::place::{How, Place};
 use crate::types::{Kind, native};
+use crate::walk::{self, End};
 
 /// Who mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +90,11 @@ fn bind(
 ) -> Result<(), Error> {
     let told = |errno| failed(job, errno, String::new());
     let source = job.attempt.source.as_bstr();
-    let tree = clone_tree(source, recursive, reach)?.map_err(told)?;
+    let tree = match place.how() {
+        How::Waiting => clone_tree(source, recursive, reach)?,
+        How::AtOnce => clone_tree_at_once(source, recursive)?,
+    };
+    let tree = tree.map_err(told)?;
     let propagation = options.propagation.unwrap_or(job.propagation);
     let mut attributes = MountAttributes {
         set: options.set.0,
@@ -103,14 +113,15 @@ fn bind(
         set_mount_attributes(&tree, &attributes, false).map_err(|e| told(errno_of(&e)))?;
     }
     attach_at(tree.as_fd(), place, Some(propagation), recursive)
-        .map_err(|errno| told(not_a_directory(errno, tree.as_fd())))
+        .map_err(|end| end.told(|errno| told(not_a_directory(errno, tree.as_fd()))))
 }
 
 /// What mount(2) would have said: move_mount(2) answers EINVAL when one of the two is a directory
 /// and the other is not.
 fn not_a_directory(errno: Errno, tree: BorrowedFd<'_>) -> Errno {
     let file = || {
-        statx(tree, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        statx(tree, "", flags, StatxFlags::TYPE)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.stx_mode.into()) != FileType::Directory)
     };
     if errno == Errno::INVAL && file() {
@@ -142,6 +153,36 @@ fn clone_tree(
     }
 }
 
+/// [`clone_tree`] of what the kernel finds without asking anybody. To a copy of the tree nobody is
+/// asked either.
+fn clone_tree_at_once(source: &BStr, recursive: bool) -> Result<Result<OwnedFd, Errno>, Error> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = match walk::open(CWD.as_fd(), source, flags, ResolveFlags::empty()) {
+        Ok(found) => found,
+        Err(End::Errno(Errno::NOENT)) => {
+            return match walk::deepest(source) {
+                Ok(Nature::Autofs) => Err(Error::Elsewhere(Lane::Path(source.into()))),
+                Err(End::Elsewhere(lane)) => Err(Error::Elsewhere(lane)),
+                Ok(_) | Err(End::Errno(_)) => Ok(Err(Errno::NOENT)),
+            };
+        }
+        Err(End::Errno(errno)) => return Ok(Err(errno)),
+        Err(End::Elsewhere(lane)) => return Err(Error::Elsewhere(lane)),
+    };
+    match kind::of(&found) {
+        Ok(found) if found.kind == Nature::Autofs => {
+            return Err(Error::Elsewhere(Lane::Mount(found.mount)));
+        }
+        Ok(_) => {}
+        Err(errno) => return Ok(Err(errno)),
+    }
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    Ok(open_tree(found, "", flags))
+}
+
 fn is_autofs(fd: BorrowedFd<'_>) -> bool {
     fstatfs(fd).is_ok_and(|found| found.f_type == AUTOFS_MAGIC)
 }
@@ -162,6 +203,29 @@ struct Refusal {
     words: String,
     /// The type is unknown here, or the mount API is.
     unknown: bool,
+    /// No answer: it might have to wait.
+    elsewhere: Option<Lane>,
+}
+
+impl Refusal {
+    fn plain(errno: Errno) -> Self {
+        Self {
+            errno,
+            words: String::new(),
+            unknown: false,
+            elsewhere: None,
+        }
+    }
+
+    fn of(end: End) -> Self {
+        match end {
+            End::Errno(errno) => Self::plain(errno),
+            End::Elsewhere(lane) => Self {
+                elsewhere: Some(lane),
+                ..Self::plain(Errno::AGAIN)
+            },
+        }
+    }
 }
 
 impl FileSystem<'_> {
@@ -170,6 +234,9 @@ impl FileSystem<'_> {
         let result = match kind {
             Kind::Virtual => self.mount_once(source, self.options.read_only()),
             Kind::Overlay => {
+                if self.place.how() == How::AtOnce {
+                    return Err(Error::Elsewhere(self.lane_of_layers()));
+                }
                 self.reach_layers(reach)?;
                 self.mount_once(source, self.options.read_only())
             }
@@ -181,9 +248,22 @@ impl FileSystem<'_> {
     fn finish(&self, result: Result<(), Refusal>) -> Result<By, Error> {
         match result {
             Ok(()) => Ok(By::Kernel),
+            Err(Refusal {
+                elsewhere: Some(lane),
+                ..
+            }) => Err(Error::Elsewhere(lane)),
             Err(refusal) if refusal.unknown => Ok(By::Helper),
             Err(refusal) => Err(failed(self.job, refusal.errno, refusal.words)),
         }
+    }
+
+    /// An overlay's layers are walked to while it is made; the lower ones may be anybody's.
+    fn lane_of_layers(&self) -> Lane {
+        let lower = self.options.parameters.iter().find_map(|it| match it {
+            Parameter::Pair(b"lowerdir", layers) => Some(*layers),
+            _ => None,
+        });
+        Lane::Path(lower.unwrap_or_default().into())
     }
 
     /// A layer of an overlay may lie on another automount.
@@ -223,6 +303,9 @@ impl FileSystem<'_> {
     /// Whether the source is a regular file.
     fn is_image(&self, reach: Reach<'_>) -> Result<bool, Error> {
         let source = self.job.attempt.source.as_bstr();
+        if self.place.how() == How::AtOnce {
+            return self.is_image_at_once(source).map(|()| true);
+        }
         if self.options.image.forced || !source.starts_with(b"/") {
             return Ok(self.options.image.forced);
         }
@@ -233,6 +316,31 @@ impl FileSystem<'_> {
         }
         let found = found.map_err(|errno| failed(self.job, errno, String::new()))?;
         Ok(FileType::from_raw_mode(found.stx_mode.into()).is_file())
+    }
+
+    /// Whether the source is a regular file of this host, whose disk is no less alive than the
+    /// rest of it. Anything else is looked at elsewhere, disks above all: they may be gone.
+    fn is_image_at_once(&self, source: &BStr) -> Result<(), Error> {
+        let told = |end: End| end.told(|errno| failed(self.job, errno, String::new()));
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let file = match walk::open(CWD.as_fd(), source, flags, ResolveFlags::empty()) {
+            // It may lie on an automount.
+            Err(End::Errno(Errno::NOENT)) => Err(End::Elsewhere(Lane::Path(source.into()))),
+            other => other,
+        };
+        let file = file.map_err(told)?;
+        let found_in = kind::of(&file).map_err(|errno| told(End::Errno(errno)))?;
+        if found_in.kind != Nature::Local {
+            return Err(Error::Elsewhere(Lane::Mount(found_in.mount)));
+        }
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found =
+            statx(&file, "", flags, StatxFlags::TYPE).map_err(|errno| told(End::Errno(errno)))?;
+        if FileType::from_raw_mode(found.stx_mode.into()).is_file() {
+            Ok(())
+        } else {
+            Err(Error::Elsewhere(Lane::Path(source.into())))
+        }
     }
 
     fn mount_disk(&self, is_image: bool, read_only: bool) -> Result<Result<(), Refusal>, Error> {
@@ -252,12 +360,7 @@ impl FileSystem<'_> {
         } else {
             OFlags::RDWR
         };
-        let file =
-            open(file, access | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| Refusal {
-                errno,
-                words: String::new(),
-                unknown: false,
-            })?;
+        let file = open(file, access | OFlags::CLOEXEC, Mode::empty()).map_err(Refusal::plain)?;
         let Image {
             offset, size_limit, ..
         } = self.options.image;
@@ -268,9 +371,8 @@ impl FileSystem<'_> {
             ..LoopOptions::default()
         };
         LoopDevice::attach(file.as_fd(), &options).map_err(|error| Refusal {
-            errno: errno_of(&error),
             words: format!("loop device: {error}"),
-            unknown: false,
+            ..Refusal::plain(errno_of(&error))
         })
     }
 
@@ -281,27 +383,20 @@ impl FileSystem<'_> {
         }
         let context =
             fsopen(self.fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| Refusal {
-                errno,
-                words: String::new(),
                 unknown: is_unknown(errno),
+                ..Refusal::plain(errno)
             })?;
         let mount = self
             .make(context.as_fd(), source, read_only)
             .map_err(|errno| Refusal {
-                errno,
                 words: autofs::kernel_text(&context)
                     .map(String::from)
                     .unwrap_or_default(),
-                unknown: false,
+                ..Refusal::plain(errno)
             })?;
         drop(context);
         let propagation = self.job.propagates(self.options.propagation);
-        self.attach(mount.as_fd(), propagation)
-            .map_err(|errno| Refusal {
-                errno,
-                words: String::new(),
-                unknown: false,
-            })
+        self.attach(mount.as_fd(), propagation).map_err(Refusal::of)
     }
 
     fn make(
@@ -342,9 +437,9 @@ impl FileSystem<'_> {
     }
 
     /// A new file system's mount is private from the start; only `shared` needs to be said.
-    fn attach(&self, mount: BorrowedFd<'_>, propagation: Option<Propagation>) -> Result<(), Errno> {
+    fn attach(&self, mount: BorrowedFd<'_>, propagation: Option<Propagation>) -> Result<(), End> {
         if propagation == Some(Propagation::Shared) {
-            set_propagation(mount, Propagation::Shared, false)?;
+            set_propagation(mount, Propagation::Shared, false).map_err(End::Errno)?;
         }
         attach_at(mount, self.place, propagation, false)
     }
@@ -367,10 +462,15 @@ impl FileSystem<'_> {
 
     fn mount_by_old_call(&self, source: &[u8], read_only: bool) -> Result<(), Refusal> {
         let plain = |errno| Refusal {
-            errno,
-            words: String::new(),
             unknown: is_unknown(errno),
+            ..Refusal::plain(errno)
         };
+        if self.place.how() == How::AtOnce {
+            // Paths in its options are walked in the call itself.
+            return Err(Refusal::of(End::Elsewhere(Lane::Helper(
+                self.fstype.into(),
+            ))));
+        }
         let (flags, data) = self.old_arguments(read_only);
         let data = CString::new(data).map_err(|_| plain(Errno::INVAL))?;
         // By descriptor, so that a symbolic link at the end is not followed.
@@ -458,16 +558,27 @@ fn attach_at(
     place: &Place<'_>,
     propagation: Option<Propagation>,
     recursive: bool,
-) -> Result<(), Errno> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    move_mount(mount, "", place.dir(), place.name(), flags)?;
+) -> Result<(), End> {
+    attach(mount, place)?;
     let Some(propagation @ (Propagation::Slave | Propagation::Private)) = propagation else {
         return Ok(());
     };
-    set_propagation(mount, propagation, recursive).inspect_err(|_| {
+    set_propagation(mount, propagation, recursive).map_err(|errno| {
         let path: Cow<'_, [u8]> = place.path();
         let _ = unmount(&*path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        End::Errno(errno)
     })
+}
+
+/// Attaches a detached mount as it is. All walking is done before: who is killed while he waits
+/// for a server attaches nothing any more.
+pub(crate) fn attach(mount: BorrowedFd<'_>, place: &Place<'_>) -> Result<(), End> {
+    let target = place.open()?;
+    if lifeline::is_cut() {
+        return Err(End::Errno(Errno::CANCELED));
+    }
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags).map_err(End::Errno)
 }
 
 fn set_propagation(

@@ -7,10 +7,15 @@ use std::time::{Duration, Instant};
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::options::Propagation;
 use piton_plan::step::{Attempt, Planned, Step, TriggerSpec, What};
+use rustix::fd::BorrowedFd;
 
 use crate::error::Error;
+use crate::far::Far;
 use crate::hands::System;
+use crate::lane::{Hold, Lane};
 use crate::limits;
+use crate::place::How;
+use crate::workers::Workers;
 
 /// How a [`perform`] ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +76,13 @@ impl Failure {
     }
 }
 
+impl From<autofs::Error> for Failure {
+    fn from(error: autofs::Error) -> Self {
+        let errno = error.errno().unwrap_or(rustix::io::Errno::IO);
+        Self::new(errno.raw_os_error(), error.to_string())
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let errno = rustix::io::Errno::from_raw_os_error(failure.errno);
@@ -95,6 +107,25 @@ pub trait Triggers {
     /// It is still in place.
     fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure>;
 
+    /// [`Triggers::install`] where `attach` attaches the trigger's detached mount: it knows how to
+    /// do that in a place that a server may have to be asked about.
+    ///
+    /// # Errors
+    /// As [`Triggers::install`], and those of `attach`.
+    fn install_by(&self, spec: &TriggerSpec, attach: Attach<'_>) -> Result<(), Failure> {
+        let _ = attach;
+        self.install(spec)
+    }
+
+    /// [`Triggers::remove`] where `detach` unmounts the trigger.
+    ///
+    /// # Errors
+    /// As [`Triggers::remove`], and those of `detach`.
+    fn remove_by(&self, spec: &TriggerSpec, detach: Detach<'_>) -> Result<(), Failure> {
+        let _ = detach;
+        self.remove(spec)
+    }
+
     /// The mount point of the indirect or direct trigger (not of an offset) that `path` is at or
     /// below, if it is known. What lies below it is a server's: no symbolic link is followed
     /// there. Without an answer links are followed down to the directory of the first step's path,
@@ -117,6 +148,12 @@ pub trait Triggers {
         None
     }
 }
+
+/// Attaches a detached mount where it belongs.
+pub type Attach<'a> = &'a mut dyn FnMut(BorrowedFd<'_>) -> Result<(), Failure>;
+
+/// Unmounts a trigger.
+pub type Detach<'a> = &'a mut dyn FnMut() -> Result<(), Failure>;
 
 /// The administrator's own mount program, used for every mount in place of the kernel's API.
 ///
@@ -180,17 +217,21 @@ fn system_program(name: &str) -> PathBuf {
         .clone()
 }
 
-/// Does `steps` in order. A required step that fails ends it, and what was done is taken back in
+/// Does `steps` in order, in this thread, however long it takes. A required step that fails ends it, and what was done is taken back in
 /// reverse order; the failure of any other step is noted and the rest goes on.
 ///
 /// Symbolic links are followed down to the [`Triggers::entry_root`], or, if that is not known, to
 /// the directory that holds the shallowest path of the steps; below that none is followed.
 pub fn perform(steps: &[Planned], triggers: &dyn Triggers, settings: &Settings) -> Outcome {
+    let root = root_of(steps, triggers);
+    perform_below(root.as_bstr(), steps, triggers, settings)
+}
+
+fn root_of(steps: &[Planned], triggers: &dyn Triggers) -> BString {
     let path = shallowest(steps);
-    match triggers.entry_root(path) {
-        Some(root) => perform_below(root.as_bstr(), steps, triggers, settings),
-        None => perform_below(directory_of(path), steps, triggers, settings),
-    }
+    triggers
+        .entry_root(path)
+        .unwrap_or_else(|| directory_of(path).into())
 }
 
 /// [`perform`] for an entry whose root is known: the mount point of the indirect map, or the direct
@@ -202,15 +243,146 @@ pub fn perform_below(
     settings: &Settings,
 ) -> Outcome {
     let until = Instant::now() + settings.deadline;
-    carry_out(
-        steps,
-        triggers,
-        &System {
-            root,
-            settings,
+    let hands = System {
+        root,
+        settings,
+        until,
+        how: How::Waiting,
+    };
+    let mut performance = Performance::new(steps.to_vec(), until);
+    // Who may wait is never sent elsewhere.
+    let _ = performance.go(triggers, &hands);
+    performance.into_outcome()
+}
+
+/// Steps under way. What can be done without waiting for anybody is done by a thread of the daemon
+/// ([`Performance::at_once`]); where it stops, a place in a [`Lane`] is needed, and then worker
+/// processes do the rest ([`Performance::with_workers`]).
+#[derive(Debug)]
+pub struct Performance {
+    steps: Vec<Planned>,
+    until: Instant,
+    /// The step that is next.
+    next: usize,
+    outcome: Outcome,
+    /// While taking back: what stays.
+    left: Vec<Done>,
+}
+
+impl Performance {
+    /// Nothing is done yet; all must be by `until`.
+    pub fn new(steps: Vec<Planned>, until: Instant) -> Self {
+        Self {
+            steps,
             until,
-        },
-    )
+            next: 0,
+            outcome: Outcome::default(),
+            left: Vec::new(),
+        }
+    }
+
+    /// Goes on until the end, or until somebody might have to be waited for: then in which lane.
+    pub fn at_once(&mut self, triggers: &dyn Triggers, settings: &Settings) -> Option<Lane> {
+        let root = root_of(&self.steps, triggers);
+        let hands = System {
+            root: root.as_bstr(),
+            settings,
+            until: self.until,
+            how: How::AtOnce,
+        };
+        self.go(triggers, &hands).err()
+    }
+
+    /// Goes on to the end; what might have to wait is done by worker processes. Blocks, but not
+    /// much longer than until the deadline. `hold` is the place in the lane.
+    pub fn with_workers(
+        &mut self,
+        triggers: &dyn Triggers,
+        settings: &Settings,
+        workers: &Workers,
+        hold: &Hold,
+    ) {
+        let root = root_of(&self.steps, triggers);
+        let near = System {
+            root: root.as_bstr(),
+            settings,
+            until: self.until,
+            how: How::AtOnce,
+        };
+        let _ = self.go(triggers, &Far::new(near, workers, hold));
+    }
+
+    /// It was not begun, or not gone on with, since its time is over.
+    pub fn too_late(&mut self) {
+        if self.outcome.failed.is_none() && self.next < self.steps.len() {
+            let errno = rustix::io::Errno::TIMEDOUT;
+            let text = "not begun within the deadline: others of the same kind are stuck";
+            self.outcome.failed = Some(Failure {
+                index: self.next,
+                ..Failure::new(errno.raw_os_error(), text)
+            });
+        }
+    }
+
+    /// Begins anew, after all was taken back.
+    pub fn restart(&mut self) {
+        self.next = 0;
+        self.outcome = Outcome::default();
+        self.left.clear();
+    }
+
+    /// How it ends, or stands.
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// How it ended.
+    pub fn into_outcome(self) -> Outcome {
+        self.outcome
+    }
+
+    /// Goes on; stops where `hands` might have to wait, and can be called again.
+    fn go(&mut self, triggers: &dyn Triggers, hands: &dyn Hands) -> Result<(), Lane> {
+        while self.outcome.failed.is_none() && self.next < self.steps.len() {
+            let (index, planned) = (self.next, &self.steps[self.next]);
+            match carry_out_one(&planned.step, triggers, hands) {
+                Ok(done) => self.outcome.done.push(Done { index, ..done }),
+                Err(Error::Elsewhere(lane)) => return Err(lane),
+                Err(error) if planned.required => {
+                    self.outcome.failed = Some(Failure::of(index, &error));
+                }
+                Err(error) => self.outcome.tolerated.push(Failure::of(index, &error)),
+            }
+            self.next += 1;
+        }
+        if self.outcome.failed.is_some() {
+            self.take_back(triggers, hands)?;
+        }
+        Ok(())
+    }
+
+    /// Undoes what was done, last first. What could not be undone stays in `done`.
+    fn take_back(&mut self, triggers: &dyn Triggers, hands: &dyn Hands) -> Result<(), Lane> {
+        let outcome = &mut self.outcome;
+        while let Some(done) = outcome.done.pop() {
+            match take_back_one(&self.steps[done.index].step, &done, triggers, hands) {
+                Ok(true) => {}
+                Ok(false) => self.left.push(done),
+                Err(Error::Elsewhere(lane)) => {
+                    outcome.done.push(done);
+                    return Err(lane);
+                }
+                Err(error) => {
+                    outcome.not_undone.push(Failure::of(done.index, &error));
+                    self.left.push(done);
+                }
+            }
+        }
+        self.left.reverse();
+        outcome.undone = self.left.is_empty();
+        outcome.done = std::mem::take(&mut self.left);
+        Ok(())
+    }
 }
 
 fn shallowest(steps: &[Planned]) -> &BStr {
@@ -252,6 +424,10 @@ pub(crate) trait Hands {
     fn symlink(&self, path: &BStr, to: &BStr) -> Result<bool, Error>;
     /// Removes a symbolic link.
     fn remove_symlink(&self, path: &BStr) -> Result<(), Error>;
+    /// Attaches a trigger's detached mount.
+    fn attach(&self, mount: BorrowedFd<'_>, path: &BStr) -> Result<(), Error>;
+    /// Unmounts a trigger.
+    fn detach(&self, path: &BStr) -> Result<(), Error>;
 }
 
 /// One attempt at one mount.
@@ -279,22 +455,6 @@ impl MountJob<'_> {
             (None, given, _) => Some(given),
         }
     }
-}
-
-pub(crate) fn carry_out(steps: &[Planned], triggers: &dyn Triggers, hands: &dyn Hands) -> Outcome {
-    let mut outcome = Outcome::default();
-    for (index, planned) in steps.iter().enumerate() {
-        match carry_out_one(&planned.step, triggers, hands) {
-            Ok(done) => outcome.done.push(Done { index, ..done }),
-            Err(error) if planned.required => {
-                outcome.failed = Some(Failure::of(index, &error));
-                take_back(&mut outcome, steps, triggers, hands);
-                break;
-            }
-            Err(error) => outcome.tolerated.push(Failure::of(index, &error)),
-        }
-    }
-    outcome
 }
 
 fn carry_out_one(step: &Step, triggers: &dyn Triggers, hands: &dyn Hands) -> Result<Done, Error> {
@@ -331,16 +491,39 @@ fn carry_out_one(step: &Step, triggers: &dyn Triggers, hands: &dyn Hands) -> Res
                 done.created.push(path.clone());
             }
         }
-        Step::Install(spec) => triggers.install(spec)?,
+        Step::Install(spec) => {
+            let mut stop = None;
+            let result = triggers.install_by(spec, &mut |mount| {
+                aside(hands.attach(mount, spec.path.as_bstr()), &mut stop)
+            });
+            stop.map_or(result.map_err(Error::from), Err)?;
+        }
         Step::Unmount { target, helper } => {
             hands.unmount(target.as_bstr(), *helper)?;
             done.helper = *helper;
         }
-        Step::Remove(spec) => triggers.remove(spec)?,
+        Step::Remove(spec) => {
+            let mut stop = None;
+            let result = triggers.remove_by(spec, &mut || {
+                aside(hands.detach(spec.path.as_bstr()), &mut stop)
+            });
+            stop.map_or(result.map_err(Error::from), Err)?;
+        }
         Step::RemoveDirectory { path } => remove_directory(path.as_bstr(), triggers, hands)?,
         Step::RemoveSymlink { path } => hands.remove_symlink(path.as_bstr())?,
     }
     Ok(done)
+}
+
+/// A result for the front end, which has no word for "elsewhere": that is put aside.
+fn aside(result: Result<(), Error>, stop: &mut Option<Error>) -> Result<(), Failure> {
+    result.map_err(|error| {
+        let failure = Failure::of(0, &error);
+        if matches!(error, Error::Elsewhere(_)) {
+            *stop = Some(error);
+        }
+        failure
+    })
 }
 
 fn remove_directory(path: &BStr, triggers: &dyn Triggers, hands: &dyn Hands) -> Result<(), Error> {
@@ -367,6 +550,7 @@ fn mount_first(
             attempts_left,
         }) {
             Ok(helper) => return Ok((index, helper)),
+            Err(Error::Elsewhere(lane)) => return Err(Error::Elsewhere(lane)),
             Err(error) => worst = Some(more_telling(worst, error)),
         }
     }
@@ -395,24 +579,6 @@ fn telling(error: &Error) -> u8 {
         E::TIMEDOUT => 0,
         _ => 4,
     }
-}
-
-/// Undoes what was done, last first. What could not be undone stays in `done`.
-fn take_back(outcome: &mut Outcome, steps: &[Planned], triggers: &dyn Triggers, hands: &dyn Hands) {
-    let mut left = Vec::new();
-    while let Some(done) = outcome.done.pop() {
-        match take_back_one(&steps[done.index].step, &done, triggers, hands) {
-            Ok(true) => {}
-            Ok(false) => left.push(done),
-            Err(error) => {
-                outcome.not_undone.push(Failure::of(done.index, &error));
-                left.push(done);
-            }
-        }
-    }
-    left.reverse();
-    outcome.undone = left.is_empty();
-    outcome.done = left;
 }
 
 /// True when nothing of the step is left; false when it is of a kind that cannot be undone.
@@ -499,6 +665,14 @@ mod tests {
         fn remove_symlink(&self, path: &BStr) -> Result<(), Error> {
             self.note(format!("unlink {path}"))
         }
+
+        fn attach(&self, _: BorrowedFd<'_>, path: &BStr) -> Result<(), Error> {
+            self.note(format!("attach {path}"))
+        }
+
+        fn detach(&self, path: &BStr) -> Result<(), Error> {
+            self.note(format!("detach {path}"))
+        }
     }
 
     impl Triggers for Recorder {
@@ -556,7 +730,9 @@ mod tests {
     }
 
     fn run(steps: &[Planned], recorder: &Recorder) -> (Outcome, Vec<String>) {
-        let outcome = carry_out(steps, recorder, recorder);
+        let mut performance = Performance::new(steps.to_vec(), Instant::now());
+        assert_eq!(performance.go(recorder, recorder), Ok(()));
+        let outcome = performance.into_outcome();
         (outcome, recorder.log.take())
     }
 

@@ -13,6 +13,18 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat, openat2, readlin
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::kind;
+use crate::lane::Lane;
+use crate::walk::{self, End};
+
+/// Whether an operation may wait for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It may: this process can be done without.
+    Waiting,
+    /// It must not: what might is [`Error::Elsewhere`].
+    AtOnce,
+}
 
 /// A directory entry that system calls can be pointed at.
 #[derive(Debug)]
@@ -21,6 +33,7 @@ pub(crate) struct Place<'a> {
     dir: Option<OwnedFd>,
     /// One component, or an absolute path whose last component is not to be followed.
     name: &'a [u8],
+    how: How,
 }
 
 impl<'a> Place<'a> {
@@ -28,28 +41,76 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// `path` is not absolute, climbs, leaves `root`, or has a symbolic link below it.
-    pub(crate) fn find(root: &BStr, path: &'a BStr) -> Result<Self, Error> {
+    pub(crate) fn find(root: &BStr, path: &'a BStr, how: How) -> Result<Self, Error> {
         let below = below(root, path)?;
         let Some(slash) = below.rfind_byte(b'/') else {
             return Ok(Self {
                 dir: None,
                 name: path,
+                how,
             });
         };
-        let base = open_root(root)?;
-        let dir = open_beneath(base.as_fd(), &below[..slash]).map_err(|e| told(e, root, path))?;
+        let dir = match how {
+            How::Waiting => {
+                let base = open_root(root)?;
+                open_beneath(base.as_fd(), &below[..slash]).map_err(|e| told(e, root, path))?
+            }
+            How::AtOnce => {
+                let base = walk::open(CWD.as_fd(), or_top(root), DIRECTORY, ResolveFlags::empty())
+                    .map_err(|end| end.told(|e| Error::call("opening", root, e)))?;
+                walk::open(base.as_fd(), &below[..slash], DIRECTORY, BENEATH)
+                    .map_err(|end| end.told(|e| told(e, root, path)))?
+            }
+        };
         Ok(Self {
             dir: Some(dir),
             name: &below[slash + 1..],
+            how,
         })
     }
 
     /// A path that the administrator wrote, at or above a root: links in it are followed.
-    pub(crate) fn trusted(path: &'a BStr) -> Self {
+    pub(crate) fn trusted(path: &'a BStr, how: How) -> Self {
         Self {
             dir: None,
             name: path,
+            how,
         }
+    }
+
+    /// The entry itself, opened as a mere path; a symbolic link is not followed.
+    pub(crate) fn open(&self) -> Result<OwnedFd, End> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match self.how {
+            How::Waiting => openat(self.dir(), self.name, flags, Mode::empty()).map_err(End::Errno),
+            How::AtOnce => walk::open(self.dir(), self.name, flags, ResolveFlags::empty()),
+        }
+    }
+
+    /// Opens the directory that holds the entry, if [`Place::dir`] does not name it, so that the
+    /// entry can be changed with no further walk. At once it must be one that answers at once.
+    pub(crate) fn pin(&mut self) -> Result<(), End> {
+        if self.dir.is_none() {
+            let slash = self.name.rfind_byte(b'/').unwrap_or(0);
+            let above = &self.name[..slash.max(1)];
+            self.dir = Some(match self.how {
+                How::Waiting => openat(CWD, above, DIRECTORY, Mode::empty()).map_err(End::Errno)?,
+                How::AtOnce => walk::open(CWD.as_fd(), above, DIRECTORY, ResolveFlags::empty())?,
+            });
+            self.name = &self.name[slash + 1..];
+        }
+        if self.how == How::AtOnce {
+            let found = kind::of(self.dir()).map_err(End::Errno)?;
+            if !found.kind.is_quick() {
+                return Err(End::Elsewhere(Lane::Mount(found.mount)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it may be waited for.
+    pub(crate) fn how(&self) -> How {
+        self.how
     }
 
     /// The directory that [`Place::name`] is relative to.
@@ -136,27 +197,29 @@ fn check(path: &BStr) -> Result<(), Error> {
     Ok(())
 }
 
+fn or_top(root: &BStr) -> &[u8] {
+    if root.is_empty() { b"/" } else { root }
+}
+
 fn open_root(root: &BStr) -> Result<OwnedFd, Error> {
-    let root = if root.is_empty() {
-        BStr::new("/")
-    } else {
-        root
-    };
-    openat(CWD, root.as_bytes(), DIRECTORY, Mode::empty())
+    openat(CWD, or_top(root), DIRECTORY, Mode::empty())
         .map_err(|errno| Error::call("opening", root, errno))
 }
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
 
 /// How often a walk is begun again when something was renamed under it.
 const WALKS: usize = 16;
 
 /// Opens a directory below `base` without following any symbolic link.
 pub(crate) fn open_beneath(base: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::BENEATH;
     let mut last = Errno::AGAIN;
     for _ in 0..WALKS {
-        match openat2(base, path, DIRECTORY, Mode::empty(), resolve) {
+        match openat2(base, path, DIRECTORY, Mode::empty(), BENEATH) {
             Err(Errno::AGAIN) => last = Errno::AGAIN,
             other => return other,
         }
@@ -177,7 +240,10 @@ mod tests {
     use super::*;
 
     fn find(root: &str, path: &str) -> Result<(), Error> {
-        Place::find(root.into(), path.into()).map(|_| ())
+        let at_once = Place::find(root.into(), path.into(), How::AtOnce).map(|_| ());
+        let waiting = Place::find(root.into(), path.into(), How::Waiting).map(|_| ());
+        assert_eq!(at_once, waiting);
+        at_once
     }
 
     #[test]
@@ -201,7 +267,7 @@ mod tests {
 
     #[test]
     fn one_component_below_the_root_costs_no_system_call() {
-        let place = Place::find("/nowhere".into(), "/nowhere/x".into()).unwrap();
+        let place = Place::find("/nowhere".into(), "/nowhere/x".into(), How::AtOnce).unwrap();
         assert_eq!(place.name(), b"/nowhere/x");
         assert_eq!(&*place.path(), b"/nowhere/x");
         assert!(find("/nowhere", "/nowhere").is_ok());

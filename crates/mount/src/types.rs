@@ -4,6 +4,8 @@
 //! look for parts of it or keep it alive. Whatever is not here goes through mount(8). So does a
 //! type that this kernel does not have: there may be a `mount.TYPE` for it.
 
+use piton_plan::step::What;
+
 /// What a type is mounted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -34,6 +36,14 @@ pub(crate) fn native(fstype: &[u8]) -> Option<Kind> {
         }
         _ => return None,
     })
+}
+
+/// Whether only a helper can mount this.
+pub(crate) fn needs_helper(what: &What) -> bool {
+    match what {
+        What::Bind { .. } => false,
+        What::Type(fstype) => native(fstype).is_none(),
+    }
 }
 
 #[cfg(test)]

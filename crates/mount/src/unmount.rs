@@ -1,8 +1,13 @@
 //! Taking a mount away.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Instant;
 
-use bstr::BStr;
+use autofs::Control;
+use bstr::{BStr, BString};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, fstatfs, openat, statx};
 use rustix::io::Errno;
@@ -11,8 +16,10 @@ use rustix::mount::UnmountFlags;
 use crate::dependent::AUTOFS_MAGIC;
 use crate::error::Error;
 use crate::helper::Run;
+use crate::kind::Kind;
+use crate::lane::Lane;
 use crate::perform::Settings;
-use crate::place::Place;
+use crate::place::{How, Place};
 use crate::table;
 
 /// Unmounts what is on `target`. That nothing is mounted there is no failure: somebody else was
@@ -25,8 +32,16 @@ pub(crate) fn unmount(
     helper: bool,
     settings: &Settings,
     until: Instant,
+    how: How,
 ) -> Result<(), Error> {
-    let place = match Place::find(root, target) {
+    if how == How::AtOnce {
+        return match helper || settings.program.is_some() {
+            // Its server may be asked before it goes.
+            true => Err(Error::Elsewhere(Lane::Below(root.into()))),
+            false => at_once(target, root),
+        };
+    }
+    let place = match Place::find(root, target, how) {
         Err(error) if error.errno() == Errno::NOENT => return Ok(()),
         place => place?,
     };
@@ -51,6 +66,64 @@ pub(crate) fn unmount(
             }
         }
     }
+}
+
+/// Unmounts what is local in a place that is local. The kernel says what is there without
+/// touching it.
+fn at_once(target: &BStr, root: &BStr) -> Result<(), Error> {
+    let told = |errno| Error::call("unmounting", target, errno);
+    let elsewhere = || Error::Elsewhere(Lane::Below(root.into()));
+    let found = Place::find(root, target, How::AtOnce).and_then(|mut place| {
+        place.pin().map_err(|end| end.told(told))?;
+        Ok(place)
+    });
+    let place = match found {
+        Err(error) if error.errno() == Errno::NOENT => return Ok(()),
+        place => place?,
+    };
+    let control = control().ok_or_else(elsewhere)?;
+    let path = place.path();
+    let here = control.mount_at(Path::new(OsStr::from_bytes(&path)), None);
+    match here {
+        Ok(None) => Ok(()),
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+        Err(_) => Err(elsewhere()),
+        Ok(Some(mounted)) => match Kind::of_magic(mounted.magic.into()) {
+            Kind::Autofs => Ok(()),
+            Kind::Local => directly(&place, target),
+            Kind::Foreign => Err(elsewhere()),
+        },
+    }
+}
+
+/// The place as the mount table calls it, and whether something other than a trigger is mounted
+/// there; found without asking anybody.
+pub(crate) fn standing(root: &BStr, path: &BStr) -> Result<(BString, bool), Errno> {
+    let pinned = || {
+        let mut place = Place::find(root, path, How::AtOnce).ok()?;
+        place.pin().ok()?;
+        Some((place.in_table().ok()?, place))
+    };
+    let Some((name, place)) = pinned() else {
+        return Ok((path.into(), table::covered(path)?));
+    };
+    let Some(control) = control() else {
+        let covered = table::covered(name.as_ref())?;
+        return Ok((name, covered));
+    };
+    let here = control.mount_at(Path::new(OsStr::from_bytes(&place.path())), None);
+    let covered = match here {
+        Ok(here) => here.is_some_and(|it| Kind::of_magic(it.magic.into()) != Kind::Autofs),
+        Err(error) if error.errno() == Some(Errno::NOENT) => false,
+        Err(_) => table::covered(name.as_ref())?,
+    };
+    Ok((name, covered))
+}
+
+/// The kernel's ear for questions about mounts; none where there is no autofs.
+fn control() -> Option<&'static Control> {
+    static CONTROL: OnceLock<Option<Control>> = OnceLock::new();
+    CONTROL.get_or_init(|| Control::open().ok()).as_ref()
 }
 
 fn by_program(

@@ -45,6 +45,7 @@ pub struct TriggerSpec {
 
 /// One way to get a file system: what is handed to mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 pub struct Attempt {
     /// Bind mount, or a file system of a type.
     pub what: What,
@@ -58,6 +59,7 @@ pub struct Attempt {
 
 /// What kind of mount an [`Attempt`] is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 pub enum What {
     /// A directory (or file) of this host made visible elsewhere.
     Bind {

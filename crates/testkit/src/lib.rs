@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod fuse;
 mod namespace;
 mod probe;
 mod scratch;
 
 pub use access::{Access, Answer};
+pub use fuse::{BadFuse, Silence};
 pub use namespace::{in_private_namespace, privately};
 pub use probe::{MountLine, mount_table, mounted_at, wait_until};
 pub use scratch::Scratch;
