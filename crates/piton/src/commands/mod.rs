@@ -16,3 +16,4 @@ mod talk;
 pub(crate) mod trace;
 pub(crate) mod unmount;
 pub(crate) mod upgrade;
+pub(crate) mod worker;

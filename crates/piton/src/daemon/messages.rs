@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bstr::BString;
 use piton_control::message::{Left, ReloadPlan};
 use piton_engine::Event;
+use piton_engine::event::JobId;
 use piton_engine::status::Status;
 use piton_frontend::Ticket;
+use piton_mount::Lane;
 use piton_plan::facts::Interface;
 use rustix::event::EventfdFlags;
 
 use super::loader::Loaded;
+use super::tasks::Perform;
 
 /// Something for the loop.
 pub(crate) enum Message {
@@ -21,6 +24,15 @@ pub(crate) enum Message {
     Event(Event<Ticket>),
     /// What an earlier life left is taken over: for the engine.
     Adopted(Event<Ticket>),
+    /// Steps wait for somebody: they go on in a lane.
+    Elsewhere {
+        /// Comes back with the outcome.
+        job: JobId,
+        /// The steps.
+        task: Box<Perform>,
+        /// The lane.
+        lane: Lane,
+    },
     /// The question with this number was answered: for the engine, unless it was given up.
     Task(u64, Event<Ticket>),
     /// Master map and direct maps were read.

@@ -9,6 +9,7 @@ pub(crate) mod background;
 mod convert;
 mod foreign;
 mod journal;
+mod limits;
 mod line;
 mod loader;
 pub(crate) mod log;

@@ -1,14 +1,34 @@
 //! Threads for what may block. A thread that is stuck is not waited for: another takes its
 //! place, up to a bound.
+//!
+//! Work that depends on one server, program or mount carries its [`Lane`]. Of one lane only so much
+//! is under way at once; the rest waits in a queue of its own, until its time is over. So one dead
+//! server can use up its own queue, nobody else's.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use piton_mount::{Hold, Lane};
+
+use super::limits::{IN_LANE, LANE_QUEUE};
 
 /// How long a thread beyond the first ones waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-type Work = Box<dyn FnOnce() + Send>;
+/// How work gets its turn.
+pub(crate) enum Turn {
+    /// It may begin. The hold is its place in its lane, if it has one: dropped when all that was
+    /// begun is really over.
+    Begin(Option<Hold>),
+    /// Its time was over before it could begin, or too much waits in its lane.
+    TooLate,
+}
+
+type Work = Box<dyn FnOnce(Turn) + Send>;
+
+/// Looks after things when a thread has had nothing to do; says whether that must be done again.
+type Tend = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// A set of threads that take work in order.
 #[derive(Clone)]
@@ -24,13 +44,43 @@ struct Inner {
     patience: Duration,
     state: Mutex<State>,
     work: Condvar,
+    tend: Option<Tend>,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<(Instant, Work)>,
+    /// Work that may begin.
+    queue: VecDeque<Ready>,
     threads: usize,
     idle: usize,
+    /// Those of the idle ones that will look around after a while.
+    watching: usize,
+    /// Something may have to be looked after.
+    untended: bool,
+    /// Lanes in which something is under way.
+    lanes: HashMap<Lane, Busy>,
+    /// Number of the next work that has to wait in a lane.
+    next: u64,
+}
+
+struct Ready {
+    since: Instant,
+    turn: Turn,
+    work: Work,
+}
+
+/// A lane in use.
+#[derive(Default)]
+struct Busy {
+    under_way: usize,
+    /// What waits, by the end of its time.
+    queue: BTreeMap<(Instant, u64), Work>,
+}
+
+/// A place in a lane.
+struct Place {
+    pool: Weak<Inner>,
+    lane: Lane,
 }
 
 impl Pool {
@@ -44,54 +94,128 @@ impl Pool {
             patience,
             state: Mutex::new(State::default()),
             work: Condvar::new(),
+            tend: None,
         };
         Self(Arc::new(inner))
     }
 
+    /// A new pool's threads look after something when they have had nothing to do for a while.
+    pub(crate) fn tending(mut self, tend: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.tend = Some(Box::new(tend));
+        }
+        self
+    }
+
     /// Has `work` done by the next thread that is free.
     pub(crate) fn submit(&self, work: impl FnOnce() + Send + 'static) {
+        self.0
+            .enter(self.0.lock(), Turn::Begin(None), Box::new(|_| work()));
+    }
+
+    /// Has `work` done when its lane has room for it. `work` is called in any case, by `until` or a
+    /// little later.
+    pub(crate) fn submit_in(
+        &self,
+        lane: Lane,
+        until: Instant,
+        work: impl FnOnce(Turn) + Send + 'static,
+    ) {
+        let work: Work = Box::new(work);
         let mut state = self.0.lock();
-        state.queue.push_back((Instant::now(), Box::new(work)));
-        if state.idle > 0 && state.queue.len() <= state.idle {
-            drop(state);
-            self.0.work.notify_one();
-            return;
+        let number = state.next;
+        let busy = state.lanes.entry(lane.clone()).or_default();
+        if busy.under_way < IN_LANE {
+            busy.under_way += 1;
+            let turn = Turn::Begin(Some(self.0.place(lane)));
+            self.0.enter(state, turn, work);
+        } else if busy.queue.len() < LANE_QUEUE {
+            busy.queue.insert((until, number), work);
+            state.next += 1;
+        } else {
+            self.0.enter(state, Turn::TooLate, work);
         }
-        self.grow(state);
     }
 
-    /// Starts a further thread if work has waited too long; returns when to look again.
+    /// Starts a further thread if work has waited too long, and gives up what has waited in a lane
+    /// until its time was over; returns when to look again.
     pub(crate) fn relieve(&self) -> Option<Duration> {
-        let state = self.0.lock();
-        let waited = state.queue.front()?.0.elapsed();
-        if waited >= self.0.patience {
-            self.grow(state);
-            return Some(self.0.patience.max(Duration::from_millis(1)));
+        let mut state = self.0.lock();
+        let overdue = state.overdue();
+        if !overdue.is_empty() {
+            for work in overdue {
+                let since = Instant::now();
+                let turn = Turn::TooLate;
+                state.queue.push_back(Ready { since, turn, work });
+            }
+            self.0.grow(state);
+            state = self.0.lock();
         }
-        Some(self.0.patience - waited)
+        let end = state.next_end();
+        let relief = state.queue.front().map(|ready| ready.since.elapsed());
+        let relief = relief.map(|waited| {
+            if waited >= self.0.patience {
+                self.0.grow(state);
+                self.0.patience.max(Duration::from_millis(1))
+            } else {
+                self.0.patience - waited
+            }
+        });
+        [end, relief].into_iter().flatten().min()
+    }
+}
+
+impl State {
+    /// Takes what has waited in a lane until its time was over.
+    fn overdue(&mut self) -> Vec<Work> {
+        if self.lanes.is_empty() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        let mut found = Vec::new();
+        for busy in self.lanes.values_mut() {
+            while let Some(first) = busy.queue.first_entry() {
+                if first.key().0 > now {
+                    break;
+                }
+                found.push(first.remove());
+            }
+        }
+        found
     }
 
-    fn grow(&self, mut state: MutexGuard<'_, State>) {
-        let overdue = state
-            .queue
-            .front()
-            .is_some_and(|(since, _)| since.elapsed() >= self.0.patience);
-        let wanted = state.threads < self.0.core || (overdue && state.threads < self.0.most);
-        if !wanted {
-            drop(state);
-            self.0.work.notify_one();
+    /// When the next of those is over.
+    fn next_end(&self) -> Option<Duration> {
+        let ends = self.lanes.values().filter_map(|busy| {
+            let (until, _) = busy.queue.first_key_value()?.0;
+            Some(until.saturating_duration_since(Instant::now()))
+        });
+        // Not before it, or it would not be over yet.
+        ends.min().map(|left| left + Duration::from_millis(1))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(pool) = self.pool.upgrade() else {
             return;
-        }
-        state.threads += 1;
-        drop(state);
-        let inner = self.0.clone();
-        let started = std::thread::Builder::new()
-            .name(self.0.name.into())
-            .stack_size(512 * 1024)
-            .spawn(move || inner.serve());
-        if let Err(error) = started {
-            self.0.lock().threads -= 1;
-            tracing::error!(pool = self.0.name, %error, "cannot start a thread");
+        };
+        let mut state = pool.lock();
+        let Some(busy) = state.lanes.get_mut(&self.lane) else {
+            return;
+        };
+        match busy.queue.pop_first() {
+            // Its place goes to the next.
+            Some((_, work)) => {
+                let turn = Turn::Begin(Some(pool.place(self.lane.clone())));
+                pool.enter(state, turn, work);
+            }
+            None => {
+                busy.under_way -= 1;
+                if busy.under_way == 0 {
+                    state.lanes.remove(&self.lane);
+                }
+            }
         }
     }
 }
@@ -101,26 +225,99 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn place(self: &Arc<Self>, lane: Lane) -> Hold {
+        let pool = Arc::downgrade(self);
+        Arc::new(Place { pool, lane })
+    }
+
+    /// Puts work in that may begin.
+    fn enter(self: &Arc<Self>, mut state: MutexGuard<'_, State>, turn: Turn, work: Work) {
+        let since = Instant::now();
+        state.queue.push_back(Ready { since, turn, work });
+        if state.idle > 0 && state.queue.len() <= state.idle {
+            drop(state);
+            self.work.notify_one();
+            return;
+        }
+        self.grow(state);
+    }
+
+    fn grow(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let overdue = state
+            .queue
+            .front()
+            .is_some_and(|ready| ready.since.elapsed() >= self.patience);
+        let wanted = state.threads < self.core || (overdue && state.threads < self.most);
+        if !wanted {
+            drop(state);
+            self.work.notify_one();
+            return;
+        }
+        state.threads += 1;
+        drop(state);
+        let inner = self.clone();
+        let started = std::thread::Builder::new()
+            .name(self.name.into())
+            .stack_size(512 * 1024)
+            .spawn(move || inner.serve());
+        if let Err(error) = started {
+            self.lock().threads -= 1;
+            tracing::error!(pool = self.name, %error, "cannot start a thread");
+        }
+    }
+
     fn serve(&self) {
         let mut state = self.lock();
         loop {
-            if let Some((_, work)) = state.queue.pop_front() {
+            if let Some(Ready { turn, work, .. }) = state.queue.pop_front() {
                 drop(state);
-                work();
+                work(turn);
                 state = self.lock();
+                state.untended = self.tend.is_some();
                 continue;
             }
+            let watches = state.untended || state.threads > self.core;
             state.idle += 1;
-            let (again, timeout) = self
-                .work
-                .wait_timeout(state, IDLE)
-                .unwrap_or_else(PoisonError::into_inner);
-            state = again;
+            state.watching += usize::from(watches);
+            let timed_out;
+            (state, timed_out) = self.sleep(state, watches);
             state.idle -= 1;
-            if timeout.timed_out() && state.queue.is_empty() && state.threads > self.core {
+            state.watching -= usize::from(watches);
+            if !timed_out || !state.queue.is_empty() {
+                continue;
+            }
+            let others_watch = state.watching > 0;
+            if state.threads > self.core && (others_watch || !state.untended) {
                 state.threads -= 1;
                 return;
             }
+            if let Some(tend) = self
+                .tend
+                .as_ref()
+                .filter(|_| state.untended && !others_watch)
+            {
+                state.untended = false;
+                drop(state);
+                let again = tend();
+                state = self.lock();
+                state.untended |= again;
+            }
+        }
+    }
+
+    /// Waits for work, for good or for a while; whether it was in vain.
+    fn sleep<'s>(
+        &self,
+        state: MutexGuard<'s, State>,
+        for_a_while: bool,
+    ) -> (MutexGuard<'s, State>, bool) {
+        if for_a_while {
+            let woken = self.work.wait_timeout(state, IDLE);
+            let (state, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
+            (state, timeout.timed_out())
+        } else {
+            let woken = self.work.wait(state);
+            (woken.unwrap_or_else(PoisonError::into_inner), false)
         }
     }
 }
@@ -145,6 +342,69 @@ mod tests {
         pool.relieve();
         finished.recv_timeout(Duration::from_secs(5)).unwrap();
         drop(stuck_until);
+    }
+
+    fn after(milliseconds: u64) -> Instant {
+        Instant::now() + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn a_lane_has_so_many_places_and_other_lanes_are_not_its_concern() {
+        let pool = Pool::new("test", 1, 100, Duration::ZERO);
+        let dead = || Lane::Server("dead".into());
+        let (begun, beginning) = mpsc::channel();
+        for number in 0..=IN_LANE {
+            let begun = begun.clone();
+            pool.submit_in(dead(), after(60_000), move |turn| match turn {
+                Turn::Begin(hold) => begun.send((number, hold)).unwrap(),
+                Turn::TooLate => panic!("it is not late"),
+            });
+        }
+        let wait = || beginning.recv_timeout(Duration::from_secs(5));
+        let mut holds: Vec<_> = (0..IN_LANE).map(|_| wait().unwrap()).collect();
+        assert!(beginning.recv_timeout(Duration::from_millis(20)).is_err());
+        let (done, alive) = mpsc::channel();
+        pool.submit_in(Lane::Server("alive".into()), after(60_000), move |_| {
+            done.send(()).unwrap();
+        });
+        alive.recv_timeout(Duration::from_secs(5)).unwrap();
+        // The work itself is long over: what counts is the hold.
+        holds.pop();
+        assert_eq!(wait().unwrap().0, IN_LANE);
+        drop(holds);
+        assert!(pool.0.lock().lanes.is_empty());
+    }
+
+    #[test]
+    fn what_waits_too_long_or_behind_too_many_is_told_so() {
+        let pool = Pool::new("test", 1, 100, Duration::ZERO);
+        let (told, tell) = mpsc::channel();
+        let submit = |until| {
+            let told = told.clone();
+            pool.submit_in(Lane::Names, until, move |turn| told.send(turn).unwrap());
+        };
+        let wait = || tell.recv_timeout(Duration::from_secs(5)).unwrap();
+        (0..IN_LANE).for_each(|_| submit(after(60_000)));
+        let holds: Vec<_> = (0..IN_LANE).map(|_| wait()).collect();
+        submit(after(0));
+        (1..LANE_QUEUE).for_each(|_| submit(after(60_000)));
+        assert!(tell.recv_timeout(Duration::from_millis(20)).is_err());
+        submit(after(60_000));
+        assert!(matches!(wait(), Turn::TooLate), "the queue is full");
+        assert!(pool.relieve().is_some());
+        assert!(matches!(wait(), Turn::TooLate), "the time of one is over");
+        assert!(tell.recv_timeout(Duration::from_millis(20)).is_err());
+        drop(holds);
+        (1..LANE_QUEUE).for_each(|_| assert!(matches!(wait(), Turn::Begin(Some(_)))));
+    }
+
+    #[test]
+    fn a_thread_that_has_nothing_to_do_sleeps_for_good() {
+        let pool = Pool::new("test", 1, 2, Duration::ZERO).tending(|| false);
+        let (done, finished) = mpsc::channel();
+        pool.submit(move || done.send(()).unwrap());
+        finished.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(pool.relieve(), None);
     }
 
     #[test]

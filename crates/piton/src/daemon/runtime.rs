@@ -5,28 +5,32 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use piton_control::message::Left;
 use piton_engine::command::{Answer, Note, Response};
 use piton_engine::event::{JobId, Request, RequestId};
 use piton_engine::{Command, Engine, Event};
-use piton_frontend::{FrontEnd, Incoming, Mark, Ticket};
+use piton_frontend::{FrontEnd, Incoming, Mark, Ticket, as_path};
 use piton_map::lookup::Miss;
 use piton_map::requester::Requester;
+use piton_mount::{Lane, Workers};
 use piton_plan::facts::HostAnswers;
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
 use super::convert::text;
 use super::journal::Journal;
+use super::limits::{
+    EXPIRE_MOST, EXPIRE_PATIENCE, INSPECT_TIME, QUICK_MOST, QUICK_PATIENCE, SLOW_MOST,
+};
 use super::line::Line;
 use super::loader::{Loaded, Loader, Reason};
 use super::messages::{Mailbox, Message, Question};
 use super::network::Network;
-use super::pool::Pool;
+use super::pool::{Pool, Turn};
 use super::reload::Reload;
 use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
-use super::tasks::{self, Lookup, Submount, Worker};
+use super::tasks::{self, Lookup, Perform, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
 use super::trace::{self, Tracer};
 use super::turns::{Doors, QUICK_MS, Quick, Woken};
@@ -131,6 +135,7 @@ impl Runtime {
             tracer,
             line,
         } = parts;
+        let workers = worker.workers.clone();
         Self {
             engine,
             clock: Clock::start(),
@@ -145,9 +150,10 @@ impl Runtime {
             journal,
             line,
             pools: Pools {
-                quick: Pool::new("quick", 1, 64, Duration::from_millis(20)),
-                slow: Pool::new("slow", 1, 256, Duration::ZERO),
-                expire: Pool::new("expire", 1, 16, Duration::from_millis(50)),
+                quick: Pool::new("quick", 1, QUICK_MOST, QUICK_PATIENCE),
+                slow: Pool::new("slow", 1, SLOW_MOST, Duration::ZERO)
+                    .tending(move || workers.tend()),
+                expire: Pool::new("expire", 1, EXPIRE_MOST, EXPIRE_PATIENCE),
             },
             events: VecDeque::new(),
             outstanding: Outstanding::default(),
@@ -250,11 +256,12 @@ impl Runtime {
 
     fn wind_up(&self, left: &[(BString, Arc<str>)]) {
         self.front_end.detach();
+        self.worker.workers.end();
         if !self.force {
             return;
         }
         for (path, _) in left {
-            let target = tasks::path_of(path.as_bstr());
+            let target = as_path(path.as_bstr());
             let flags = rustix::mount::UnmountFlags::DETACH;
             if let Err(error) = rustix::mount::unmount(target, flags) {
                 tracing::warn!(%path, %error, "could not be detached");
@@ -427,7 +434,7 @@ impl Runtime {
                 requester,
                 deadline_ms,
             } => {
-                let deadline = Duration::from_millis(deadline_ms);
+                let until = Instant::now() + Duration::from_millis(deadline_ms);
                 self.fetch(Lookup {
                     job,
                     binding,
@@ -435,7 +442,7 @@ impl Runtime {
                     mount_point,
                     key,
                     requester,
-                    deadline,
+                    until,
                 });
             }
             Command::Resolve {
@@ -515,22 +522,30 @@ impl Runtime {
             self.tracer.cached(lookup.job);
             return self.events.push_back(event);
         }
-        let end = self.clock.now() + lookup.deadline.as_millis() as u64 + GRACE_MS;
+        let left = lookup.until.saturating_duration_since(Instant::now());
+        let end = self.clock.now() + left.as_millis() as u64 + GRACE_MS;
         let number = self.outstanding.enter(lookup.job, Kind::Fetch, end);
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
-        self.pools.slow.submit(move || {
-            let event = worker.lookup(&mut lookup);
-            mailbox.post(Message::Task(number, event));
+        let lane = Lane::Map(lookup.binding.source.clone());
+        self.pools.slow.submit_in(lane, lookup.until, move |turn| {
+            // What is too late is given up by the loop itself.
+            if let Turn::Begin(_hold) = turn {
+                let event = worker.lookup(&mut lookup);
+                mailbox.post(Message::Task(number, event));
+            }
         });
     }
 
     fn resolve(&mut self, job: JobId, hosts: Vec<BString>, deadline_ms: u64) {
         let end = self.clock.now() + deadline_ms;
         let number = self.outstanding.enter(job, Kind::Resolve, end);
+        let until = Instant::now() + Duration::from_millis(deadline_ms);
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
-        self.pools.slow.submit(move || {
-            let answers = worker.resolve(&hosts);
-            mailbox.post(Message::Task(number, Event::Resolved { job, answers }));
+        self.pools.slow.submit_in(Lane::Names, until, move |turn| {
+            if let Turn::Begin(Some(hold)) = turn {
+                let answers = worker.resolve(&hosts, until, &hold);
+                mailbox.post(Message::Task(number, Event::Resolved { job, answers }));
+            }
         });
     }
 
@@ -538,16 +553,31 @@ impl Runtime {
         self.mark(job, &steps);
         let quick = tasks::quick(&steps, &self.worker.settings);
         let submounts = self.submounts(&steps);
+        let until = Instant::now() + Duration::from_millis(deadline_ms);
+        let mut task = Perform::new(steps, submounts, until);
         let worker = self.worker.clone();
-        let work = move || {
-            let outcome = worker.perform(&steps, submounts, Duration::from_millis(deadline_ms));
-            Message::Event(Event::Performed { job, outcome })
+        let work = move || match worker.perform_at_once(&mut task) {
+            None => Message::Event(task.ended(job)),
+            Some(lane) => Message::Elsewhere {
+                job,
+                task: Box::new(task),
+                lane,
+            },
         };
         if quick {
             return self.quick.push_back(Box::new(work));
         }
         let mailbox = self.mailbox.clone();
         self.pools.slow.submit(move || mailbox.post(work()));
+    }
+
+    /// Has workers do the rest of steps, when it is their turn.
+    fn perform_elsewhere(&mut self, job: JobId, mut task: Box<Perform>, lane: Lane) {
+        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
+        self.pools.slow.submit_in(lane, task.until(), move |turn| {
+            worker.perform_with_workers(&mut task, turn);
+            mailbox.post(Message::Event(task.ended(job)));
+        });
     }
 
     /// Has it noted that a job works at something of several parts.
@@ -625,14 +655,32 @@ impl Runtime {
     }
 
     fn inspect(&mut self, job: JobId, target: BString, pid: u32) {
+        let workers = self.worker.workers.clone();
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
+        let slow = self.pools.slow.clone();
         self.pools.quick.submit(move || {
-            let mounted = tasks::is_mounted(target.as_bstr());
-            let hidden = mounted && worker.foreigners.includes(pid, target.as_bstr());
-            mailbox.post(Message::Event(match hidden {
-                true => Event::Hidden { job },
-                false => Event::Inspected { job, mounted },
-            }));
+            let tell = move |target: &BStr, mounted: bool| {
+                let hidden = mounted && worker.foreigners.includes(pid, target);
+                mailbox.post(Message::Event(match hidden {
+                    true => Event::Hidden { job },
+                    false => Event::Inspected { job, mounted },
+                }));
+            };
+            match Workers::inspect_at_once(target.as_bstr()) {
+                Ok(mounted) => tell(target.as_bstr(), mounted),
+                Err(lane) => {
+                    let until = Instant::now() + INSPECT_TIME;
+                    slow.submit_in(lane, until, move |turn| {
+                        let mounted = match turn {
+                            Turn::Begin(Some(hold)) => {
+                                workers.inspect(target.as_bstr(), until, &hold)
+                            }
+                            Turn::Begin(None) | Turn::TooLate => false,
+                        };
+                        tell(target.as_bstr(), mounted);
+                    });
+                }
+            }
         });
     }
 
@@ -683,6 +731,7 @@ impl Runtime {
                     self.resume();
                 }
             }
+            Message::Elsewhere { job, task, lane } => self.perform_elsewhere(job, task, lane),
             Message::Task(number, event) => {
                 if self.outstanding.ended(number) {
                     self.events.push_back(event);

@@ -12,7 +12,7 @@ use piton_control::server::Server;
 use piton_engine::Engine;
 use piton_engine::config::Point;
 use piton_frontend::{FrontEnd, KernelFrontEnd, KernelSettings};
-use piton_mount::perform;
+use piton_mount::{Workers, perform};
 use piton_plan::step::TriggerKind;
 use piton_source::cache::Maps;
 
@@ -194,6 +194,8 @@ fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) ->
             program: settings.program.clone(),
             ..perform::Settings::default()
         },
+        // This very program, whatever has become of its file.
+        workers: Workers::new(vec!["/proc/self/exe".into(), "worker".into()]),
         defines: settings.engine.facts.defines.clone(),
         made: Mutex::new(HashMap::new()),
         stop_until: OnceLock::new(),

@@ -9,14 +9,14 @@ use bstr::{BStr, BString, ByteSlice};
 use piton_engine::Event;
 use piton_engine::cause::{Cause, Errno};
 use piton_engine::config::Binding;
-use piton_engine::event::{JobId, Outcome, StepFailure};
-use piton_frontend::{Failure, FrontEnd, Ticket};
+use piton_engine::event::{JobId, StepFailure};
+use piton_frontend::{Failure, FrontEnd, Ticket, as_path};
 use piton_map::expand::needs_requester;
 use piton_map::key::MapKind;
 use piton_map::lookup::{MapSpec, MapType};
 use piton_map::requester::Requester;
-use piton_mount::perform::{self, Settings};
-use piton_mount::table::{self, Table};
+use piton_mount::perform::{Attach, Detach, Settings};
+use piton_mount::{Hold, Lane, Performance, Workers};
 use piton_plan::facts::HostAnswers;
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind, TriggerSpec, What};
 use piton_source::cache::{Listing, Maps};
@@ -25,6 +25,7 @@ use piton_source::users;
 
 use super::convert::{self, step_failure};
 use super::foreign::Foreigners;
+use super::pool::Turn;
 
 /// For how long a stop tries what is busy again and again. autofs gives each mount 0.8 s.
 const PASSERS_BY_MOST: Duration = Duration::from_millis(800);
@@ -40,7 +41,7 @@ pub(crate) struct Lookup {
     pub(crate) mount_point: BString,
     pub(crate) key: BString,
     pub(crate) requester: Requester,
-    pub(crate) deadline: Duration,
+    pub(crate) until: Instant,
 }
 
 /// Does the blocking work. Shared by all threads.
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) maps: Arc<Maps>,
     pub(crate) front_end: Arc<dyn FrontEnd>,
     pub(crate) settings: Settings,
+    /// Processes for what may have to wait.
+    pub(crate) workers: Workers,
     /// `-D` variables of the command line; those of a map come after them.
     pub(crate) defines: Vec<(BString, BString)>,
     /// Directories made for triggers, to be removed with them.
@@ -130,41 +133,63 @@ impl Worker {
             requester: &lookup.requester,
             defines,
             mount_point: lookup.mount_point.as_bstr(),
-            deadline: Some(Instant::now() + lookup.deadline),
+            deadline: Some(lookup.until),
         })
     }
 
-    /// Finds addresses of servers; may block.
-    pub(crate) fn resolve(&self, hosts: &[BString]) -> HostAnswers {
+    /// Finds addresses of servers; blocks until then at the longest.
+    pub(crate) fn resolve(&self, hosts: &[BString], until: Instant, hold: &Hold) -> HostAnswers {
         hosts
             .iter()
             .map(|host| {
-                let answer = piton_mount::hosts::resolve(host.as_bstr());
-                (host.clone(), answer.unwrap_or_default())
+                let answer = self.workers.resolve(host.as_bstr(), until, hold);
+                (host.clone(), answer)
             })
             .collect()
     }
 
-    /// Does steps; may block.
-    pub(crate) fn perform(
-        &self,
-        steps: &[Planned],
-        submounts: Vec<Submount>,
-        deadline: Duration,
-    ) -> Outcome {
-        let settings = Settings {
-            deadline,
-            ..self.settings.clone()
-        };
-        let front = self.front(submounts);
+    /// Does steps that wait for nobody; tells the lane in which to go on, if it comes to that.
+    pub(crate) fn perform_at_once(&self, task: &mut Perform) -> Option<Lane> {
+        let front = self.front(&task.submounts);
         loop {
-            let outcome = perform::perform(steps, &front, &settings);
-            let busy = |failure: &Failure| failure.errno == Errno::BUSY.0;
-            let undone = outcome.done.is_empty() && outcome.failed.as_ref().is_some_and(busy);
-            if !(undone && self.once_more()) {
-                return convert::outcome(outcome);
+            let lane = task.performance.at_once(&front, &self.settings);
+            if lane.is_some() || !self.again(&mut task.performance) {
+                return lane;
             }
         }
+    }
+
+    /// Does the other steps. Blocks, but not much longer than until the task's deadline.
+    pub(crate) fn perform_with_workers(&self, task: &mut Perform, turn: Turn) {
+        let front = self.front(&task.submounts);
+        let performance = &mut task.performance;
+        let (hold, in_time) = match turn {
+            Turn::Begin(hold) => (hold, true),
+            Turn::TooLate => (None, false),
+        };
+        if !in_time {
+            performance.too_late();
+        }
+        // What is too late takes back what was done, which must be possible without a place.
+        let hold = hold.unwrap_or_else(|| Arc::new(()));
+        loop {
+            performance.with_workers(&front, &self.settings, &self.workers, &hold);
+            if !(in_time && self.again(performance)) {
+                return;
+            }
+        }
+    }
+
+    /// Whether steps that met something busy are tried once more: then they begin anew.
+    fn again(&self, performance: &mut Performance) -> bool {
+        let outcome = performance.outcome();
+        let busy = |failure: &Failure| failure.errno == Errno::BUSY.0;
+        let undone = outcome.done.is_empty() && outcome.failed.as_ref().is_some_and(busy);
+        let again = undone && self.once_more();
+        if again {
+            performance.restart();
+        }
+        again
     }
 
     /// The daemon ends and unmounts all it can.
@@ -184,7 +209,7 @@ impl Worker {
         more
     }
 
-    fn front(&self, submounts: Vec<Submount>) -> Front<'_> {
+    fn front<'w>(&'w self, submounts: &'w [Submount]) -> Front<'w> {
         Front {
             worker: self,
             submounts,
@@ -203,7 +228,7 @@ impl Worker {
     }
 
     fn install_one(&self, spec: &TriggerSpec) -> Result<(), Failure> {
-        let path = path_of(spec.path.as_bstr());
+        let path = as_path(spec.path.as_bstr());
         let made = make_directories(path).map_err(|error| {
             let errno = error.raw_os_error().unwrap_or(Errno::IO.0);
             Failure::new(
@@ -283,7 +308,7 @@ fn runs_program(map: &MapSpec) -> bool {
     use std::os::unix::fs::PermissionsExt;
     match map.kind {
         Some(MapType::Program) => true,
-        None if map.name.starts_with(b"/") => std::fs::metadata(path_of(map.name.as_bstr()))
+        None if map.name.starts_with(b"/") => std::fs::metadata(as_path(map.name.as_bstr()))
             .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o100 != 0),
         _ => false,
     }
@@ -297,10 +322,38 @@ pub(crate) struct Submount {
     pub(crate) binding: Arc<Binding>,
 }
 
+/// Steps under way, with what they need.
+pub(crate) struct Perform {
+    performance: Performance,
+    submounts: Vec<Submount>,
+    until: Instant,
+}
+
+impl Perform {
+    pub(crate) fn new(steps: Vec<Planned>, submounts: Vec<Submount>, until: Instant) -> Self {
+        Self {
+            performance: Performance::new(steps, until),
+            submounts,
+            until,
+        }
+    }
+
+    /// When all must be done.
+    pub(crate) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// What the engine is told at the end.
+    pub(crate) fn ended(self, job: JobId) -> Event<Ticket> {
+        let outcome = convert::outcome(self.performance.into_outcome());
+        Event::Performed { job, outcome }
+    }
+}
+
 /// A front end as the performer sees it.
 struct Front<'w> {
     worker: &'w Worker,
-    submounts: Vec<Submount>,
+    submounts: &'w [Submount],
 }
 
 impl Front<'_> {
@@ -333,16 +386,19 @@ impl Front<'_> {
 
 impl piton_frontend::Triggers for Front<'_> {
     fn install(&self, spec: &TriggerSpec) -> Result<(), Failure> {
-        let keys = self.submount_keys(spec)?;
-        self.front_end().install(spec)?;
-        if !keys.is_empty() {
-            self.front_end().list(spec.id, &keys);
-        }
-        Ok(())
+        self.install_with(spec, |front_end| front_end.install(spec))
+    }
+
+    fn install_by(&self, spec: &TriggerSpec, attach: Attach<'_>) -> Result<(), Failure> {
+        self.install_with(spec, |front_end| front_end.install_by(spec, attach))
     }
 
     fn remove(&self, spec: &TriggerSpec) -> Result<(), Failure> {
         self.front_end().remove(spec)
+    }
+
+    fn remove_by(&self, spec: &TriggerSpec, detach: Detach<'_>) -> Result<(), Failure> {
+        self.front_end().remove_by(spec, detach)
     }
 
     fn entry_root(&self, path: &BStr) -> Option<BString> {
@@ -355,6 +411,21 @@ impl piton_frontend::Triggers for Front<'_> {
 
     fn remove_directory(&self, path: &BStr) -> Option<Result<(), Failure>> {
         self.front_end().remove_directory(path)
+    }
+}
+
+impl Front<'_> {
+    fn install_with(
+        &self,
+        spec: &TriggerSpec,
+        install: impl FnOnce(&dyn FrontEnd) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let keys = self.submount_keys(spec)?;
+        install(self.front_end())?;
+        if !keys.is_empty() {
+            self.front_end().list(spec.id, &keys);
+        }
+        Ok(())
     }
 }
 
@@ -419,30 +490,4 @@ fn remove_directories(made: &[PathBuf]) {
             break;
         }
     }
-}
-
-pub(crate) fn path_of(bytes: &BStr) -> &Path {
-    use std::os::unix::ffi::OsStrExt;
-    Path::new(std::ffi::OsStr::from_bytes(bytes.as_bytes()))
-}
-
-/// Whether something of ours is at a path: a mount other than a direct or offset trigger, a link,
-/// or anything mounted below. Read from the mount table: what a dead server has mounted one can
-/// read about, but not look at.
-pub(crate) fn is_mounted(target: &BStr) -> bool {
-    if std::fs::read_link(path_of(target)).is_ok() {
-        return true;
-    }
-    let Ok(text) = table::read() else {
-        return false;
-    };
-    let table = Table::parse(&text);
-    let here = table.at(target).is_some_and(|mount| {
-        let mut options = mount.super_options.split(|byte| *byte == b',');
-        *mount.fstype != "autofs" || options.any(|option| option == b"indirect")
-    });
-    here || table
-        .within(target)
-        .iter()
-        .any(|mount| *mount.point != *target)
 }

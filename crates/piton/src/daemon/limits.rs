@@ -1,0 +1,31 @@
+//! Bounds of the daemon's threads, with their reasons.
+
+use std::time::Duration;
+
+/// Threads for what is quick but not on the way of an access. None of them should ever be stuck;
+/// more are started if one is.
+pub(crate) const QUICK_MOST: usize = 64;
+
+/// How long such work waits before a thread is taken for stuck.
+pub(crate) const QUICK_PATIENCE: Duration = Duration::from_millis(20);
+
+/// Threads for slow work. They wait for workers and programs, so each costs little; sixteen lanes
+/// can be dead and full before a living one has to wait.
+pub(crate) const SLOW_MOST: usize = 256;
+
+/// Threads that ask the kernel for idle mounts.
+pub(crate) const EXPIRE_MOST: usize = 16;
+
+/// How long a request for idle mounts waits before a further thread is started.
+pub(crate) const EXPIRE_PATIENCE: Duration = Duration::from_millis(50);
+
+/// For how long it is tried to look at a place that somebody else has to be asked about.
+pub(crate) const INSPECT_TIME: Duration = Duration::from_secs(5);
+
+/// What may be under way at once in one lane: threads, and workers or programs, those included
+/// that cannot be killed. Mounting more than so many file systems of one server at once makes it
+/// no faster.
+pub(crate) const IN_LANE: usize = 16;
+
+/// What may wait in one lane: as much as an engine has accesses in its hands.
+pub(crate) const LANE_QUEUE: usize = 1024;
