@@ -25,8 +25,9 @@ use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
 use crate::answer::{KernelAnswer, Request};
 use crate::backstage::Backstage;
+use crate::expire::Round;
 use crate::front_end::{Capabilities, FrontEnd, Incoming, Resumed};
-use crate::limits::{EXPIRE_FAILURES, OWN_USE};
+use crate::limits::OWN_USE;
 use crate::listing::{DIRECTORY_MODE, relist};
 use crate::local::is_on_local;
 use crate::mark::Mark;
@@ -499,16 +500,8 @@ impl FrontEnd for KernelFrontEnd {
         } else {
             ExpireHow::NORMAL
         };
-        let control = &self.shared.control;
-        let mut failures = 0;
         let rounds = self.shared.with_root(trigger, |root| {
-            while failures < EXPIRE_FAILURES {
-                match control.expire(root, how) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(_) => failures += 1,
-                }
-            }
+            Round::new(&self.shared.control, root, how).run();
             Ok(())
         });
         if let Err(error) = rounds {

@@ -9,6 +9,7 @@ mod adopt;
 mod answer;
 mod backstage;
 pub mod conformance;
+mod expire;
 mod front_end;
 mod kernel;
 mod limits;

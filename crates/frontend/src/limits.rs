@@ -14,6 +14,10 @@ pub(crate) const ANSWERING_THREAD_STAYS: Duration = Duration::from_secs(10);
 /// and again when unmounting it fails.
 pub(crate) const EXPIRE_FAILURES: u32 = 16;
 
+/// Most calls of one expiry round that wait in the kernel at the same time. With so many the
+/// unmounts themselves are what takes the time.
+pub(crate) const EXPIRE_CALLERS: u32 = 16;
+
 /// Longest wait for our own use of a trigger to end before it is unmounted. An expiry round that
 /// finds nothing takes some 13 ms (an RCU grace period).
 pub(crate) const OWN_USE: Duration = Duration::from_millis(200);
