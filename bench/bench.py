@@ -2,7 +2,8 @@
 """Measure automounters; see README.md.
 
   bench.py run   [--daemon NAME=COMMAND ...] [--scenarios A,B] [--reps N]
-  bench.py figures [--piton PROGRAM] [--reps N]
+  bench.py figures [--piton PROGRAM] [--reps N] [--out FILE]
+  bench.py page [FIGURES.json]
   bench.py micro [--out FILE]
   bench.py report RESULTS.json ... [--metrics REGEX]
 """
@@ -12,6 +13,7 @@ import dataclasses
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ import traceback
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from autobench import kernel, report                    # noqa: E402
+from autobench import kernel, report, rows, stats                  # noqa: E402
 from autobench.daemon import Spec                       # noqa: E402
 from autobench.probe import Helpers                     # noqa: E402
 from autobench.scenarios import SCENARIOS               # noqa: E402
@@ -44,16 +46,24 @@ class Size:
     missing: int = 10000
     direct: tuple = (100, 1000, 10000, 50000)
     direct_triggers: tuple = (100, 1000, 10000)
+    indirects: tuple = (1000,)
     big: tuple = (10000, 100000, 1000000)
+    expiry: tuple = (1000, 10000)
+    expiry_timeout: int = 12
     idle: int = 30
+    idle_triggers: int = 10000
     offsets: tuple = (10, 100)
     reload: tuple = (1000, 10000)
+    revive: int = 200
+    hangs: tuple = ("nothing hangs", "32 slow program keys",
+                    "64 hung mount helpers", "64 hung bind sources")
 
 
 QUICK = Size(keys=100, shutdown=(10,), program_keys=20, loops=4,
              crowds=(0, 100), parallel_keys=256, missing=500,
              direct=(100, 1000), direct_triggers=(100,), big=(10000,),
-             idle=5, offsets=(10,), reload=(1000,))
+             indirects=(100,), expiry=(100,), expiry_timeout=4, idle=5,
+             idle_triggers=1000, offsets=(10,), reload=(1000,))
 
 
 class Bench:
@@ -82,7 +92,18 @@ def drop_loops(before):
 
 
 def meta(args, size):
+    with open("/proc/cpuinfo") as f:
+        models = [line.partition(":")[2].strip() for line in f
+                  if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    version = subprocess.run(["automount", "-V"], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, check=False,
+                             text=True).stdout.split() \
+        if shutil.which("automount") else []
     return {"kernel": platform.release(), "machine": platform.machine(),
+            "processor": models[0] if models else "unknown",
+            "memory_mib": memory >> 20,
+            "autofs": next((w for w in version if w[0].isdigit()), "unknown"),
             "cpus": os.cpu_count(), "reps": args.reps,
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "daemons": dict(d.partition("=")[::2] for d in args.daemon),
@@ -117,41 +138,67 @@ def cmd_run(args):
     return 1 if failed else 0
 
 
-def measure(args, specs, names, size):
-    """Run the scenarios in a namespace of their own; (results, failures)."""
+def enter(args):
+    """Into a mount namespace of our own."""
     helpers = Helpers(args.build)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))   # and so clean up
     os.nice(args.nice)
-    had = loops()
     kernel.private_namespace(args.shared)
+    return helpers
+
+
+def measure(args, specs, names, size):
+    """Run the scenarios; (results, failures)."""
+    helpers = enter(args)
+    had = loops()
     work = Workdir()
     result = {"meta": meta(args, size), "records": []}
-    bench = Bench(work, helpers, size)
-    failed = 0
     try:
-        for name in names:
-            for rep in range(args.reps):
-                # A B, B A, A B: what drifts meets all of them alike
-                order = [x for x in (specs if rep % 2 == 0 else specs[::-1])
-                         if x.only is None or name in x.only]
-                failed += run_round(bench, order, name, rep, result,
-                                    args.settle)
-                save(args.out, result)
+        failed = rounds(Bench(work, helpers, size), specs, names, args, result)
     finally:
         work.close()
         drop_loops(had)
     return result, failed
 
 
-FIGURES = [("first access, bind, p50", "cold", "bind", "p50_us"),
-           ("first access, tmpfs, p50", "cold", "tmpfs", "p50_us"),
-           ("start, 10,000 direct triggers", "startup", "10000 direct",
-            "ready_s"),
-           ("stop, 10,000 direct triggers", "startup", "10000 direct",
-            "shutdown_s"),
-           ("memory, 10,000 direct triggers", "startup", "10000 direct",
-            "rss_kib")]
+def rounds(bench, specs, names, args, result):
+    failed = 0
+    for name in names:
+        for rep in range(args.reps):
+            # A B, B A, A B: what drifts meets all of them alike
+            order = [x for x in (specs if rep % 2 == 0 else specs[::-1])
+                     if x.only is None or name in x.only]
+            # what takes autofs minutes it does once
+            order = [x for x in order if not rep or x.name != "autofs" or
+                     name not in DEAR]
+            failed += run_round(bench, order, name, rep, result, args.settle)
+            if not hasattr(args, "piton"):
+                save(args.out, result)
+    return failed
+
+
+# Scenarios of the figures, with the sizes of those that are dear: they are
+# repeated less often, and autofs is spared what takes it many minutes.
+FIGURES = ["cold", "crowd", "direct", "parallel", "negative", "multimount",
+           "startup", "indirects", "bigmap", "reload", "expiry", "idle",
+           "isolation", "revive"]
+DEAR = ["bigmap", "expiry", "idle", "isolation", "indirects"]
+
+
+def figure_size(args):
+    if args.smoke:
+        return Size(keys=20, kinds=FIGURE_KINDS, program_keys=5, loops=2,
+                    crowds=(20,), parallel_keys=64, missing=20, direct=(50,),
+                    direct_triggers=(50,), indirects=(10,), big=(1000,),
+                    expiry=(20,), expiry_timeout=2, idle=1, idle_triggers=50,
+                    offsets=(5,), reload=(50,), revive=20,
+                    hangs=("nothing hangs", "64 hung bind sources"))
+    return Size(kinds=FIGURE_KINDS, crowds=(10000,), direct_triggers=(10000,),
+                offsets=(100,), reload=(10000,))
+
+
+FIGURE_KINDS = ("bind", "tmpfs", "wildcard", "program", "ext4", "squashfs")
 
 
 def cmd_figures(args):
@@ -160,21 +207,96 @@ def cmd_figures(args):
         sys.exit("bench.py figures needs root: it mounts file systems")
     args.daemon = [f"piton={args.piton} daemon --foreground {{master}}", AUTOFS,
                    f"floor={args.build}/floor {{master}}"]
-    if args.without_piton:
-        args.daemon = args.daemon[1:]
     specs = [Spec.parse(d) for d in args.daemon]
-    size = Size(keys=args.keys, kinds=("bind", "tmpfs"), direct=(10000,))
+    specs[1].only = set(FIGURES)
+    specs[2].only = set(FIGURES) - {"bigmap", "isolation", "revive"}
+    if args.without_autofs:
+        del specs[1]
+    names = args.scenarios.split(",") if args.scenarios else FIGURES
     args.shared = False
-    result, failed = measure(args, specs, ["cold", "startup"], size)
-    bad = [r for r in result["records"] if r["metrics"].get("failed_n")]
-    print(f"Linux {platform.release()}, {os.cpu_count()} CPUs, "
-          f"{time.strftime('%Y-%m-%d')}; medians of {args.reps} repetitions, "
-          "in brackets the least and the greatest\n")
-    print(report.figures(result["records"], specs[0].name, FIGURES))
-    for r in bad:
-        print(f"{r['daemon']}: {r['metrics']['failed_n']} accesses failed in "
-              f"{r['scenario']}/{r['case']}", file=sys.stderr)
-    return 1 if failed or bad else 0
+    size = figure_size(args)
+    # the dear ones first with few repetitions, then the others
+    reps, records, errors, result = args.reps, [], [], {}
+    failed = 0
+    helpers = enter(args)
+    had = loops()
+    work = Workdir()
+    try:
+        for name in names:
+            args.reps = min(reps, args.dear_reps) if name in DEAR else reps
+            result = {"meta": meta(args, size), "records": [], "errors": []}
+            failed += rounds(Bench(work, helpers, size), specs, [name], args,
+                             result)
+            records += result["records"]
+            errors += result["errors"]
+            save(args.out, figures_json(result["meta"], records, args.smoke))
+    finally:
+        work.close()
+        drop_loops(had)
+    figures = rows.Figures(records)
+    for part in rows.PARTS:
+        print(figures.part(part))
+    for r in records:
+        for metric in ("failed_n", "left_n"):
+            if r["metrics"].get(metric) and r["daemon"] == "piton":
+                failed += 1
+                print(f"{r['daemon']}: {metric} = {r['metrics'][metric]} in "
+                      f"{r['scenario']}/{r['case']}", file=sys.stderr)
+    if args.smoke:
+        failed += smoke_gaps(records)
+    return 1 if failed else 0
+
+
+def figures_json(about, records, everything):
+    """What goes into the tree: the metrics that the page shows."""
+    kept = []
+    for r in records:
+        need = rows.wanted(r["scenario"], r["case"])
+        metrics = {k: v if v is None else float(f"{v:.5g}")
+                   for k, v in r["metrics"].items() if everything or k in need}
+        if metrics:
+            kept.append({**r, "metrics": metrics})
+    about = {k: about[k] for k in ("kernel", "machine", "processor", "cpus",
+                                   "memory_mib", "time", "autofs")}
+    return {"meta": about, "records": kept}
+
+
+def smoke_gaps(records):
+    """Rows for which a run of small sizes has no number of ours."""
+    have = {(r["scenario"], metric) for r in records if r["daemon"] == "piton"
+            for metric in r["metrics"]}
+    gaps = [row.text for row in rows.rows()
+            if (row.scenario, row.metric) not in have and
+            not row.metric.startswith("own_")]
+    for text in gaps:
+        print(f"no number for: {text}", file=sys.stderr)
+    return len(gaps)
+
+
+def cmd_page(args):
+    """Write docs/performance.md from the figures and the text around them."""
+    with open(args.figures) as f:
+        data = json.load(f)
+    with open(f"{HERE}/page.md") as f:
+        text = f.read()
+    about = data["meta"]
+    figures = rows.Figures(data["records"])
+    others = [r["others_cpu"] for r in data["records"]]
+    values = {
+        "kernel": about["kernel"], "machine": about["machine"],
+        "processor": about["processor"], "cpus": about["cpus"],
+        "memory": round(about["memory_mib"] / 1024),
+        "date": about["time"][:10], "autofs": about["autofs"],
+        "others": f"{report.number(stats.quantile(others, 0.25))} to "
+        f"{report.number(stats.quantile(others, 0.75))}",
+        "tables": "\n".join(figures.part(part) for part in rows.PARTS),
+        "missed": "".join(f"- {text}\n" for text in figures.missed())
+        or "None.\n"}
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    with open(args.out, "w") as f:
+        f.write(text)
+    return 0
 
 
 def run_round(bench, specs, name, rep, result, patience):
@@ -337,14 +459,23 @@ def main():
     g = sub.add_parser("figures", help="the table of docs/performance.md")
     g.add_argument("--piton", metavar="PROGRAM",
                    default=f"{os.path.dirname(HERE)}/target/release/piton")
-    g.add_argument("--without-piton", action="store_true",
-                   help="only autofs and the floor")
-    g.add_argument("--keys", type=int, default=1000, metavar="N")
-    g.add_argument("--reps", type=int, default=3)
+    g.add_argument("--without-autofs", action="store_true")
+    g.add_argument("--scenarios", metavar="A,B", help=", ".join(FIGURES))
+    g.add_argument("--reps", type=int, default=5)
+    g.add_argument("--dear-reps", type=int, default=3, metavar="N",
+                   help="repetitions of " + ", ".join(DEAR))
+    g.add_argument("--smoke", action="store_true",
+                   help="sizes so small that it takes a minute: does every "
+                   "row yield a number?")
     g.add_argument("--nice", type=int, default=0, metavar="N")
     g.add_argument("--settle", type=float, default=0, metavar="S")
     g.add_argument("--out", metavar="FILE", help="write the JSON here")
     g.set_defaults(func=cmd_figures)
+    w = sub.add_parser("page", help="docs/performance.md from the figures")
+    w.add_argument("figures", nargs="?", default=f"{HERE}/figures.json")
+    w.add_argument("--out", metavar="FILE",
+                   default=f"{os.path.dirname(HERE)}/docs/performance.md")
+    w.set_defaults(func=cmd_page)
     m = sub.add_parser("micro", help="costs of the system calls alone")
     m.add_argument("--reps", type=int, default=2)
     m.add_argument("--out", metavar="FILE")

@@ -1,10 +1,12 @@
 """Start, watch and stop one automount daemon."""
 
+import json
 import os
 import shlex
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
 from . import kernel
 
@@ -115,6 +117,16 @@ class Daemon:
                 return True
         return False
 
+    def server_pid(self):
+        """The process that serves requests: not the first one if it has a
+        keeper above it."""
+        program = self.spec.words[0]
+        if os.path.basename(program).startswith("piton"):
+            status = subprocess.run([program, "status", "--json"], check=True,
+                                    stdout=subprocess.PIPE).stdout
+            return json.loads(status)["daemon"]["pid"]
+        return self.pid
+
     def signal(self, number):
         os.kill(self.pid, number)
 
@@ -130,13 +142,18 @@ class Daemon:
         return time.monotonic() - before
 
     def kill(self):
+        """All its processes at once, so that none restarts another."""
         if self.process.poll() is None:
-            self.signal(signal.SIGKILL)
-            self.process.wait()
+            self.signal(signal.SIGSTOP)
+            self.reap_family()
+            # a thread that waits for a dead file system outlives even this
+            # until that one is gone
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
 
     def reap_family(self):
         """Kill what the daemon has started and left behind."""
-        for pid in kernel.session_members(self.pid):
+        for pid in kernel.family(self.pid):
             try:
                 os.kill(pid, signal.SIGKILL)
             except OSError:

@@ -124,7 +124,7 @@ def _stat_fields(pid):
 def cpu_of_family(pid):
     """The same for a daemon of several processes: those of its session."""
     pairs = []
-    for member in session_members(pid):
+    for member in family(pid):
         try:
             pairs.append(cpu_of(member))
         except OSError:
@@ -133,9 +133,12 @@ def cpu_of_family(pid):
 
 
 def status_of_family(pid):
-    """status_of() added up over a session; shared pages count twice."""
+    """status_of() added up over a family.
+
+    In rss_kib shared pages count once for each process, in pss_kib once.
+    """
     total = {}
-    for member in session_members(pid):
+    for member in family(pid):
         try:
             for name, value in status_of(member).items():
                 total[name] = total.get(name, 0) + value
@@ -152,14 +155,19 @@ def status_of(pid):
             key, _, value = line.partition(":")
             if key in ("VmRSS", "VmHWM", "RssAnon", "Threads"):
                 out[key] = int(value.split()[0])
-    return {"rss_kib": out.get("VmRSS", 0), "anon_kib": out.get("RssAnon", 0),
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        for line in f:
+            if line.startswith("Pss:"):
+                out["Pss"] = int(line.split()[1])
+    return {"rss_kib": out.get("VmRSS", 0), "pss_kib": out.get("Pss", 0),
+            "anon_kib": out.get("RssAnon", 0),
             "peak_kib": out.get("VmHWM", 0), "threads": out.get("Threads", 0),
             "fds": len(os.listdir(f"/proc/{pid}/fd"))}
 
 
 def switches_of(pid):
     """Voluntary context switches of a session: how often it slept."""
-    return sum(_switches_of(member) for member in session_members(pid))
+    return sum(_switches_of(member) for member in family(pid))
 
 
 def _switches_of(pid):
@@ -182,14 +190,23 @@ def machine_cpu():
     return v[0] + v[1] + v[2] + v[5] + v[6], v[7]
 
 
-def session_members(sid):
-    """Processes of a session: the daemon and whatever it has started."""
-    found = []
+def family(pid):
+    """A daemon's processes: those of its session, and all descendants."""
+    parents, found = {}, {pid}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                if int(_stat_fields(name)[3]) == sid:
-                    found.append(int(name))
-            except (OSError, IndexError):
-                pass
-    return found
+                fields = _stat_fields(name)
+            except OSError:
+                continue
+            parents[int(name)] = int(fields[1])
+            if int(fields[3]) == pid:
+                found.add(int(name))
+    for one in list(parents):
+        line, at = [], one
+        while at and at not in found:
+            line.append(at)
+            at = parents.get(at, 0)
+        if at:
+            found.update(line)
+    return sorted(found & parents.keys())

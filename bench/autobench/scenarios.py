@@ -22,6 +22,10 @@ from .stats import latency, median
 
 SCENARIOS = {}
 
+# What is beyond these takes autofs more than ten minutes.
+AUTOFS_LINES = 100000
+AUTOFS_EXPIRY = 1000
+
 
 def scenario(func):
     SCENARIOS[func.__name__] = func
@@ -239,11 +243,35 @@ def _startup(bench, spec, site, n):
                    "trigger_us": got.lat[0] / 1000, "cpu_s": cpu}
         state = daemon.status()
         metrics |= {"rss_kib": state["rss_kib"],
+                    "pss_kib": state["pss_kib"],
                     "threads_n": state["threads"], "fds_n": state["fds"],
                     "failed_n": got.failures}
         metrics["shutdown_s"] = daemon.stop(300)
         metrics["left_n"] = len(kernel.mounts_under(site.root))
     return metrics
+
+
+@scenario
+def indirects(bench, spec):
+    """Many indirect maps of one key each."""
+    for n in bench.size.indirects:
+        with bench.work.site() as site:
+            for i in range(n):
+                site.indirect(f"i{i:04d}", [f"key {site.bind_entry(i)}"])
+            base = kernel.count_mounts()
+            with Daemon(spec, site, site.master()) as daemon:
+                ready = daemon.wait_count(base + n)
+                cpu = daemon.cpu_total()
+                got = bench.helpers.access(site, [f"{site.roots[-1]}/key/."])
+                state = daemon.status()
+                metrics = {"ready_s": ready, "cpu_s": cpu,
+                           "rss_kib": state["rss_kib"],
+                           "pss_kib": state["pss_kib"],
+                           "threads_n": state["threads"],
+                           "failed_n": got.failures,
+                           "shutdown_s": daemon.stop(300),
+                           "left_n": len(kernel.mounts_under(site.root))}
+        yield f"{n} maps", metrics
 
 
 @scenario
@@ -288,6 +316,8 @@ def shutdown(bench, spec):
 def bigmap(bench, spec):
     """An indirect file map with many keys, and one line of it changed."""
     for n in bench.size.big:
+        if spec.name == "autofs" and n > AUTOFS_LINES:
+            continue
         with bench.work.site() as site:
             point = site.indirect("m", (f"{key(i)} {site.bind_entry(i)}"
                                         for i in range(n)))
@@ -298,7 +328,9 @@ def bigmap(bench, spec):
 
 def _bigmap(bench, site, daemon, point, n):
     access, path = bench.helpers.access, f"{site.root}/maps/auto.m"
-    metrics = {"ready_s": daemon.ready}
+    scan = bench.helpers.scan(path)
+    metrics = {"ready_s": daemon.ready, "scan_s": scan["cpu"] / 1e9,
+               "file_kib": os.path.getsize(path) / 1024}
 
     def quiet():
         # reading a map may take its time in the background
@@ -307,8 +339,10 @@ def _bigmap(bench, site, daemon, point, n):
 
     got = access(site, _keys(point, [n - 1]), limit=300)
     failed = got.failures
+    quiet()
     metrics |= {"first_us": got.lat[0] / 1000,
-                "served_s": got.end - daemon.started}
+                "served_s": got.end - daemon.started,
+                "usable_cpu_s": daemon.cpu_total()}
     got = access(site, _keys(point, range(1, n, n // 100)), limit=600)
     failed += got.failures
     metrics |= {"next_p50_us": median(got.lat) / 1000}
@@ -316,8 +350,9 @@ def _bigmap(bench, site, daemon, point, n):
                  limit=600)
     metrics |= {"missing_p50_us": median(got.lat) / 1000}
     quiet()
-    metrics |= {"cpu_s": daemon.cpu_total(),
-                "rss_kib": daemon.status()["rss_kib"]}
+    state = daemon.status()
+    metrics |= {"cpu_s": daemon.cpu_total(), "rss_kib": state["rss_kib"],
+                "anon_kib": state["anon_kib"]}
 
     # one line added, and no signal; a second step makes the time stamp new
     time.sleep(1.1)
@@ -373,34 +408,48 @@ def _swap(path, old, new):
 
 @scenario
 def expiry(bench, spec):
-    """Idle mounts: when do they go, and what do they cost until then?"""
-    n, timeout = bench.size.keys, 12    # longer than it takes to mount them
-    with bench.work.site() as site:
-        point = site.indirect("m", site.bind_map(n), timeout=timeout)
-        with _running(spec, site) as daemon:
-            base = kernel.count_mounts()
-            got = bench.helpers.access(site, _keys(point, range(n)), threads=8)
-            cpu = daemon.cpu()
-            first = half = gone = None
-            while gone is None and time.monotonic() - got.end < 400:
-                left = kernel.count_mounts() - base
-                at = time.monotonic() - got.end
-                if first is None and left < n:
-                    first = at
-                if half is None and left <= n // 2:
-                    half = at
-                if left == 0:
-                    gone = at
-                time.sleep(0.02)
-            daemon.wait_quiet(0.3)
-            used = daemon.cpu()
-            metrics = {"mounted_in_s": got.wall, "first_gone_s": first,
-                       "half_gone_s": half, "all_gone_s": gone,
-                       "cpu_ms": _cpu_ms(cpu, used, n),
-                       "cpu_s": _cpu_ms(cpu, used) / 1000,
-                       "failed_n": got.failures}
-    yield f"{n} binds, timeout {timeout}", metrics
+    """Idle mounts: when are they gone, and what does that cost?"""
+    for n in bench.size.expiry:
+        if spec.name == "autofs" and n > AUTOFS_EXPIRY:
+            continue
+        # longer than it takes to mount them
+        timeout = bench.size.expiry_timeout + n // 1000
+        with bench.work.site() as site:
+            point = site.indirect("m", site.bind_map(n), timeout=timeout)
+            with _running(spec, site) as daemon:
+                metrics = _expiry(bench, site, daemon, point, n, timeout)
+        yield f"{n} binds", metrics
 
+
+def _expiry(bench, site, daemon, point, n, timeout):
+    base = kernel.count_mounts()
+    got = bench.helpers.access(site, _keys(point, range(n)), threads=8)
+    cpu = daemon.cpu()
+    first = half = gone = None
+    while gone is None and time.monotonic() - got.end < 400:
+        left = kernel.count_mounts() - base
+        at = time.monotonic() - got.end
+        if first is None and left < n:
+            first = at
+        if half is None and left <= n // 2:
+            half = at
+        if left == 0:
+            gone = at
+        time.sleep(0.02)
+    daemon.wait_quiet(0.3)
+    used = daemon.cpu()
+    return {"mounted_in_s": got.wall, "first_gone_s": first,
+            "half_gone_s": half, "all_gone_s": gone,
+            "after_timeout_s": None if gone is None else gone - timeout,
+            "cpu_ms": _cpu_ms(cpu, used, n),
+            "cpu_s": _cpu_ms(cpu, used) / 1000,
+            "failed_n": got.failures}
+
+
+@scenario
+def idle(bench, spec):
+    """What mounts in use, mounts not yet due and mere triggers cost."""
+    n = bench.size.keys
     window, timeout = bench.size.idle, 4
     with bench.work.site() as site:
         point = site.indirect("m", site.bind_map(n), timeout=timeout)
@@ -411,7 +460,7 @@ def expiry(bench, spec):
             bench.helpers.finish(mounting)
             time.sleep(timeout + 1)
             metrics = _idle(daemon, window)
-    yield f"busy, {n} mounts, timeout {timeout}", metrics
+    yield f"busy, {n} mounts", metrics
 
     timeout = 60                # looked at each 15 s, gone after the window
     with bench.work.site() as site:
@@ -421,7 +470,7 @@ def expiry(bench, spec):
             daemon.wait_quiet()
             metrics = _idle(daemon, window)
     yield f"idle, {n} mounts", metrics
-    n = 10000
+    n = bench.size.idle_triggers
     with bench.work.site() as site:
         site.direct("d", _direct_lines(site, n), timeout=timeout)
         base = kernel.count_mounts()
@@ -445,6 +494,7 @@ def _held():
 
 
 def _idle(daemon, window):
+    daemon.wait_quiet()
     cpu, switches = daemon.cpu(), kernel.switches_of(daemon.pid)
     mounts, before = kernel.count_mounts(), time.monotonic()
     time.sleep(window)
@@ -453,6 +503,7 @@ def _idle(daemon, window):
             "wakeups_per_s":
             (kernel.switches_of(daemon.pid) - switches) / took,
             "rss_kib": daemon.status()["rss_kib"],
+            "pss_kib": daemon.status()["pss_kib"],
             "lost_n": mounts - kernel.count_mounts()}
 
 
@@ -488,6 +539,8 @@ def isolation(bench, spec):
              ("1 hung bind source", 1, "source"),
              ("64 hung bind sources", 64, "source")]
     for name, count, how in cases:
+        if name not in bench.size.hangs:
+            continue
         with ExitStack() as stack:
             site = stack.enter_context(bench.work.site())
             metrics = _isolation(bench, spec, site, stack, count, how)
@@ -540,6 +593,10 @@ def _isolation(bench, spec, site, stack, count, how):
                 got = helpers.finish(blocked[0], 60)
                 metrics |= {"slow_s": time.monotonic() - before,
                             "slow_failed_n": got.failures}
+            elif count:
+                with suppress(Stuck):
+                    got = helpers.finish(blocked[0], 20)
+                    metrics |= {"own_s": max(got.lat) / 1e9}
             metrics["threads_n"] = daemon.status()["threads"]
         finally:
             for process in blocked:
@@ -657,6 +714,60 @@ def crash(bench, spec):
                 waiting.kill()
             waiting.communicate()
     yield "SIGKILL and restart", metrics
+
+
+@scenario
+def revive(bench, spec):
+    """SIGKILL of the process that serves, with accesses going on.
+
+    A daemon that has nobody to restart it is restarted at once, as a service
+    manager would.
+    """
+    n = bench.size.revive
+    with bench.work.site() as site:
+        point = site.indirect("m", site.bind_map(n))
+        with ExitStack() as stack:
+            daemon = stack.enter_context(_running(spec, site))
+            up = range(n // 2)
+            bench.helpers.access(site, _keys(point, up))
+            ids = {i for i, _, t in kernel.mounts_under(point) if t != "autofs"}
+            victim = daemon.server_pid()
+            killed = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            asking = bench.helpers.start(site, _keys(point, range(n // 2, n)))
+            if victim == daemon.pid:
+                daemon.process.wait()
+                daemon.reap_family()
+                daemon = stack.enter_context(
+                    Daemon(spec, site, site.master()))
+            metrics = _revived(bench, site, point, asking, killed, n)
+            there = {i for i, _, _ in kernel.mounts_under(point)}
+            metrics["lost_n"] = len(ids - there)
+    yield f"{n} keys, half of them mounted", metrics
+
+
+def _revived(bench, site, point, asking, killed, n):
+    """When accesses are served again, and how many went wrong until then."""
+    wrong = 0
+    try:
+        got = bench.helpers.finish(asking, 20)
+        wrong = got.failures
+        first = got.start + got.lat[0] / 1e9
+    except (Killed, Stuck):
+        wrong = n - n // 2
+    while wrong:
+        # those that failed are asked again until they work
+        if time.monotonic() - killed > 20:
+            return {"served_s": None, "wrong_n": wrong}
+        try:
+            got = bench.helpers.access(site, _keys(point, [n - 1]), limit=5)
+        except (Killed, Stuck):
+            continue
+        if not got.failures:
+            first = got.end
+            break
+        time.sleep(0.002)
+    return {"served_s": first - killed, "wrong_n": wrong}
 
 
 def _while_dead(bench, site, point, metrics, waiting, limit):

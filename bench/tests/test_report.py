@@ -6,7 +6,7 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from autobench import report, stats                     # noqa: E402
+from autobench import report, rows, stats                   # noqa: E402
 from autobench.daemon import Spec                       # noqa: E402
 
 
@@ -67,11 +67,34 @@ class Specs(unittest.TestCase):
             Spec.parse("no command")
 
 
-    def test_figures_say_how_many_times(self):
-        records = [record("piton", 0, 10), record("autofs", 0, 300), record("floor", 0, 5)]
-        text = report.figures(records, "piton", [("first", "s", "10 keys", "x_us")])
-        self.assertIn("| first | 10 µs | 300 µs | 5 µs | 30 × | 2 × |", text)
-        self.assertIn("autofs / piton", text)
+class Page(unittest.TestCase):
+    def setUp(self):
+        self.row = rows.Row("first", "s", "10 keys", "x_us", floor=2.5,
+                            autofs=50)
+
+    def line(self, ours):
+        records = [record("piton", 0, ours), record("autofs", 0, 3000),
+                   record("floor", 0, 5)]
+        return rows.Figures(records).line(self.row)
+
+    def test_a_row_says_how_many_times_and_whether_that_will_do(self):
+        self.assertEqual(
+            "| first | 10 µs | 3000 µs | 5 µs | 300 × | 2 × | ≤ 2.5 × floor; "
+            "50 × faster than autofs | reached, reached |", self.line(10))
+        self.assertIn("**missed**, reached", self.line(20))
+
+    def test_what_was_not_measured_is_not_reached(self):
+        figures = rows.Figures([record("piton", 0, 10)])
+        self.assertEqual([ok for _, ok in figures.targets(self.row)],
+                         [None, None])
+
+    def test_what_never_ended_is_missed(self):
+        row = rows.Row("gone", "s", "10 keys", "x_us", most=25)
+        figures = rows.Figures([record("piton", 0, None)])
+        self.assertEqual(figures.targets(row), [("≤ 25 µs", False)])
+
+    def test_spread_is_that_of_the_quartiles(self):
+        self.assertEqual(rows.spread([1, 2, 3, 4, 100], "us"), "3 [2..4] µs")
 
 
 if __name__ == "__main__":
