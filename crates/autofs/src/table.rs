@@ -147,6 +147,8 @@ pub struct Marked {
     pub name: BString,
     /// To be ended when it is done, or undone.
     pub mark: Mark,
+    /// Whether this process made it.
+    pub own: bool,
 }
 
 /// The words of the header, by offset in bytes.
@@ -390,6 +392,7 @@ impl RequestTable {
             },
             name: bytes[at::NAME..at::NAME + length].into(),
             mark: Mark(inner.slot(index, word)),
+            own: word >> state::PROCESS_SHIFT & state::PROCESS_MASK == inner.process,
         })
     }
 }

@@ -169,11 +169,15 @@ impl KernelFrontEnd {
         }
     }
 
-    /// Marks of triggers that there are; others mean nothing any more.
+    /// Marks that an earlier life left, of triggers that there are; others mean nothing any more.
+    /// This life may be at work already: its own marks are not for others to end.
     fn marks_left(&self) -> Vec<(TriggerId, BString, Mark)> {
         let registry = self.shared.read();
         let mut left = Vec::new();
         for marked in self.table.marks() {
+            if marked.own {
+                continue;
+            }
             match registry.at_device(marked.point.device) {
                 Some(entry) => {
                     let mark = marked.mark;

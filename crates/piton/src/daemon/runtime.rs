@@ -616,6 +616,11 @@ impl Runtime {
         let resumed = self.front_end.resume();
         for (trigger, key, mark) in resumed.marks {
             let place = (trigger, key);
+            if self.marks.contains_key(&place) {
+                // Work has begun there anew, with a mark of its own.
+                mark.end();
+                continue;
+            }
             self.marks.insert(place.clone(), mark);
             self.unmark(&place);
         }
