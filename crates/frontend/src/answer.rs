@@ -20,6 +20,8 @@ pub(crate) struct KernelAnswer {
     pub(crate) may_hang: bool,
     /// Spent by the answer.
     pub(crate) request: Option<Request>,
+    /// Which process asked for an expiry; 0 for an access.
+    pub(crate) expires_for: u32,
 }
 
 /// What names a request, and its place in the table of unanswered ones.
@@ -38,9 +40,22 @@ impl Answering for KernelAnswer {
     }
 
     fn fail(&mut self, errno: Errno) {
+        if self.expires_for != 0 && is_gone(self.expires_for) {
+            // A daemon that died asked to expire this. Nobody waits for that any more, but the
+            // kernel has whoever touches the same name since join the same request: an error would
+            // be his. Told that it is done he looks again, and finds it mounted or asks anew.
+            return self.ready();
+        }
         let errno = autofs::Errno::from_raw_os_error(errno.0);
         self.answer(Err(AnswerErrno::new(errno)));
     }
+}
+
+/// Whether there is no such process any more.
+fn is_gone(process: u32) -> bool {
+    let pid = i32::try_from(process).ok().and_then(autofs::Pid::from_raw);
+    let there = pid.map(rustix::process::test_kill_process);
+    there == Some(Err(rustix::io::Errno::SRCH))
 }
 
 impl KernelAnswer {

@@ -282,6 +282,10 @@ impl KernelFrontEnd {
             path: entry.path.clone(),
             may_hang: entry.may_hang,
             request: Some(request),
+            expires_for: match packet.kind.is_missing() {
+                true => 0,
+                false => packet.tgid,
+            },
         });
         if !packet.kind.is_missing() {
             return Some(Incoming::Expire {
