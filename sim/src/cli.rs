@@ -1,21 +1,33 @@
 //! The command line: many worlds, or one with its trace.
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use bstr::BString;
+use piton_sim::faults::Fault;
 use piton_sim::mutation::Mutation;
-use piton_sim::{Report, run};
+use piton_sim::seen::Seen;
+use piton_sim::shrink::{guarded, shrink};
+use piton_sim::{Recipe, Report, Tell};
 
-const USAGE: &str = "usage: piton-sim [--seeds N] [--from N] [--seed N [--trace]] [--mutate NAME]";
+const USAGE: &str = "\
+usage: piton-sim [--seeds N] [--from N] [--mutate NAME] [--without FAULT,...] [--counts]
+       piton-sim --seed N [--trace | --shrink] [--mutate NAME] [--without FAULT,...]
+                 [--points PATH,...] [--occurrences NUMBER,...] [--decisions NUMBER,...]
+
+Lets many worlds happen, and shrinks the first in which an invariant does not hold; or one.";
 
 /// What was asked for.
 struct Wish {
     from: u64,
     seeds: u64,
-    one: Option<u64>,
+    one: bool,
     trace: bool,
-    mutation: Option<Mutation>,
+    shrink: bool,
+    counts: bool,
+    recipe: Recipe,
 }
 
 /// Does what the command line asks for.
@@ -27,11 +39,27 @@ pub(crate) fn run_command(arguments: impl Iterator<Item = String>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Some(seed) = wish.one {
-        return show(&run(seed, wish.mutation, wish.trace));
+    let tell = Tell {
+        trace: wish.trace,
+        decisions: false,
+    };
+    if wish.one && wish.shrink {
+        return shrunk(&wish.recipe);
     }
-    match first_failure(&wish) {
-        Some(seed) => show(&run(seed, wish.mutation, true)),
+    if wish.one {
+        return show(&wish.recipe, &guarded(&wish.recipe, tell));
+    }
+    let (failed, seen) = many(&wish);
+    if wish.counts {
+        for (what, often) in seen.counts() {
+            println!("{often:>12} {what}");
+        }
+    }
+    match failed {
+        Some(seed) => shrunk(&Recipe {
+            seed,
+            ..wish.recipe
+        }),
         None => {
             println!("seeds {} ok", wish.seeds);
             ExitCode::SUCCESS
@@ -43,27 +71,50 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
     let mut wish = Wish {
         from: 0,
         seeds: 1_000,
-        one: None,
+        one: false,
         trace: false,
-        mutation: None,
+        shrink: false,
+        counts: false,
+        recipe: Recipe::default(),
     };
     while let Some(argument) = arguments.next() {
-        let mut number = || {
-            let value = arguments
-                .next()
-                .ok_or(format!("{argument} needs a number"))?;
-            value.parse().map_err(|_| format!("{value} is no number"))
+        let mut value = || {
+            let value = arguments.next();
+            value.ok_or(format!("{argument} needs a value"))
         };
+        let recipe = &mut wish.recipe;
         match argument.as_str() {
-            "--from" => wish.from = number()?,
-            "--seeds" => wish.seeds = number()?,
-            "--seed" => wish.one = Some(number()?),
+            "--from" => wish.from = number(&value()?)?,
+            "--seeds" => wish.seeds = number(&value()?)?,
+            "--seed" => {
+                wish.one = true;
+                recipe.seed = number(&value()?)?;
+            }
             "--trace" => wish.trace = true,
+            "--shrink" => wish.shrink = true,
+            "--counts" => wish.counts = true,
             "--mutate" => {
-                let name = arguments.next().unwrap_or_default();
                 let names = Mutation::ALL.map(Mutation::name).join(", ");
-                let found = Mutation::named(&name);
-                wish.mutation = Some(found.ok_or(format!("the mutations are {names}"))?);
+                let found = Mutation::named(&value()?);
+                recipe.mutation = Some(found.ok_or(format!("the mutations are {names}"))?);
+            }
+            "--without" => {
+                let names = Fault::ALL.map(|(_, _, name)| name).join(", ");
+                let fault =
+                    |name: &str| Fault::named(name).ok_or(format!("the faults are {names}"));
+                recipe.without = value()?.split(',').map(fault).collect::<Result<_, _>>()?;
+            }
+            "--points" => {
+                let value = value()?;
+                recipe.points = Some(items(&value).map(BString::from).collect());
+            }
+            "--occurrences" => {
+                let numbers = items(&value()?).map(number).collect::<Result<_, _>>();
+                recipe.occurrences = Some(numbers?);
+            }
+            "--decisions" => {
+                let numbers = items(&value()?).map(number).collect::<Result<_, _>>();
+                recipe.decisions = Some(numbers?);
             }
             other => return Err(format!("what is {other}?")),
         }
@@ -71,20 +122,39 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
     Ok(wish)
 }
 
-/// Runs all seeds on all processors; the smallest seed that failed.
-fn first_failure(wish: &Wish) -> Option<u64> {
+fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| format!("{text} is no number"))
+}
+
+/// The items of a list; `none` has none.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').filter(|item| *item != "none")
+}
+
+/// Runs all seeds on all processors; the smallest seed that failed, and what was seen.
+fn many(wish: &Wish) -> (Option<u64>, Seen) {
     let (next, failed) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    let seen = Mutex::new(Seen::default());
     let work = || {
+        let mut mine = Seen::default();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let seed = wish.from + number;
             if number >= wish.seeds || failed.load(Ordering::Relaxed) < seed {
-                return;
+                break;
             }
-            let report = std::panic::catch_unwind(|| run(seed, wish.mutation, false));
-            if report.is_err() || report.is_ok_and(|report| report.failure.is_some()) {
+            let recipe = Recipe {
+                seed,
+                ..wish.recipe.clone()
+            };
+            let report = guarded(&recipe, Tell::default());
+            mine = mine.and(report.seen);
+            if report.failure.is_some() {
                 failed.fetch_min(seed, Ordering::Relaxed);
             }
+        }
+        if let Ok(mut seen) = seen.lock() {
+            *seen = seen.and(mine);
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -93,31 +163,36 @@ fn first_failure(wish: &Wish) -> Option<u64> {
             scope.spawn(work);
         }
     });
-    Some(failed.into_inner()).filter(|seed| *seed != u64::MAX)
+    let failed = Some(failed.into_inner()).filter(|seed| *seed != u64::MAX);
+    (failed, seen.into_inner().unwrap_or_default())
 }
 
-fn show(report: &Report) -> ExitCode {
+/// Makes a failing world small and shows what is left of it.
+fn shrunk(recipe: &Recipe) -> ExitCode {
+    let Some(shrunk) = shrink(recipe) else {
+        return show(recipe, &guarded(recipe, Tell::default()));
+    };
+    let code = show(&shrunk.recipe, &shrunk.report);
+    println!("(the smallest of {} worlds like it)", shrunk.tries);
+    code
+}
+
+fn show(recipe: &Recipe, report: &Report) -> ExitCode {
     for line in &report.trace {
         println!("{line}");
     }
     match &report.failure {
         Some(why) => {
             println!("seed {} failed {why}", report.seed);
-            println!(
-                "again: cargo run -p piton-sim --release -- --seed {} --trace",
-                report.seed
-            );
+            println!("again: {}", recipe.command());
             ExitCode::FAILURE
         }
         None => {
-            let Report {
-                seed,
-                events,
-                hash,
-                seen,
-                ..
-            } = report;
-            println!("seed {seed} ok: {events} events, hash {hash:016x}, {seen:?}");
+            let (seed, events, hash) = (report.seed, report.events, report.hash);
+            println!(
+                "seed {seed} ok: {events} events, hash {hash:016x}, {:?}",
+                report.seen
+            );
             ExitCode::SUCCESS
         }
     }

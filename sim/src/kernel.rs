@@ -50,8 +50,10 @@ pub enum What {
 pub struct Trigger {
     /// As the daemon gave it.
     pub spec: TriggerSpec,
-    /// Whether a daemon serves it.
-    pub served: bool,
+    /// Whether somebody holds the other end of its pipe; if not, nobody is asked any more.
+    pub connected: bool,
+    /// Whether the living daemon put it in place or took it over.
+    pub known: bool,
     /// The names in an indirect trigger; a direct one has the empty name.
     pub names: BTreeMap<BString, Name>,
     /// Directories deeper in it, by absolute path.
@@ -84,8 +86,14 @@ pub struct Pending {
     pub expire: bool,
     /// Who waits.
     pub waiters: Vec<ProcessId>,
-    /// When the daemon must have answered, once it took the request.
+    /// When it was asked, in milliseconds.
+    pub asked: u64,
+    /// In which life of the daemon, if it knew the trigger.
+    pub life: u32,
+    /// When the daemon must have answered, once somebody read the request.
     pub deadline: Option<u64>,
+    /// An expiry whose asker, the daemon, is dead: nothing waits for it but who joins it.
+    pub interrupted: bool,
 }
 
 /// How far a walk along a path got.
@@ -108,6 +116,8 @@ pub struct Kernel {
     pub mounts: BTreeMap<MountId, Mount>,
     /// Requests without an answer.
     pub pending: BTreeMap<Token, Pending>,
+    /// Requests that were answered and still stand in the daemon's table.
+    pub ghosts: BTreeMap<Token, Pending>,
     stacks: BTreeMap<BString, Vec<MountId>>,
     next_mount: MountId,
     next_token: Token,
@@ -122,7 +132,7 @@ impl Kernel {
     /// The trigger with this number that the living daemon serves; a dead one's numbers may
     /// be the same.
     pub fn trigger(&self, id: TriggerId) -> Option<MountId> {
-        let is_it = |it: &Trigger| it.spec.id == id && it.served;
+        let is_it = |it: &Trigger| it.spec.id == id && it.known;
         self.mounts
             .iter()
             .find(|(_, mount)| matches!(&mount.what, What::Trigger(it) if is_it(it)))
@@ -237,7 +247,7 @@ impl Kernel {
     pub fn detach(&mut self, id: MountId) -> Result<(), i32> {
         let mount = self.mounts.get(&id).ok_or(EINVAL)?;
         let holds = |other: &Mount| other.parent == Some(id);
-        let expiring = |pending: &Pending| pending.expire && pending.mount == id;
+        let expiring = |it: &Pending| it.expire && !it.interrupted && it.mount == id;
         let busy = mount.users > 0
             || self.mounts.values().any(holds)
             || self.pending.values().any(expiring);
@@ -326,14 +336,14 @@ impl Kernel {
         }
         let mounted = self.top(part).is_some() || self.has_below(part);
         let trigger = self.as_trigger(holder)?;
-        let served = trigger.served;
+        let connected = trigger.connected;
         if let Some(known) = trigger.names.get_mut(name) {
             known.used = now;
             if known.link.is_some() {
                 return Some(Walk::Arrived(None));
             }
         }
-        match (mounted, served) {
+        match (mounted, connected) {
             (true, _) => None,
             (false, true) => Some(Walk::Missing(holder, name.clone())),
             (false, false) => Some(Walk::Absent),
@@ -360,7 +370,7 @@ impl Kernel {
             }
             trigger.names.entry(BString::default()).or_default().used = now;
             if Some(id) == top && !below {
-                return Err(match trigger.served {
+                return Err(match trigger.connected {
                     true => Walk::Missing(id, BString::default()),
                     false => Walk::Absent,
                 });
@@ -369,8 +379,17 @@ impl Kernel {
         Ok(top)
     }
 
+    /// The request for a name that is being expired.
     fn expiring(&self, mount: MountId, name: &BString) -> Option<Token> {
-        self.request(mount, name, true)
+        let token = self.request(mount, name, true)?;
+        (!self.pending[&token].interrupted).then_some(token)
+    }
+
+    /// The open request that somebody who needs this name waits for: one for it, or what is
+    /// left of an interrupted expiry. The kernel keeps one for each name.
+    pub fn joinable(&self, mount: MountId, name: &BString) -> Option<Token> {
+        let mount_request = self.request(mount, name, false);
+        mount_request.or_else(|| self.request(mount, name, true))
     }
 
     /// The request that is open for a name.
@@ -402,7 +421,10 @@ impl Kernel {
                 path,
                 expire,
                 waiters: Vec::new(),
+                asked: 0,
+                life: 0,
                 deadline: None,
+                interrupted: false,
             },
         );
         Some(token)
@@ -479,7 +501,8 @@ mod tests {
     fn trigger(id: u32, kind: TriggerKind, path: &str) -> What {
         What::Trigger(Trigger {
             spec: spec(id, kind, path),
-            served: true,
+            connected: true,
+            known: true,
             names: BTreeMap::new(),
             inner: BTreeSet::new(),
         })
@@ -503,7 +526,7 @@ mod tests {
             kernel.walk(BStr::new("/home"), 0),
             Walk::Arrived(Some(home))
         );
-        kernel.as_trigger(home).unwrap().served = false;
+        kernel.as_trigger(home).unwrap().connected = false;
         assert_eq!(kernel.walk(BStr::new("/home/bob"), 0), Walk::Absent);
     }
 

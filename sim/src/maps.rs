@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use piton_engine::config::{Binding, Point};
 use piton_map::dialect::Dialect;
 use piton_map::lookup::{Found, MapSpec, Matched, Miss};
@@ -14,7 +14,7 @@ use piton_plan::step::TriggerKind;
 use crate::rng::Rng;
 
 /// The map behind a submount.
-const INNER: &str = "/maps/inner";
+pub const INNER: &str = "/maps/inner";
 
 /// The keys that processes ask for, in every map; one of them is usually absent.
 pub const KEYS: [&str; 8] = ["ann", "bob", "cy", "tree", "bare", "deep", "sub", "nil"];
@@ -28,6 +28,9 @@ const PLAIN: [&str; 6] = [
     "-fstype=bind :/srv/&",
     "-fstype=ext4 :/dev/&",
 ];
+
+/// An entry that cannot be used.
+pub const BAD: &str = "red:/x -oops";
 
 const TREES: [&str; 4] = [
     "-fstype=tmpfs / :root /a :a /b :b",
@@ -64,71 +67,101 @@ impl Maps {
         };
         for map in ["home", "net", "wild", "prog", INNER] {
             for key in KEYS {
-                maps.rewrite(map, key.into(), rng);
+                let text = new_text(map, &key.into(), rng);
+                maps.write(map, key.into(), text);
             }
         }
         maps.entries.insert(("wild", "*".into()), PLAIN[0].into());
         for path in DIRECT {
-            maps.rewrite("direct", path.into(), rng);
+            let text = new_text("direct", &path.into(), rng);
+            maps.write("direct", path.into(), text);
         }
         maps
     }
 
-    /// Somebody edits a line.
-    pub fn edit(&mut self, rng: &mut Rng) {
-        let all: Vec<(&'static str, BString)> = self.entries.keys().cloned().collect();
-        let (map, key) = rng.pick(&all).clone();
-        if key != "*" {
-            self.rewrite(map, key, rng);
-        }
+    /// Somebody edits a line: of which map, of which key, and the new text.
+    pub fn edited(&self, rng: &mut Rng) -> (&'static str, BString, String) {
+        let all: Vec<_> = self.entries.keys().filter(|(_, key)| key != "*").collect();
+        let (map, key) = (*rng.pick(&all)).clone();
+        let text = new_text(map, &key, rng);
+        (map, key, text)
     }
 
-    fn rewrite(&mut self, map: &'static str, key: BString, rng: &mut Rng) {
-        let name = key.rsplit_str("/").next().unwrap_or_default().to_vec();
-        let text = match name.as_slice() {
-            b"tree" => *rng.pick(&TREES),
-            b"bare" => *rng.pick(&BARE),
-            b"deep" => *rng.pick(&DEEP),
-            b"sub" if map != INNER => "-fstype=autofs,timeout=2 file:/maps/inner",
-            b"nil" => "",
-            _ if rng.chance(60) => "red:/x -oops",
-            _ => *rng.pick(&PLAIN),
-        };
-        if rng.chance(100) || text.is_empty() {
-            self.entries.insert((map, key), String::new());
-        } else {
-            self.entries.insert((map, key), text.into());
-        }
+    /// A line has this text from now on; an empty one is gone.
+    pub fn write(&mut self, map: &'static str, key: BString, text: String) {
+        self.entries.insert((map, key), text);
+    }
+
+    /// What a map says of a key; nothing: it has no such line.
+    pub fn text(&self, map: &BStr, key: &BStr) -> Option<&str> {
+        let wild = || self.exact(map, "*".into()).filter(|_| key != "nil");
+        self.exact(map, key).or_else(wild)
+    }
+
+    fn exact(&self, map: &BStr, key: &BStr) -> Option<&str> {
+        let mut entries = self.entries.iter();
+        let entry = entries.find(|((name, entry), _)| map == *name && entry == key);
+        entry
+            .map(|(_, text)| text.as_str())
+            .filter(|it| !it.is_empty())
     }
 
     /// Looks a key up in a map.
     ///
     /// # Errors
     /// The key is not in it.
-    pub fn find(&self, map: &BString, key: &BString) -> Result<Found, Miss> {
-        let of_map = |wanted: &BString| {
-            let entry = self
-                .entries
-                .iter()
-                .find(|((name, entry), _)| *map == *name && entry == wanted);
-            entry
-                .map(|(_, text)| text.as_str())
-                .filter(|it| !it.is_empty())
+    pub fn find(&self, map: &BStr, key: &BStr) -> Result<Found, Miss> {
+        let text = self.text(map, key).ok_or(Miss::NoSuchKey)?;
+        let matched = match self.exact(map, key) {
+            Some(_) => Matched::Exact,
+            None => Matched::Wildcard,
         };
-        let (text, matched) = match (of_map(key), of_map(&"*".into())) {
-            (Some(text), _) => (text, Matched::Exact),
-            (None, Some(text)) if key != "nil" => (text, Matched::Wildcard),
-            _ => return Err(Miss::NoSuchKey),
+        Ok(found(map, key, text, matched))
+    }
+
+    /// The same from a source that lies: it tells a part of the text, that of another key, or
+    /// that there is none.
+    ///
+    /// # Errors
+    /// It says that the key is not in the map.
+    pub fn lie(&self, map: &BStr, key: &BStr, how: u64) -> Result<Found, Miss> {
+        let texts: Vec<&String> = self.entries.values().collect();
+        let text = match (how % 4, self.text(map, key)) {
+            (0, _) | (1, None) => return Err(Miss::NoSuchKey),
+            (1, Some(text)) => &text[..how as usize / 4 % text.len()],
+            _ => texts[how as usize / 4 % texts.len()],
         };
-        let line = format!("{key} {text}");
-        Ok(Found {
-            key: Span::new(0, key.len()),
-            value: Span::new(key.len() + 1, line.len()),
-            fragment: Fragment::whole(map.to_string(), line),
-            matched,
-            map: map.to_string().into(),
-            via: Vec::new(),
-        })
+        Ok(found(map, key, text, Matched::Exact))
+    }
+}
+
+fn found(map: &BStr, key: &BStr, text: &str, matched: Matched) -> Found {
+    let line = format!("{key} {text}");
+    Found {
+        key: Span::new(0, key.len()),
+        value: Span::new(key.len() + 1, line.len()),
+        fragment: Fragment::whole(map.to_string(), line),
+        matched,
+        map: map.to_string().into(),
+        via: Vec::new(),
+    }
+}
+
+/// A text that an entry may have.
+fn new_text(map: &'static str, key: &BString, rng: &mut Rng) -> String {
+    let name = key.rsplit_str("/").next().unwrap_or_default();
+    let text = match name {
+        b"tree" => *rng.pick(&TREES),
+        b"bare" => *rng.pick(&BARE),
+        b"deep" => *rng.pick(&DEEP),
+        b"sub" if map != INNER => "-fstype=autofs,timeout=2 file:/maps/inner",
+        b"nil" => "",
+        _ if rng.chance(60) => BAD,
+        _ => *rng.pick(&PLAIN),
+    };
+    match rng.chance(100) {
+        true => String::new(),
+        false => text.into(),
     }
 }
 
@@ -210,10 +243,10 @@ mod tests {
     #[test]
     fn wildcards_find_what_has_no_line_of_its_own() {
         let maps = Maps::new(&mut Rng::new(3));
-        let found = maps.find(&"wild".into(), &"zoe".into()).unwrap();
+        let found = maps.find("wild".into(), "zoe".into()).unwrap();
         assert_eq!(found.matched, Matched::Wildcard);
         assert_eq!(found.fragment.slice(found.key), "zoe");
-        let missed = maps.find(&"home".into(), &"nil".into());
+        let missed = maps.find("home".into(), "nil".into());
         assert_eq!(missed, Err(Miss::NoSuchKey));
     }
 

@@ -20,15 +20,23 @@ pub enum Mutation {
     DoubleMount,
     /// The kernel is told that something expired which is still there.
     EarlyExpiry,
-    /// Only half of what a reload wants is done.
+    /// Of the mount points that come or go by a reload, only half do.
     HalfReload,
     /// An operator is never answered.
     LostResponse,
+    /// Who comes during an unmount is told at its end that all is there.
+    AnswerByUnmount,
+    /// A successor takes each request up twice.
+    ResumedTwice,
+    /// What a dead daemon left half done is taken for whole.
+    HalfTrusted,
+    /// What no map wants any more is not looked for.
+    StrayForgotten,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::LostTicket,
         Self::EarlyReady,
         Self::ForgottenOffset,
@@ -37,6 +45,10 @@ impl Mutation {
         Self::EarlyExpiry,
         Self::HalfReload,
         Self::LostResponse,
+        Self::AnswerByUnmount,
+        Self::ResumedTwice,
+        Self::HalfTrusted,
+        Self::StrayForgotten,
     ];
 
     /// Its name on the command line.
@@ -50,6 +62,10 @@ impl Mutation {
             Self::EarlyExpiry => "early-expiry",
             Self::HalfReload => "half-reload",
             Self::LostResponse => "lost-response",
+            Self::AnswerByUnmount => "answer-by-unmount",
+            Self::ResumedTwice => "resumed-twice",
+            Self::HalfTrusted => "half-trusted",
+            Self::StrayForgotten => "stray-forgotten",
         }
     }
 
@@ -72,10 +88,6 @@ impl Mutation {
                     other => other,
                 };
                 Some(Command::Reply { ticket, answer })
-            }
-            (Self::HalfReload, Command::Install { mut triggers }) if triggers.len() == 1 => {
-                triggers.clear();
-                Some(Command::Install { triggers })
             }
             (Self::LostResponse, Command::Respond { .. }) if count.is_multiple_of(2) => None,
             (_, command) => Some(command),

@@ -153,7 +153,7 @@ fn make_directory(kernel: &mut Kernel, path: &BString, now: u64) -> Stepped {
     let Some(trigger) = around.and_then(|id| kernel.as_trigger(id)) else {
         return Ok(false);
     };
-    if !trigger.served {
+    if !trigger.known {
         return Err(13);
     }
     let name = path.get(trigger.spec.path.len() + 1..).unwrap_or_default();
@@ -242,7 +242,8 @@ pub fn install(kernel: &mut Kernel, spec: &TriggerSpec, now: u64) -> Result<Step
     }
     let trigger = Trigger {
         spec: spec.clone(),
-        served: true,
+        connected: true,
+        known: true,
         names,
         inner: Default::default(),
     };

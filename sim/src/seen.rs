@@ -27,6 +27,30 @@ pub struct Seen {
     pub lives: u64,
     /// Mounts that somebody unmounted by hand.
     pub by_hand: u64,
+    /// Deaths of the daemon.
+    pub crashes: u64,
+    /// Those of them in which no steps were under way.
+    pub crashes_idle: u64,
+    /// Requests that a successor took up again.
+    pub resumed: u64,
+    /// Requests that the keeper answered.
+    pub substituted: u64,
+    /// Requests for which the table had no place.
+    pub untracked: u64,
+    /// Requests that died with a daemon, since they were not in the table.
+    pub lost: u64,
+    /// Deaths of the keeper.
+    pub keepers: u64,
+    /// Deaths of the daemon without a keeper: whoever waited got an error.
+    pub both_dead: u64,
+    /// Steps that were done when their worker died.
+    pub workers: u64,
+    /// Triggers that could not be taken over.
+    pub not_adopted: u64,
+    /// Wrong or torn answers of sources.
+    pub lies: u64,
+    /// Trees that a dead daemon left half done.
+    pub half: u64,
 }
 
 impl Seen {
@@ -46,6 +70,34 @@ impl Seen {
         }
     }
 
+    /// What it counts, by name.
+    pub fn counts(&self) -> [(&'static str, u64); 22] {
+        [
+            ("ready", self.ready),
+            ("failed", self.failed),
+            ("timed out", self.timed_out),
+            ("expired", self.expired),
+            ("performed", self.performed),
+            ("undone", self.undone),
+            ("half done", self.half_done),
+            ("adopted", self.adopted),
+            ("lives", self.lives),
+            ("by hand", self.by_hand),
+            ("crashes", self.crashes),
+            ("crashes idle", self.crashes_idle),
+            ("resumed", self.resumed),
+            ("substituted", self.substituted),
+            ("untracked", self.untracked),
+            ("lost", self.lost),
+            ("keepers", self.keepers),
+            ("both dead", self.both_dead),
+            ("workers", self.workers),
+            ("not adopted", self.not_adopted),
+            ("lies", self.lies),
+            ("half", self.half),
+        ]
+    }
+
     /// The sum of both.
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -59,6 +111,18 @@ impl Seen {
             adopted: self.adopted + other.adopted,
             lives: self.lives + other.lives,
             by_hand: self.by_hand + other.by_hand,
+            crashes: self.crashes + other.crashes,
+            crashes_idle: self.crashes_idle + other.crashes_idle,
+            resumed: self.resumed + other.resumed,
+            substituted: self.substituted + other.substituted,
+            untracked: self.untracked + other.untracked,
+            lost: self.lost + other.lost,
+            keepers: self.keepers + other.keepers,
+            both_dead: self.both_dead + other.both_dead,
+            workers: self.workers + other.workers,
+            not_adopted: self.not_adopted + other.not_adopted,
+            lies: self.lies + other.lies,
+            half: self.half + other.half,
         }
     }
 }

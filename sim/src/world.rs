@@ -1,28 +1,32 @@
 //! One world: the engine, the kernel, maps, processes, operators, and a clock that jumps from
 //! one thing that happens to the next.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use bstr::{BString, ByteSlice};
 use piton_engine::command::{Answer, Response};
-use piton_engine::config::{Configuration, Point, Settings};
-use piton_engine::event::{Request, RequestId, StepFailure};
+use piton_engine::config::Point;
+use piton_engine::event::{JobId, RequestId};
 use piton_engine::time::Millis;
 use piton_engine::{Command, Engine, Event};
-use piton_map::requester::Requester;
+use piton_map::lookup::Miss;
 use piton_plan::facts::{HostAnswer, HostAnswers};
-use piton_plan::step::{Planned, Step, TriggerId, TriggerSpec};
 
-use crate::faults::Faults;
+use crate::Recipe;
+use crate::dice::{About, Dice};
+use crate::excuse::Excuses;
+use crate::faults::{Fault, Faults};
+use crate::hands::{Batch, BatchKind};
+use crate::keeper::{Keeper, SLOTS};
 use crate::kernel::{Kernel, ProcessId, Token};
-use crate::maps::{self, Maps};
+use crate::maps::Maps;
 use crate::mutation::Mutation;
-use crate::perform::{self, Performance};
-use crate::process::Process;
-use crate::rng::Rng;
+use crate::perform::Performance;
+use crate::process::{Process, Scan};
+use crate::script::What;
 use crate::seen::Seen;
+use crate::ticket::{Dropped, Ticket};
+use crate::words::{ordered, told};
 
 /// Milliseconds within which the daemon must answer an access.
 pub(crate) const DEADLINE_MS: u64 = 10_000;
@@ -32,55 +36,40 @@ pub(crate) const UNMOUNT_DEADLINE_MS: u64 = 12_000;
 pub(crate) const LATE_MS: u64 = 20;
 /// Things that may happen in one world; more means that something goes round in circles.
 const EVENTS_MOST: u64 = 60_000;
-
-/// The front end's ticket as the world knows it: dropped unspent it is noticed.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    token: Option<Token>,
-    dropped: Rc<RefCell<Vec<Token>>>,
-}
-
-impl Ticket {
-    fn spend(mut self) -> Option<Token> {
-        self.token.take()
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(token) = self.token.take() {
-            self.dropped.borrow_mut().push(token);
-        }
-    }
-}
+/// Milliseconds of calm after which all must be over.
+const CALM_MS: u64 = 400_000;
 
 /// Something that will happen.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// An answer reaches the daemon.
     Deliver(Event<Ticket>),
-    /// The daemon reads a request.
-    Packet(Token),
+    /// All that was found is taken over: the daemon begins to serve.
+    Serve(Event<Ticket>),
+    /// The daemon reads the next request.
+    Read,
     /// The next step of a performance.
     Step(u64),
     /// The next trigger of a batch.
     Batch(u64),
     /// The next candidate of an expiry.
     Scan(u64),
-    /// A new process touches a path.
-    Touch,
+    /// Something comes from outside.
+    Occur(usize),
     /// A process goes on walking.
     Walk(ProcessId),
     /// A process leaves what it uses.
     Leave(ProcessId),
     /// A process is killed.
     Kill(ProcessId),
-    /// One of the things that happen now and then.
-    Meanwhile,
-    /// The daemon dies.
-    Crash,
+    /// The daemon is at its end.
+    Exit,
     /// The daemon is started.
     Start,
+    /// There is a keeper again.
+    KeeperReturns,
+    /// The keeper looks after those who wait, since no daemon does.
+    Substitute(u64),
     /// Nothing new begins and nothing goes wrong any more.
     Calm,
     /// The last stop, after which nothing may be left.
@@ -93,42 +82,22 @@ impl Action {
         matches!(
             self,
             Self::Deliver(_)
-                | Self::Packet(_)
+                | Self::Serve(_)
+                | Self::Read
                 | Self::Step(_)
                 | Self::Batch(_)
                 | Self::Scan(_)
-                | Self::Crash
+                | Self::Exit
+                | Self::KeeperReturns
         )
     }
 
     fn answers(&self) -> bool {
-        matches!(self, Self::Deliver(_) | Self::Step(_) | Self::Batch(_))
+        matches!(
+            self,
+            Self::Deliver(_) | Self::Serve(_) | Self::Step(_) | Self::Batch(_)
+        )
     }
-}
-
-/// What a batch does with its triggers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BatchKind {
-    Install,
-    Adopt,
-    Remove,
-}
-
-/// Triggers that are put in place, taken over or taken away one after the other.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    kind: BatchKind,
-    triggers: Vec<TriggerSpec>,
-    results: Vec<(TriggerId, Result<(), StepFailure>)>,
-}
-
-/// An expiry under way.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    pub(crate) trigger: TriggerId,
-    pub(crate) immediate: bool,
-    pub(crate) refused: BTreeSet<BString>,
-    pub(crate) asked: Option<(Token, BString)>,
 }
 
 /// Why a world is wrong.
@@ -136,13 +105,16 @@ pub(crate) type Wrong = String;
 
 /// One world.
 pub(crate) struct World {
-    pub(crate) rng: Rng,
+    pub(crate) dice: Dice,
     pub(crate) now: u64,
+    /// By how much the daemon's clock is ahead.
+    pub(crate) leap: u64,
     pub(crate) kernel: Kernel,
     pub(crate) faults: Faults,
     pub(crate) maps: Maps,
     pub(crate) engine: Option<Engine<Ticket>>,
     pub(crate) points: Vec<Point>,
+    pub(crate) keeper: Keeper,
     pub(crate) performances: BTreeMap<u64, Performance>,
     pub(crate) batches: BTreeMap<u64, Batch>,
     pub(crate) scans: BTreeMap<u64, Scan>,
@@ -159,27 +131,32 @@ pub(crate) struct World {
     pub(crate) levels: BTreeMap<BString, BTreeSet<BString>>,
     /// Whether a daemon died before: what it left is taken over without its history.
     pub(crate) adopted: bool,
+    /// What was amiss where, and when: why an access may fail.
+    pub(crate) excuses: Excuses,
     pub(crate) calm: bool,
     /// Whether anything changed since engine and kernel were last compared.
     pub(crate) changed: bool,
     pub(crate) over: bool,
-    last: bool,
+    pub(crate) last: bool,
     pub(crate) events: u64,
     pub(crate) seen: Seen,
     pub(crate) hash: u64,
     pub(crate) trace: Option<Vec<String>>,
+    pub(crate) life: u32,
+    pub(crate) answers_due: usize,
+    pub(crate) dropped: Dropped,
+    pub(crate) next_process: ProcessId,
+    pub(crate) next_request: u64,
+    pub(crate) stopping: Option<(u64, bool)>,
+    pub(crate) mutation: Option<Mutation>,
+    /// Answers that a mutation holds back, by the path for which they wait.
+    pub(crate) held: Vec<(BString, Ticket)>,
+    pub(crate) seed: u64,
+    occurrences: Vec<(usize, What)>,
     queue: BTreeMap<(u64, u64), (u32, Action)>,
     sequence: u64,
-    life: u32,
-    answers_due: usize,
-    dropped: Rc<RefCell<Vec<Token>>>,
     next_task: u64,
-    pub(crate) next_process: ProcessId,
-    next_request: u64,
-    last_packet: u64,
-    stopping: Option<(u64, bool)>,
     commands: u64,
-    mutation: Option<Mutation>,
 }
 
 /// Writes a line of the trace, if there is one.
@@ -194,19 +171,21 @@ macro_rules! log {
 pub(crate) use log;
 
 impl World {
-    pub(crate) fn new(seed: u64, mutation: Option<Mutation>, trace: bool) -> Self {
-        let mut rng = Rng::new(seed);
-        let faults = Faults::new(&mut rng);
-        let maps = Maps::new(&mut rng);
-        let points = maps::master(&mut rng);
+    pub(crate) fn new(recipe: &Recipe, trace: bool) -> Self {
+        let script = recipe.script();
+        let mut dice = Dice::new(recipe.seed, recipe.decisions.clone());
+        let small = dice.chance(About::Slot, b"", script.faults[Fault::Table]);
+        let slots = if small { 3 } else { SLOTS };
         let mut world = Self {
-            rng,
+            dice,
             now: 0,
+            leap: 0,
             kernel: Kernel::default(),
-            faults,
-            maps,
+            faults: script.faults,
+            maps: script.maps,
             engine: None,
-            points,
+            points: script.points,
+            keeper: Keeper::new(slots),
             performances: BTreeMap::new(),
             batches: BTreeMap::new(),
             scans: BTreeMap::new(),
@@ -217,46 +196,40 @@ impl World {
             mended: true,
             levels: BTreeMap::new(),
             adopted: false,
+            excuses: Excuses::default(),
             calm: false,
             changed: true,
             over: false,
             last: false,
             events: 0,
             seen: Seen::default(),
-            hash: seed,
+            hash: recipe.seed,
             trace: trace.then(Vec::new),
-            queue: BTreeMap::new(),
-            sequence: 0,
             life: 0,
             answers_due: 0,
-            dropped: Rc::default(),
-            next_task: 0,
+            dropped: Dropped::default(),
             next_process: 0,
             next_request: 0,
-            last_packet: 0,
             stopping: None,
+            mutation: recipe.mutation,
+            held: Vec::new(),
+            seed: recipe.seed,
+            occurrences: Vec::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            next_task: 0,
             commands: 0,
-            mutation,
         };
-        world.script();
+        world.at(0, Action::Start);
+        for (index, occurrence) in script.occurrences.into_iter().enumerate() {
+            world.at(occurrence.at, Action::Occur(index));
+            world.occurrences.push((occurrence.number, occurrence.what));
+        }
+        world.at(script.length, Action::Calm);
+        world.at(script.length + CALM_MS, Action::LastStop);
+        let some: Vec<&str> = world.faults.some().map(Fault::name).collect();
+        log!(world, "what may go wrong: {}", some.join(" "));
         world
-    }
-
-    /// What will happen in any case.
-    fn script(&mut self) {
-        log!(self, "world with {:?}", self.faults);
-        let length = self.rng.between(10_000, 90_000);
-        self.at(0, Action::Start);
-        for _ in 0..self.rng.between(10, 80) {
-            let when = self.rng.below(length);
-            self.at(when, Action::Touch);
-        }
-        for _ in 0..self.rng.between(2, 20) {
-            let when = self.rng.below(length);
-            self.at(when, Action::Meanwhile);
-        }
-        self.at(length, Action::Calm);
-        self.at(length + 400_000, Action::LastStop);
     }
 
     /// Lets everything happen.
@@ -268,9 +241,10 @@ impl World {
             }
             let next = self.queue.first_key_value().map(|((at, _), _)| *at);
             let wake = self.engine.as_ref().and_then(|engine| engine.next_wake());
+            let wake = wake.map(|Millis(wake)| wake.saturating_sub(self.leap));
             match (next, wake) {
                 (None, None) => return Err("nothing happens any more".into()),
-                (next, Some(Millis(wake))) if next.is_none_or(|next| wake <= next) => {
+                (next, Some(wake)) if next.is_none_or(|next| wake <= next) => {
                     self.now = self.now.max(wake);
                     self.feed(Event::Tick)?;
                 }
@@ -294,21 +268,26 @@ impl World {
         }
         self.changed |= matches!(
             action,
-            Action::Meanwhile | Action::Step(_) | Action::Batch(_)
+            Action::Occur(_) | Action::Step(_) | Action::Batch(_)
         );
         match action {
             Action::Deliver(event) => self.feed(event),
-            Action::Packet(token) => self.packet(token),
+            Action::Serve(event) => {
+                self.feed(event)?;
+                self.serve_if_ready()
+            }
+            Action::Read => self.read(),
             Action::Step(task) => self.step(task),
             Action::Batch(task) => self.batch(task),
             Action::Scan(task) => self.scan(task),
-            Action::Touch => self.touch(),
+            Action::Occur(index) => self.occur(index),
             Action::Walk(process) => self.walk(process),
             Action::Leave(process) => self.leave(process),
             Action::Kill(process) => self.kill(process),
-            Action::Meanwhile => self.meanwhile(),
-            Action::Crash => self.crash(),
+            Action::Exit => self.exit(),
             Action::Start => self.start(),
+            Action::KeeperReturns => self.keeper_returns(),
+            Action::Substitute(since) => self.substitute(since),
             Action::Calm => self.calm_down(),
             Action::LastStop => self.last_stop(),
         }
@@ -324,30 +303,87 @@ impl World {
             .insert((when, self.sequence), (self.life, action));
     }
 
+    /// Something comes from outside.
+    fn occur(&mut self, index: usize) -> Result<(), Wrong> {
+        let (number, what) = self.occurrences[index].clone();
+        if !matches!(what, What::Touch { .. }) {
+            log!(self, "## {number}: {}", what.told());
+        }
+        match what {
+            What::Touch { path, stay, killed } => self.touch(path, stay, killed),
+            What::Edit { map, key, text } => {
+                self.excuses.edited(map, &key);
+                self.maps.write(map, key, text);
+                Ok(())
+            }
+            What::Reload(points) => {
+                self.points = points;
+                self.reload()
+            }
+            What::Replace(points) => {
+                self.excuses.everywhere(self.now);
+                self.points = points;
+                Ok(())
+            }
+            What::Tamper { which, lazily } => {
+                self.tamper(which, lazily);
+                Ok(())
+            }
+            What::Operate(request) => self.request(request),
+            What::Stop { detach } => self.stop(detach),
+            What::Crash { after, again } => {
+                self.keeper.doom(after, again);
+                Ok(())
+            }
+            What::KeeperDies(back) => {
+                self.keeper_dies(back);
+                Ok(())
+            }
+            What::Jump(by) => {
+                self.jump(by);
+                Ok(())
+            }
+        }
+    }
+
+    /// The daemon's clock leaps: it believes that whoever waits has waited longer.
+    fn jump(&mut self, by: u64) {
+        self.leap += by;
+        self.excuses.everywhere(self.now);
+    }
+
     /// Whether nothing is under way between engine and world.
     pub(crate) fn quiet(&self) -> bool {
         self.answers_due == 0
     }
 
-    /// How long an answer takes.
-    pub(crate) fn delay(&mut self) -> u64 {
-        let faults = self.faults.clone();
-        if self.rng.chance(faults.stuck) {
-            return self.rng.between(15_000, 100_000);
+    /// How long an answer about a place takes.
+    pub(crate) fn delay(&mut self, place: &[u8]) -> u64 {
+        let (stuck, slow) = (self.faults[Fault::Stuck], self.faults[Fault::Slow]);
+        if self.dice.chance(About::Slow, place, stuck) {
+            self.excuses.amiss(place, self.now + 100_000);
+            return 15_000 + self.dice.below(About::Delay, place, 85_000);
         }
-        if self.rng.chance(faults.slow) {
-            return self.rng.between(100, 14_000);
+        if self.dice.chance(About::Slow, place, slow) {
+            self.excuses.amiss(place, self.now + 14_000);
+            return 100 + self.dice.below(About::Delay, place, 14_000);
         }
-        self.rng.below(30)
+        self.dice.below(About::Delay, place, 30)
     }
 
     pub(crate) fn mix(&mut self, value: u64) {
         self.hash = (self.hash.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95);
     }
 
+    pub(crate) fn task(&mut self) -> u64 {
+        self.next_task += 1;
+        self.next_task
+    }
+
     // -- the daemon ------------------------------------------------------------------------
 
-    /// Gives the engine an event and carries out what it commands.
+    /// Gives the engine an event and carries out what it commands, unless it dies in the midst
+    /// of that.
     pub(crate) fn feed(&mut self, event: Event<Ticket>) -> Result<(), Wrong> {
         let Some(engine) = &mut self.engine else {
             return Ok(());
@@ -355,9 +391,23 @@ impl World {
         log!(self, "-> {}", told(&event));
         self.changed |= !matches!(event, Event::Tick | Event::ExpireDone { .. });
         let mut commands = Vec::new();
-        engine.handle(Millis(self.now), event, &mut commands);
+        let performed = match &event {
+            Event::Performed { job, .. } => Some(*job),
+            _ => None,
+        };
+        engine.handle(Millis(self.now + self.leap), event, &mut commands);
         engine.audit()?;
-        for command in commands {
+        if let Some(job) = performed {
+            self.work_ended(job);
+        }
+        let mut commands = commands.into_iter();
+        while let Some(command) = commands.next() {
+            if self.doomed() {
+                // What its tickets were for, the table knows.
+                drop((command, commands));
+                self.dropped.borrow_mut().clear();
+                return Ok(());
+            }
             self.commands += 1;
             let command = match self.mutation {
                 Some(mutation) => mutation.command(command, self.commands),
@@ -367,53 +417,42 @@ impl World {
                 self.execute(command)?;
             }
         }
-        match self.dropped.borrow().first() {
-            Some(token) => Err(format!("the ticket of request {token} was dropped")),
-            None => Ok(()),
+        if let Some(token) = self.dropped.borrow().first() {
+            return Err(format!("the ticket of request {token} was dropped"));
         }
+        self.doomed();
+        Ok(())
     }
 
     fn execute(&mut self, command: Command<Ticket>) -> Result<(), Wrong> {
         log!(self, "<- {}", ordered(&command));
         self.mix(self.now);
         match command {
-            Command::Reply { ticket, answer } => {
-                let token = ticket.spend().ok_or("a spent ticket was spent again")?;
-                self.mix(token << 1 | u64::from(answer == Answer::Ready));
-                self.seen.answer(&answer);
-                return self.answered(token, &answer);
-            }
+            Command::Reply { ticket, answer } => self.reply(ticket, &answer)?,
             Command::Fetch {
                 job, binding, key, ..
             } => {
-                let event = self.fetched(job, &binding, &key);
-                self.deliver(event);
+                let map = binding.maps.first().map(|map| map.name.clone());
+                self.fetch(job, &map.unwrap_or_default(), &key);
             }
             Command::Resolve { job, hosts, .. } => {
+                let place = job.0.to_le_bytes();
                 let answers = self.resolve(hosts);
-                self.deliver(Event::Resolved { job, answers });
+                self.deliver(&place, Event::Resolved { job, answers });
             }
             Command::Perform {
                 job,
                 steps,
                 deadline_ms,
             } => self.perform(job, steps, deadline_ms)?,
-            Command::Inspect { job, target, .. } => {
-                let target = target.as_bstr();
-                let link = self.kernel.holder(target).is_some_and(|(holder, name)| {
-                    let names = self.kernel.as_trigger(holder).map(|it| &it.names);
-                    names.and_then(|it| it.get(&name)?.link.as_ref()).is_some()
-                });
-                let mounted = link || self.kernel.covered(target) || self.kernel.has_below(target);
-                self.deliver(Event::Inspected { job, mounted });
-            }
+            Command::Inspect { job, target, .. } => self.inspect(job, &target),
             Command::Install { triggers } => self.begin_batch(BatchKind::Install, triggers),
             Command::Adopt { triggers } => {
                 self.seen.adopted += triggers.len() as u64;
                 self.begin_batch(BatchKind::Adopt, triggers);
             }
             Command::Remove { triggers } => self.begin_batch(BatchKind::Remove, triggers),
-            Command::List { .. } => {}
+            Command::List { .. } | Command::Note(_) => {}
             Command::SetTimeout {
                 trigger,
                 key,
@@ -428,21 +467,77 @@ impl World {
                     self.mix(left.len() as u64);
                 }
             }
-            Command::Note(_) => {}
             Command::Finished { left } => return self.finished(&left),
         }
         Ok(())
     }
 
-    fn deliver(&mut self, event: Event<Ticket>) {
-        let when = self.now + self.delay();
+    pub(crate) fn reply(&mut self, ticket: Ticket, answer: &Answer) -> Result<(), Wrong> {
+        let token = ticket.spend().ok_or("a spent ticket was spent again")?;
+        self.mix(token << 1 | u64::from(*answer == Answer::Ready));
+        self.seen.answer(answer);
+        self.answered(token, answer)
+    }
+
+    pub(crate) fn deliver(&mut self, place: &[u8], event: Event<Ticket>) {
+        let when = self.now + self.delay(place);
         self.at(when, Action::Deliver(event));
+    }
+
+    /// Sees whether something is in place.
+    fn inspect(&mut self, job: JobId, target: &BString) {
+        let path = target.as_bstr();
+        let link = self.kernel.holder(path).is_some_and(|(holder, name)| {
+            let names = self.kernel.as_trigger(holder).map(|it| &it.names);
+            names.and_then(|it| it.get(&name)?.link.as_ref()).is_some()
+        });
+        let mounted = link || self.kernel.covered(path) || self.kernel.has_below(path);
+        self.deliver(target, Event::Inspected { job, mounted });
+    }
+
+    // -- sources ---------------------------------------------------------------------------
+
+    /// A source answers: rightly, wrongly, late, or with an error.
+    fn fetch(&mut self, job: JobId, map: &BString, key: &BString) {
+        let place = [map.as_bytes(), b" ", key].concat();
+        let (fetch, lie) = (self.faults[Fault::Fetch], self.faults[Fault::Lie]);
+        let result = if self.dice.chance(About::Fault, &place, fetch) {
+            self.excuses.of_source(map, key, self.now);
+            Err(match self.dice.below(About::Way, &place, 4) {
+                0 => Miss::Unreadable("I/O error".into()),
+                1 => Miss::TimedOut("too slow".into()),
+                2 => Miss::ProgramFailed("exit status 1".into()),
+                _ => Miss::NoSuchMap("gone".into()),
+            })
+        } else if self.dice.chance(About::Source, &place, lie) {
+            self.excuses.of_source(map, key, u64::MAX / 2);
+            let how = self.dice.below(About::Way, &place, 1 << 20);
+            self.seen.lies += 1;
+            self.maps.lie(map.as_bstr(), key.as_bstr(), how)
+        } else {
+            self.maps.find(map.as_bstr(), key.as_bstr())
+        };
+        let event = Event::Fetched {
+            job,
+            names: None,
+            costly: map == "prog",
+            result,
+        };
+        let (stuck, slow) = (self.faults[Fault::Stuck], self.faults[Fault::Slow]);
+        if stuck + slow > 0 {
+            self.excuses.of_source(map, key, self.now + 100_000);
+        }
+        self.deliver(&place, event);
     }
 
     fn resolve(&mut self, hosts: Vec<BString>) -> HostAnswers {
         let mut answers = HostAnswers::new();
+        let unknown = self.faults[Fault::Host];
+        if unknown + self.faults[Fault::Slow] + self.faults[Fault::Stuck] > 0 {
+            self.excuses.of_servers(self.now + 100_000);
+        }
         for (number, host) in hosts.into_iter().enumerate() {
-            let known = !self.rng.chance(self.faults.host);
+            let known = !self.dice.chance(About::Host, &host, unknown);
             let address = std::net::Ipv4Addr::new(192, 0, 2, number as u8 + 1);
             let addresses = known.then(|| address.into()).into_iter().collect();
             answers.insert(host, HostAnswer { addresses });
@@ -450,347 +545,23 @@ impl World {
         answers
     }
 
-    /// The daemon begins its life, with what an earlier one left.
-    fn start(&mut self) -> Result<(), Wrong> {
-        if self.engine.is_some() {
-            return Ok(());
-        }
-        self.life += 1;
-        self.answers_due = 0;
-        self.stopping = None;
-        self.engine = Some(Engine::new(Settings {
-            timeout: 3,
-            negative_timeout: 2,
-            deadline_ms: DEADLINE_MS,
-            unmount_deadline_ms: UNMOUNT_DEADLINE_MS,
-            ..Settings::default()
-        }));
-        let existing = self.survey();
-        let points = self.points.clone();
-        self.feed(Event::Configure(Configuration { points, existing }))
-    }
+    // -- the daemon's requests -------------------------------------------------------------
 
-    /// The daemon is gone: killed, or at its end.
-    pub(crate) fn crash(&mut self) -> Result<(), Wrong> {
-        log!(self, "the daemon is gone");
-        if self.engine.take().is_none() {
-            return Ok(());
-        }
-        self.seen.lives += 1;
-        self.dropped.borrow_mut().clear();
-        self.life += 1;
-        self.answers_due = 0;
-        self.adopted = true;
-        self.performances.clear();
-        self.batches.clear();
-        self.scans.clear();
-        self.requests.clear();
-        self.levels.clear();
-        self.forsake();
-        if !self.over {
-            let when = self.now + self.rng.below(5_000);
-            self.at(when, Action::Start);
-        }
-        Ok(())
-    }
-
-    /// An operator (or a signal) asks for something.
-    pub(crate) fn request(&mut self, request: Request) -> Result<(), Wrong> {
-        if self.engine.is_none() {
-            return Ok(());
-        }
-        if let Request::Stop { detach } = request
-            && self.stopping.is_none()
+    /// A request reaches the engine, if its trigger is known to it.
+    pub(crate) fn ask_engine(&mut self, token: Token) -> Result<(), Wrong> {
+        let Some(request) = self.request_of(token) else {
+            return self.answer_unknown(token);
+        };
+        if self.mutation == Some(Mutation::AnswerByUnmount)
+            && !request.expire
+            && self.unmounting(&request.path)
         {
-            self.stopping = Some((self.now, detach));
-        }
-        let id = RequestId(self.next_request);
-        self.next_request += 1;
-        self.requests.insert(id);
-        self.feed(Event::Request { id, request })
-    }
-
-    fn finished(&mut self, left: &[(BString, std::sync::Arc<str>)]) -> Result<(), Wrong> {
-        let detach = self.stopping.is_some_and(|(_, detach)| detach);
-        if let Some(token) = self.unanswered() {
-            return Err(format!("request {token} was not answered before the end"));
-        }
-        if !self.requests.is_empty() {
-            return Err(format!("{:?} were not answered", self.requests));
-        }
-        if !detach {
-            self.check_left(left)?;
-        }
-        if self.last {
-            self.check_nothing_left(left)?;
-            self.over = true;
-        }
-        // The engine is in use: it goes after its last commands.
-        self.at(self.now, Action::Crash);
-        Ok(())
-    }
-
-    /// The stop after which nothing may be left.
-    fn last_stop(&mut self) -> Result<(), Wrong> {
-        if let Some(token) = self.unanswered() {
-            return Err(format!("request {token} was never answered"));
-        }
-        if !self.requests.is_empty() {
-            return Err(format!(
-                "operators were never answered: {:?}",
-                self.requests
-            ));
-        }
-        self.check_directories()?;
-        self.start()?;
-        self.last = true;
-        self.request(Request::Stop { detach: false })
-    }
-
-    /// Nothing new begins, nothing goes wrong any more, everybody leaves.
-    fn calm_down(&mut self) -> Result<(), Wrong> {
-        log!(self, "calm");
-        self.calm = true;
-        self.faults = Faults::default();
-        Ok(())
-    }
-
-    /// How long the stop is going on.
-    pub(crate) fn stopping_for(&self) -> Option<u64> {
-        self.stopping.map(|(begun, _)| self.now - begun)
-    }
-
-    /// A request of the kernel reaches the daemon.
-    fn packet(&mut self, token: Token) -> Result<(), Wrong> {
-        let Some(pending) = self.kernel.pending.get_mut(&token) else {
+            let ticket = Ticket::new(token, &self.dropped);
+            self.held.push((request.path, ticket));
             return Ok(());
-        };
-        let (trigger, key, expire) = (pending.trigger, pending.name.clone(), pending.expire);
-        let within = match expire {
-            true => UNMOUNT_DEADLINE_MS,
-            false => DEADLINE_MS,
-        };
-        pending.deadline = Some(self.now + within);
-        let ticket = Ticket {
-            token: Some(token),
-            dropped: self.dropped.clone(),
-        };
-        let requester = Requester::default();
-        self.feed(match expire {
-            true => Event::ExpireAsked {
-                trigger,
-                key,
-                ticket,
-            },
-            false => Event::Access {
-                trigger,
-                key,
-                requester,
-                waited_ms: 0,
-                ticket,
-            },
-        })
-    }
-
-    /// Sends a request through the pipe: in order, and not at once.
-    pub(crate) fn send(&mut self, token: Token) {
-        let when = self.last_packet.max(self.now + self.rng.below(5));
-        self.last_packet = when;
-        self.at(when, Action::Packet(token));
-    }
-
-    // -- the daemon's hands ----------------------------------------------------------------
-
-    pub(crate) fn task(&mut self) -> u64 {
-        self.next_task += 1;
-        self.next_task
-    }
-
-    fn perform(
-        &mut self,
-        job: piton_engine::event::JobId,
-        mut steps: Vec<Planned>,
-        deadline_ms: u64,
-    ) -> Result<(), Wrong> {
-        if let Some(mutation) = self.mutation {
-            mutation.steps(&mut steps);
-            if let Some(outcome) = mutation.early(&steps) {
-                self.at(self.now, Action::Deliver(Event::Performed { job, outcome }));
-            }
         }
-        let until = self.now + deadline_ms;
-        let task = self.task();
-        self.performances
-            .insert(task, Performance::new(job, steps, until));
-        self.plan_step(task);
-        Ok(())
+        let ticket = Ticket::new(token, &self.dropped);
+        let event = request.event(ticket);
+        self.feed(event)
     }
-
-    /// Decides when the next step of a performance is done.
-    fn plan_step(&mut self, task: u64) {
-        let slow = self.performances.get(&task).and_then(|it| it.current());
-        let slow = matches!(slow, Some(Step::Mount { .. } | Step::Unmount { .. }));
-        let pause = match slow {
-            true => self.delay(),
-            false => self.rng.below(5),
-        };
-        let overrun = self.rng.chance(self.faults.overrun);
-        let Some(performance) = self.performances.get(&task) else {
-            return;
-        };
-        let mut when = self.now + pause;
-        if !overrun && !performance.undoing {
-            when = when.min(performance.until.max(self.now));
-        }
-        self.at(when, Action::Step(task));
-    }
-
-    fn step(&mut self, task: u64) -> Result<(), Wrong> {
-        let Some(mut performance) = self.performances.remove(&task) else {
-            return Ok(());
-        };
-        let Some(step) = performance.current() else {
-            let Performance {
-                job,
-                outcome,
-                steps,
-                ..
-            } = performance;
-            self.seen.outcome(&outcome);
-            self.settled(&steps, &outcome);
-            self.deliver(Event::Performed { job, outcome });
-            return Ok(());
-        };
-        let attempts = match &step {
-            Step::Mount { attempts, .. } => attempts.len() as u64,
-            _ => 1,
-        };
-        let result = match self.fault(&step, performance.undoing, performance.until) {
-            Some(errno) => Err(errno),
-            None if attempts == 0 => Err(crate::kernel::EINVAL),
-            None => perform::act(&mut self.kernel, &step, self.now)?,
-        };
-        let planned = Planned {
-            step: step.clone(),
-            required: true,
-        };
-        log!(self, "   {}: {result:?}", in_short(&planned));
-        let attempt = self.rng.below(attempts) as usize;
-        let helper = self.rng.chance(300);
-        performance.stepped(result, attempt, helper);
-        if performance.undoing && self.mutation == Some(Mutation::NoUndo) {
-            performance.to_undo.clear();
-        }
-        self.performances.insert(task, performance);
-        self.plan_step(task);
-        Ok(())
-    }
-
-    fn begin_batch(&mut self, kind: BatchKind, mut triggers: Vec<TriggerSpec>) {
-        triggers.reverse();
-        let task = self.task();
-        let results = Vec::new();
-        self.batches.insert(
-            task,
-            Batch {
-                kind,
-                triggers,
-                results,
-            },
-        );
-        let when = self.now + self.delay();
-        self.at(when, Action::Batch(task));
-    }
-
-    fn batch(&mut self, task: u64) -> Result<(), Wrong> {
-        let Some(mut batch) = self.batches.remove(&task) else {
-            return Ok(());
-        };
-        let Some(spec) = batch.triggers.pop() else {
-            let results = batch.results;
-            self.deliver(match batch.kind {
-                BatchKind::Install | BatchKind::Adopt => Event::Installed { results },
-                BatchKind::Remove => Event::Removed { results },
-            });
-            return Ok(());
-        };
-        let fails = match batch.kind {
-            BatchKind::Install => self.rng.chance(self.faults.install / 4).then_some(12),
-            BatchKind::Adopt => None,
-            BatchKind::Remove => self.rng.chance(self.faults.busy).then_some(16),
-        };
-        let result = match (fails, batch.kind) {
-            (Some(errno), _) => Err(errno),
-            (None, BatchKind::Install) => perform::install(&mut self.kernel, &spec, self.now)?,
-            (None, BatchKind::Remove) => perform::remove(&mut self.kernel, &spec),
-            (None, BatchKind::Adopt) => self.adopt(&spec),
-        };
-        log!(self, "   {:?} {}: {result:?}", batch.kind, spec.path);
-        let failure = |errno| StepFailure {
-            index: 0,
-            errno: piton_engine::cause::Errno(errno),
-            text: format!("errno {errno}").into(),
-        };
-        batch
-            .results
-            .push((spec.id, result.map(drop).map_err(failure)));
-        self.batches.insert(task, batch);
-        let when = self.now + self.rng.below(3);
-        self.at(when, Action::Batch(task));
-        Ok(())
-    }
-}
-
-/// An event in a line of the trace.
-fn told(event: &Event<Ticket>) -> String {
-    match event {
-        Event::Configure(configuration) => {
-            let point = |point: &Point| format!("{} {:?}", point.path, point.kind);
-            let points: Vec<String> = configuration.points.iter().map(point).collect();
-            format!(
-                "Configure {points:?}, existing {:?}",
-                configuration.existing
-            )
-        }
-        Event::Fetched { job, result, .. } => match result {
-            Ok(found) => format!("Fetched {job:?} {}", found.fragment.text),
-            Err(miss) => format!("Fetched {job:?} {miss:?}"),
-        },
-        other => format!("{other:?}"),
-    }
-}
-
-/// A command in a line of the trace.
-fn ordered(command: &Command<Ticket>) -> String {
-    match command {
-        Command::Fetch { job, key, .. } => format!("Fetch {job:?} {key}"),
-        Command::Install { triggers } => format!("Install {}", paths(triggers)),
-        Command::Adopt { triggers } => format!("Adopt {}", paths(triggers)),
-        Command::Remove { triggers } => format!("Remove {}", paths(triggers)),
-        Command::Perform { job, steps, .. } => {
-            let steps: Vec<String> = steps.iter().map(in_short).collect();
-            format!("Perform {job:?} {}", steps.join(", "))
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn paths(triggers: &[TriggerSpec]) -> String {
-    let one = |spec: &TriggerSpec| format!("{}#{}", spec.path, spec.id.0);
-    triggers.iter().map(one).collect::<Vec<_>>().join(" ")
-}
-
-fn in_short(planned: &Planned) -> String {
-    let optional = if planned.required { "" } else { "?" };
-    let step = match &planned.step {
-        Step::MakeDirectory { path } => format!("mkdir {path}"),
-        Step::Mount { target, .. } => format!("mount {target}"),
-        Step::Symlink { path, to } => format!("link {path} to {to}"),
-        Step::Install(spec) => format!("install {}#{}", spec.path, spec.id.0),
-        Step::Unmount { target, .. } => format!("unmount {target}"),
-        Step::Remove(spec) => format!("remove {}#{}", spec.path, spec.id.0),
-        Step::RemoveDirectory { path } => format!("rmdir {path}"),
-        Step::RemoveSymlink { path } => format!("unlink {path}"),
-    };
-    step + optional
 }
