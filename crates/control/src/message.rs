@@ -141,6 +141,9 @@ pub struct Mount {
     /// There are more holders, or not all could be looked for in time.
     #[serde(default)]
     pub holders_cut: bool,
+    /// When it was last tried to unmount it in vain, RFC 3339.
+    #[serde(default)]
+    pub busy_at: Option<String>,
 }
 
 /// A process that touched a path.

@@ -268,7 +268,7 @@ impl<T> Engine<T> {
             .values()
             .filter(|tree| covers(path, &tree.target))
             .map(|tree| {
-                let why: Arc<str> = tree.busy.clone().unwrap_or_else(|| "in use".into());
+                let why: Arc<str> = tree.why_busy().unwrap_or_else(|| "in use".into());
                 (tree.target.clone(), why)
             })
             .collect();

@@ -55,6 +55,8 @@ impl<T> Engine<T> {
                 && let Some(path) = target_of(steps, failure.index)
             {
                 let failure = failure.clone();
+                let cause = Cause::Mount(failure.errno, failure.text.clone());
+                self.remember_error(&place, &path, &cause);
                 self.note(Note::OffsetMissing { path, failure });
             }
         }

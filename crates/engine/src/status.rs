@@ -81,6 +81,8 @@ pub struct MountStatus {
     pub timeout: u32,
     /// Why it could not be unmounted when that was last tried.
     pub busy: Option<Arc<str>>,
+    /// When that was.
+    pub busy_at: Option<Millis>,
 }
 
 /// Something being done.
@@ -228,7 +230,8 @@ impl<T> Engine<T> {
                     last: tree.last.clone(),
                     uses: tree.uses,
                     timeout: tree.timeout.unwrap_or(trigger.spec.timeout),
-                    busy: tree.busy.clone(),
+                    busy: tree.why_busy(),
+                    busy_at: tree.busy.as_ref().map(|(_, at)| *at),
                 })
             })
             .collect();

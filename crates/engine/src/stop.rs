@@ -277,7 +277,7 @@ impl<T> Engine<T> {
             left.insert(path.clone(), why);
         }
         for tree in self.trees.values() {
-            let why = tree.busy.clone();
+            let why = tree.why_busy();
             let why = why.unwrap_or_else(|| "something below it is in use".into());
             left.insert(tree.target.clone(), why);
         }

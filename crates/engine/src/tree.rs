@@ -32,8 +32,8 @@ pub(crate) struct Tree {
     pub(crate) last: Requester,
     /// Accesses that came by here.
     pub(crate) uses: u64,
-    /// Why it could not be unmounted when that was last tried.
-    pub(crate) busy: Option<Arc<str>>,
+    /// Why it could not be unmounted when that was last tried, and when that was.
+    pub(crate) busy: Option<(Arc<str>, Millis)>,
     /// Seconds of idleness, where the entry names its own; 0 is never.
     pub(crate) timeout: Option<u32>,
     /// Whether it shall go as soon as it is idle: a mount point is to stand here.
@@ -78,6 +78,11 @@ impl Tree {
             How::Symlink { to } => to.clone(),
             How::Directory | How::Submount(_) => BString::default(),
         }
+    }
+
+    /// Why it could not be unmounted when that was last tried.
+    pub(crate) fn why_busy(&self) -> Option<Arc<str>> {
+        self.busy.as_ref().map(|(why, _)| why.clone())
     }
 
     /// The triggers that go with it: offsets and a submount.

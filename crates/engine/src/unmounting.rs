@@ -402,8 +402,9 @@ impl<T> Engine<T> {
         let failed = failure.map(|failure| failure.text);
         if let (Some(why), Some(place)) = (&failed, at) {
             let path = self.path_of(place);
+            let now = self.now;
             if let Some(tree) = self.trees.get_mut(place) {
-                tree.busy = Some(why.clone());
+                tree.busy = Some((why.clone(), now));
             }
             let why = why.clone();
             self.note(Note::Stays { path, why });

@@ -74,6 +74,7 @@ fn ann() -> Mount {
             },
         ],
         holders_cut: true,
+        busy_at: Some("2026-11-30T09:26:00Z".to_owned()),
     }
 }
 

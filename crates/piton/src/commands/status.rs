@@ -242,7 +242,13 @@ fn write_mount(out: &mut String, mount: &Mount) -> fmt::Result {
         writeln!(out, "      last for {}", requester(&mount.last))?;
     }
     if let Some(busy) = &mount.busy {
-        writeln!(out, "      {ATTENTION}busy{ATTENTION:#}: {}", Clean(busy))?;
+        let at = mount.busy_at.as_deref().unwrap_or_default();
+        writeln!(
+            out,
+            "      {ATTENTION}busy{ATTENTION:#}: {}  {FAINT}{}{FAINT:#}",
+            Clean(busy),
+            Clean(at)
+        )?;
     }
     mount
         .holders

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Show the requests that were answered last, and end.
     #[arg(long)]
     recent: bool,
-    /// As JSON, an object a line, for programs.
+    /// As JSON, an object a line, for programs; {"lost":N} where lines are missing.
     #[arg(long)]
     json: bool,
 }
@@ -56,14 +56,12 @@ fn show(trace: &Trace, first: bool, json: bool) -> Exit {
     if first && !json {
         text.push_str(&heading());
     }
-    if trace.lost > 0 && !json {
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{ATTENTION}{} lost: read too slowly{ATTENTION:#}",
-            trace.lost
-        );
-    }
+    // Writing to a string does not fail.
+    let _ = match (trace.lost, json) {
+        (0, _) => Ok(()),
+        (lost, true) => writeln!(text, "{{\"lost\":{lost}}}"),
+        (lost, false) => writeln!(text, "{ATTENTION}{lost} lost: read too slowly{ATTENTION:#}"),
+    };
     for line in &trace.lines {
         if json {
             match serde_json::to_string(line) {

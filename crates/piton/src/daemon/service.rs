@@ -93,7 +93,7 @@ impl Desk {
                 .iter()
                 .map(|point| mount_point(point, moment))
                 .collect(),
-            mounts: status.mounts.iter().map(mount).collect(),
+            mounts: status.mounts.iter().map(|it| mount(it, moment)).collect(),
             jobs: status.jobs.iter().map(job).collect(),
             negative: status.negative.iter().map(negative).collect(),
             servers: status.servers.iter().map(server).collect(),
@@ -225,7 +225,7 @@ impl Service for Desk {
     }
 }
 
-fn mount(mount: &engine::MountStatus) -> Mount {
+fn mount(mount: &engine::MountStatus, moment: impl Fn(u64) -> String) -> Mount {
     let age = Duration::from_millis(mount.age_ms);
     Mount {
         path: mount.path.to_string(),
@@ -242,6 +242,7 @@ fn mount(mount: &engine::MountStatus) -> Mount {
         busy: mount.busy.as_ref().map(ToString::to_string),
         holders: Vec::new(),
         holders_cut: false,
+        busy_at: mount.busy_at.map(|at| moment(at.0)),
     }
 }
 
