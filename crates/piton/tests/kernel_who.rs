@@ -281,8 +281,11 @@ fn servers_become_near_when_this_host_gets_an_address() {
             .env("PITON_RUNTIME_DIR", site.at("run"))
             .spawn()
             .expect("unshare");
-        site.wait("the daemon is ready", |site| site.at("ready").exists());
-        let pid = std::fs::read_to_string(site.at("ready")).expect("a pid");
+        let mut pid = String::new();
+        site.wait("the daemon is ready", |site| {
+            pid = std::fs::read_to_string(site.at("ready")).unwrap_or_default();
+            pid.ends_with('\n')
+        });
         site.names("m/before");
         sh_plain(&format!(
             "nsenter --net --target {} sh -c 'ip address add 10.77.3.1/24 dev lo; ip link set lo up'",
