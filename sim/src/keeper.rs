@@ -17,7 +17,7 @@ use crate::hands::{BatchKind, effects};
 use crate::kernel::{MountId, Token, What};
 use crate::mutation::Mutation;
 use crate::ticket::Ticket;
-use crate::world::{Action, DEADLINE_MS, UNMOUNT_DEADLINE_MS, World, Wrong, log};
+use crate::world::{Action, DEADLINE_MS, ELSEWHERE, UNMOUNT_DEADLINE_MS, World, Wrong, log};
 
 /// Milliseconds without a daemon after which the keeper looks after those who wait.
 pub(crate) const PATIENCE_MS: u64 = 1_000;
@@ -74,6 +74,8 @@ pub(crate) struct Asked {
     pub(crate) path: BString,
     pub(crate) expire: bool,
     waited_ms: u64,
+    /// The process that asks.
+    pid: u32,
 }
 
 impl Asked {
@@ -82,6 +84,7 @@ impl Asked {
             trigger,
             key,
             waited_ms,
+            pid,
             ..
         } = self;
         match self.expire {
@@ -93,7 +96,10 @@ impl Asked {
             false => Event::Access {
                 trigger,
                 key,
-                requester: Requester::default(),
+                requester: Requester {
+                    pid,
+                    ..Requester::default()
+                },
                 waited_ms,
                 ticket,
             },
@@ -562,6 +568,7 @@ impl World {
             waited_ms: pending.deadline.map_or(0, |end| {
                 (self.now + within(pending.expire)).saturating_sub(end)
             }),
+            pid: if token % 16 == 7 { ELSEWHERE } else { 1 },
         })
     }
 

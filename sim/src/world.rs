@@ -36,6 +36,8 @@ pub(crate) const UNMOUNT_DEADLINE_MS: u64 = 12_000;
 pub(crate) const LATE_MS: u64 = 20;
 /// Things that may happen in one world; more means that something goes round in circles.
 const EVENTS_MOST: u64 = 60_000;
+/// A process in a mount namespace that mounts do not reach.
+pub(crate) const ELSEWHERE: u32 = 9;
 /// Milliseconds of calm after which all must be over.
 const CALM_MS: u64 = 400_000;
 
@@ -445,7 +447,7 @@ impl World {
                 steps,
                 deadline_ms,
             } => self.perform(job, steps, deadline_ms)?,
-            Command::Inspect { job, target, .. } => self.inspect(job, &target),
+            Command::Inspect { job, target, pid } => self.inspect(job, &target, pid),
             Command::Install { triggers } => self.begin_batch(BatchKind::Install, triggers),
             Command::Adopt { triggers } => {
                 self.seen.adopted += triggers.len() as u64;
@@ -485,14 +487,18 @@ impl World {
     }
 
     /// Sees whether something is in place.
-    fn inspect(&mut self, job: JobId, target: &BString) {
+    fn inspect(&mut self, job: JobId, target: &BString, pid: u32) {
         let path = target.as_bstr();
         let link = self.kernel.holder(path).is_some_and(|(holder, name)| {
             let names = self.kernel.as_trigger(holder).map(|it| &it.names);
             names.and_then(|it| it.get(&name)?.link.as_ref()).is_some()
         });
         let mounted = link || self.kernel.covered(path) || self.kernel.has_below(path);
-        self.deliver(target, Event::Inspected { job, mounted });
+        let event = match mounted && pid == ELSEWHERE {
+            true => Event::Hidden { job },
+            false => Event::Inspected { job, mounted },
+        };
+        self.deliver(target, event);
     }
 
     // -- sources ---------------------------------------------------------------------------
