@@ -35,6 +35,10 @@ pub const PROGRAM_STDERR: usize = 8 * 1024;
 /// the business of the system's own limits.
 pub const DESCENDANTS: usize = 4096;
 
+/// How long it is waited for the processes that are to be killed to stand still. Being stopped takes
+/// them microseconds, unless the machine is very busy.
+pub const STILL_MOST: Duration = Duration::from_millis(300);
+
 /// Age a file must have when it is read for its stamp to be trusted: within one tick of the
 /// clock a file can change twice and keep its times. The coarsest tick in use is 10 ms.
 pub const STAMP_TICK: Duration = Duration::from_millis(50);

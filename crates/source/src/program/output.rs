@@ -161,7 +161,12 @@ impl Output {
     /// Kills the program with its descendants and sees to its burial.
     fn kill(mut self) {
         self.log.flush();
-        kill_tree(Pid::from_child(&self.child));
+        let pipes = [
+            self.stdout.as_ref().map(AsFd::as_fd),
+            self.stderr.as_ref().map(AsFd::as_fd),
+        ];
+        let pipes: Vec<_> = pipes.into_iter().flatten().collect();
+        kill_tree(Pid::from_child(&self.child), &pipes);
         let deadline = Instant::now() + BURIAL;
         while Instant::now() < deadline {
             match self.child.try_wait() {
