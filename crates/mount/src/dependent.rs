@@ -7,11 +7,12 @@
 use std::time::Instant;
 
 use bstr::{BStr, ByteSlice};
-use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::helper::{Group, Run};
+use crate::kind::{self, Kind};
 use crate::perform::Settings;
 
 /// `AUTOFS_SUPER_MAGIC` in linux/magic.h.
@@ -50,7 +51,7 @@ fn ends_in_automount(path: &BStr) -> bool {
     loop {
         // Without O_PATH this would open what may be a device or a pipe.
         match openat(CWD, part, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => return fstatfs(&fd).is_ok_and(|found| found.f_type == AUTOFS_MAGIC),
+            Ok(fd) => return kind::of(&fd).is_ok_and(|found| found.kind == Kind::Autofs),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(_) => return false,
         }

@@ -43,4 +43,5 @@ pub use lane::{Hold, Lane};
 pub use perform::{
     Done, Failure, Outcome, Performance, Program, Settings, Triggers, perform, perform_below,
 };
+pub use types::is_on_disk;
 pub use workers::Workers;

@@ -14,7 +14,7 @@ use piton_map::options::Propagation;
 use piton_plan::step::What;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, open, openat, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, open, openat, statx,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -23,7 +23,6 @@ use rustix::mount::{
     open_tree, unmount,
 };
 
-use crate::dependent::AUTOFS_MAGIC;
 use crate::error::Error;
 use crate::kind::{self, Kind as Nature};
 use crate::lane::Lane;
@@ -138,19 +137,32 @@ fn clone_tree(
     recursive: bool,
     reach: Reach<'_>,
 ) -> Result<Result<OwnedFd, Errno>, Error> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-    let clone = || open_tree(CWD, source.as_bytes(), flags);
-    let first = clone();
-    let suspect = match &first {
-        Ok(tree) => is_autofs(tree.as_fd()),
+    let find = || {
+        openat(
+            CWD,
+            source.as_bytes(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+    };
+    let mut found = find();
+    let suspect = match &found {
+        // The file system itself is not asked: it may be able to say only that it is there.
+        Ok(found) => kind::of(found).is_ok_and(|found| found.kind == Nature::Autofs),
         Err(errno) => *errno == Errno::NOENT,
     };
     if suspect && reach(source)? {
-        Ok(clone())
-    } else {
-        Ok(first)
+        found = find();
     }
+    Ok(found.and_then(|found| copy_of(found.as_fd(), recursive)))
+}
+
+fn copy_of(found: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(found, "", flags)
 }
 
 /// [`clone_tree`] of what the kernel finds without asking anybody. To a copy of the tree nobody is
@@ -176,15 +188,7 @@ fn clone_tree_at_once(source: &BStr, recursive: bool) -> Result<Result<OwnedFd, 
         Ok(_) => {}
         Err(errno) => return Ok(Err(errno)),
     }
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
-    Ok(open_tree(found, "", flags))
-}
-
-fn is_autofs(fd: BorrowedFd<'_>) -> bool {
-    fstatfs(fd).is_ok_and(|found| found.f_type == AUTOFS_MAGIC)
+    Ok(copy_of(found.as_fd(), recursive))
 }
 
 // --- file systems --------------------------------------------------------

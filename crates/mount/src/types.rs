@@ -38,6 +38,14 @@ pub(crate) fn native(fstype: &[u8]) -> Option<Kind> {
     })
 }
 
+/// Whether the kernel reads a disk or an image to mount this, which may take a while.
+pub fn is_on_disk(what: &What) -> bool {
+    match what {
+        What::Bind { .. } => false,
+        What::Type(fstype) => matches!(native(fstype), Some(Kind::Block { .. })),
+    }
+}
+
 /// Whether only a helper can mount this.
 pub(crate) fn needs_helper(what: &What) -> bool {
     match what {

@@ -151,9 +151,16 @@ fn covered(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
         .map_err(|errno| Error::call("reading the mount table for", target, errno))
 }
 
-/// [`table::covered`] for a local file system, which may be looked at: it costs the same however
-/// many mounts there are.
+/// [`table::covered`] at the same cost however many mounts there are. What is mounted is not
+/// touched, where the kernel can tell of it.
 fn local_cover(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
+    if let Some(control) = control() {
+        return match control.mount_at(Path::new(OsStr::from_bytes(&place.path())), None) {
+            Ok(here) => Ok(here.is_some_and(|it| Kind::of_magic(it.magic.into()) != Kind::Autofs)),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
+            Err(_) => covered(place, target),
+        };
+    }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = match openat(place.dir(), place.name(), flags, Mode::empty()) {
         Ok(top) => top,

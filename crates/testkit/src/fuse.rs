@@ -21,7 +21,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 pub enum Silence {
     /// It takes the request: then who waits cannot be killed before the server is gone.
     Taken,
-    /// After a first request it does not even take any more: who waits can be killed.
+    /// It does not even take requests, once it is mounted: who waits can be killed.
     Deaf,
 }
 
@@ -70,7 +70,7 @@ impl BadFuse {
         }
     }
 
-    /// How many requests were taken and not answered.
+    /// How many requests were taken and not answered; of a deaf server's, whether there are any.
     pub fn unanswered(&self) -> usize {
         self.shared.unanswered.load(Ordering::Relaxed)
     }
@@ -117,17 +117,20 @@ const ROOT: u64 = 1;
 
 impl Server {
     fn serve(&self) {
+        let mut initialised = false;
         let mut buffer = vec![0; 128 << 10];
         let look = Timespec::try_from(Duration::from_millis(20)).ok();
         while !self.shared.end.load(Ordering::Relaxed) {
-            if self.silence == Silence::Deaf && self.shared.unanswered.load(Ordering::Relaxed) > 0 {
-                std::thread::sleep(Duration::from_millis(20));
-                continue;
-            }
             let mut fds = [PollFd::from_borrowed_fd(self.device.as_fd(), PollFlags::IN)];
             if !matches!(poll(&mut fds, look.as_ref()), Ok(1..)) {
                 continue;
             }
+            if self.silence == Silence::Deaf && initialised {
+                self.shared.unanswered.store(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            initialised = true;
             match read(&*self.device, &mut buffer) {
                 Ok(length) => self.request(&buffer[..length]),
                 Err(rustix::io::Errno::NODEV) => return,

@@ -29,3 +29,7 @@ pub(crate) const IN_LANE: usize = 16;
 
 /// What may wait in one lane: as much as an engine has accesses in its hands.
 pub(crate) const LANE_QUEUE: usize = 1024;
+
+/// What has waited in a lane and has less time left than this is not begun any more: it would only
+/// be killed.
+pub(crate) const LEAST_TIME: Duration = Duration::from_millis(50);

@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use piton_mount::{Hold, Lane};
 
-use super::limits::{IN_LANE, LANE_QUEUE};
+use super::limits::{IN_LANE, LANE_QUEUE, LEAST_TIME};
 
 /// How long a thread beyond the first ones waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// How long a thread may need to wake up.
+const WAKING: Duration = Duration::from_millis(5);
 
 /// How work gets its turn.
 pub(crate) enum Turn {
@@ -154,11 +157,13 @@ impl Pool {
         let end = state.next_end();
         let relief = state.queue.front().map(|ready| ready.since.elapsed());
         let relief = relief.map(|waited| {
-            if waited >= self.0.patience {
+            // A thread that was woken for it may not have come yet.
+            let patience = self.0.patience.max(WAKING);
+            if waited >= patience {
                 self.0.grow(state);
-                self.0.patience.max(Duration::from_millis(1))
+                patience
             } else {
-                self.0.patience - waited
+                patience - waited
             }
         });
         [end, relief].into_iter().flatten().min()
@@ -201,21 +206,25 @@ impl Drop for Place {
             return;
         };
         let mut state = pool.lock();
-        let Some(busy) = state.lanes.get_mut(&self.lane) else {
-            return;
-        };
-        match busy.queue.pop_first() {
-            // Its place goes to the next.
-            Some((_, work)) => {
-                let turn = Turn::Begin(Some(pool.place(self.lane.clone())));
-                pool.enter(state, turn, work);
-            }
-            None => {
+        let soon = Instant::now() + LEAST_TIME;
+        loop {
+            let Some(busy) = state.lanes.get_mut(&self.lane) else {
+                return;
+            };
+            let Some(((until, _), work)) = busy.queue.pop_first() else {
                 busy.under_way -= 1;
                 if busy.under_way == 0 {
                     state.lanes.remove(&self.lane);
                 }
+                return;
+            };
+            if until > soon {
+                // Its place goes to the next.
+                let turn = Turn::Begin(Some(pool.place(self.lane.clone())));
+                return pool.enter(state, turn, work);
             }
+            pool.enter(state, Turn::TooLate, work);
+            state = pool.lock();
         }
     }
 }

@@ -16,9 +16,9 @@ use piton_map::key::MapKind;
 use piton_map::lookup::{MapSpec, MapType};
 use piton_map::requester::Requester;
 use piton_mount::perform::{Attach, Detach, Settings};
-use piton_mount::{Hold, Lane, Performance, Workers};
+use piton_mount::{Hold, Lane, Performance, Workers, is_on_disk};
 use piton_plan::facts::HostAnswers;
-use piton_plan::step::{Planned, Step, TriggerId, TriggerKind, TriggerSpec, What};
+use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec};
 use piton_source::cache::{Listing, Maps};
 use piton_source::source::LookupContext;
 use piton_source::users;
@@ -429,19 +429,17 @@ impl Front<'_> {
     }
 }
 
-/// Whether all of `steps` is done by the kernel alone, on this host: then it is quick.
+/// Whether all of `steps` is done, or found to be for workers, in no time.
 pub(crate) fn quick(steps: &[Planned], settings: &Settings) -> bool {
-    settings.program.is_none()
-        && steps.iter().all(|planned| match &planned.step {
-            Step::Mount { attempts, .. } => attempts.iter().all(|attempt| match &attempt.what {
-                What::Bind { .. } => true,
-                What::Type(name) => matches!(name.as_slice(), b"tmpfs" | b"ramfs"),
-            }),
-            Step::Unmount { helper, .. } => !helper,
-            // A submount's map is looked for.
-            Step::Install(spec) => spec.kind != TriggerKind::Indirect,
-            _ => true,
-        })
+    steps.iter().all(|planned| match &planned.step {
+        Step::Mount { attempts, .. } => {
+            let slow = |attempt: &Attempt| is_on_disk(&attempt.what);
+            settings.program.is_some() || !attempts.iter().any(slow)
+        }
+        // A submount's map is looked for.
+        Step::Install(spec) => spec.kind != TriggerKind::Indirect,
+        _ => true,
+    })
 }
 
 /// How many of `steps` change what is mounted.
