@@ -68,6 +68,8 @@ pub enum Cause {
     TimedOut,
     /// The trigger is not (or no longer) one of ours.
     NoTrigger,
+    /// The map's filter denies it: the pattern.
+    Denied(Arc<str>),
     /// The mount point is being taken away, to be put back otherwise at once.
     Replaced,
     /// The daemon is ending.
@@ -89,7 +91,7 @@ impl Cause {
             Self::Mount(errno, _) | Self::KnownDown(errno, _) => answerable(*errno),
             Self::UnknownHost(_) => Errno::HOSTDOWN,
             Self::TimedOut => Errno::TIMEDOUT,
-            Self::NoTrigger => Errno::NOENT,
+            Self::NoTrigger | Self::Denied(_) => Errno::NOENT,
             Self::Stopping => Errno::SHUTDOWN,
             Self::Overloaded | Self::Replaced => Errno::AGAIN,
             Self::Busy(_) => Errno::BUSY,
@@ -139,6 +141,7 @@ impl fmt::Display for Cause {
             Self::KnownDown(_, text) => write!(f, "{text} (not asked again for a while)"),
             Self::TimedOut => f.write_str("not done within the deadline"),
             Self::NoTrigger => f.write_str("no such trigger"),
+            Self::Denied(pattern) => write!(f, "the map's filter denies it by {pattern}"),
             Self::Replaced => f.write_str("the mount point is being replaced: try again"),
             Self::Stopping => f.write_str("the automounter is stopping"),
             Self::Overloaded => f.write_str("too many accesses at once"),
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn each_cause_has_an_errno_and_words() {
-        let told: [(Cause, Errno, &str); 11] = [
+        let told: [(Cause, Errno, &str); 12] = [
             (
                 Cause::Hidden,
                 Errno::XDEV,
@@ -215,6 +218,11 @@ mod tests {
                 Cause::Stopping,
                 Errno::SHUTDOWN,
                 "the automounter is stopping",
+            ),
+            (
+                Cause::Denied("--deny-keys .*".into()),
+                Errno::NOENT,
+                "the map's filter denies it by --deny-keys .*",
             ),
             (
                 Cause::Replaced,

@@ -42,7 +42,7 @@ impl<T> Engine<T> {
     /// Serves an access, or has it wait for what is being done already.
     pub(crate) fn enter(&mut self, waiter: Waiter<T>) {
         let place = waiter.place.clone();
-        if let Some(cause) = self.refusal(&place) {
+        if let Some(cause) = self.refusal(&place).or_else(|| self.denial(&waiter)) {
             return self.reply(waiter.ticket, Answer::Failed(cause));
         }
         if let Some(trigger) = self.triggers.get_mut(&place.trigger) {
@@ -88,6 +88,26 @@ impl<T> Engine<T> {
             return Some(Cause::Lookup(miss));
         }
         None
+    }
+
+    /// Why the filter of its map denies an access.
+    fn denial(&self, waiter: &Waiter<T>) -> Option<Cause> {
+        let trigger = self.triggers.get(&waiter.place.trigger)?;
+        let deny = &trigger.binding.options.deny;
+        let key = match (&trigger.role, trigger.spec.kind) {
+            (Role::Offset { .. }, _) => None,
+            (_, TriggerKind::Indirect) => deny.key(&waiter.place.key),
+            (_, TriggerKind::Direct | TriggerKind::Offset) => deny.key(&trigger.spec.path),
+        };
+        let program = waiter.requester.program.as_ref();
+        let pattern = key.or_else(|| deny.program(program?))?;
+        Some(Cause::Denied(alloc::format!("{pattern}").into()))
+    }
+
+    /// Whether it matters for a trigger which program asks: then its facts must come along.
+    pub fn asks_program(&self, id: TriggerId) -> bool {
+        let trigger = self.triggers.get(&id);
+        trigger.is_some_and(|trigger| trigger.binding.options.deny.asks_program())
     }
 
     fn join(&mut self, id: JobId, waiter: Waiter<T>) {

@@ -98,6 +98,7 @@ pub(crate) fn memory_of(
         Cause::NoTrigger
         | Cause::Stopping
         | Cause::Replaced
+        | Cause::Denied(_)
         | Cause::Overloaded
         | Cause::Busy(_)
         | Cause::KnownDown(..)

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
+use core::cmp::{Ordering, Reverse};
 use core::mem;
 
 use bstr::{BString, ByteSlice};
@@ -80,10 +80,15 @@ impl<T> Engine<T> {
                 continue;
             };
             let path = &trigger.spec.path;
-            while let Some(point) = wanted.next_if(|point| point.path < *path) {
+            let mut order = Ordering::Greater;
+            while let Some(point) = wanted.next_if(|point| {
+                order = point.path.cmp(path);
+                order == Ordering::Less
+            }) {
                 sorted.fresh.push(point);
             }
-            match wanted.next_if(|point| point.path == *path) {
+            // Of thousands each is compared once.
+            match wanted.next_if(|_| order == Ordering::Equal) {
                 Some(point) if unchanged(trigger, &point, &mut same_line) => {
                     trigger.binding = point.binding;
                 }

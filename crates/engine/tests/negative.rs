@@ -192,3 +192,61 @@ fn what_is_known_of_a_server_is_told_in_its_words() {
     assert_eq!(errno, Errno::HOSTUNREACH);
     assert_eq!(&*text, "srv: mount /home/bob: errno 113");
 }
+
+#[test]
+fn a_filter_denies_keys_and_programs_at_once() {
+    use piton_engine::event::Event;
+    use piton_map::deny::Deny;
+    use piton_map::options::PointOptions;
+    use piton_map::requester::{Program, Requester};
+    use piton_plan::step::TriggerKind;
+
+    let deny = Deny {
+        keys: [".git*".into()].into(),
+        programs: ["indexer".into()].into(),
+        cgroups: ["/user.slice/*".into()].into(),
+    };
+    let options = PointOptions {
+        deny: deny.into(),
+        ..PointOptions::default()
+    };
+    let mut play = Play::usual();
+    play.configure(vec![
+        common::point("/home", TriggerKind::Indirect, options),
+        common::direct("/data"),
+    ]);
+    play.settle();
+    play.orders();
+    let (home, _) = play.trigger_for("/home/ann");
+    let (data, _) = play.trigger_for("/data");
+    assert!(play.engine.asks_program(home) && !play.engine.asks_program(data));
+    let denied = play.touch("/home/.gitignore");
+    play.assert_failed(denied, Errno::NOENT);
+    let touch_as = |play: &mut Play, name: &str, cgroup: Option<&str>| {
+        let ticket = play.ticket();
+        let program = Program {
+            name: name.into(),
+            cgroup: cgroup.map(Into::into),
+        };
+        play.feed(Event::Access {
+            trigger: home,
+            key: "ann".into(),
+            requester: Requester {
+                program: Some(program.into()),
+                ..Requester::default()
+            },
+            ticket: common::Ticket(ticket),
+            waited_ms: 0,
+        });
+        ticket
+    };
+    let indexer = touch_as(&mut play, "indexer", None);
+    let grouped = touch_as(&mut play, "ls", Some("/user.slice/x"));
+    play.assert_failed(indexer, Errno::NOENT);
+    play.assert_failed(grouped, Errno::NOENT);
+    assert!(play.orders().is_empty(), "nobody is asked");
+    assert_eq!(status(&play).last_errors, []);
+    let other = touch_as(&mut play, "ls", Some("/system.slice/x"));
+    play.settle();
+    play.assert_ready(other);
+}

@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod deny;
 pub mod diagnostic;
 pub mod dialect;
 pub mod entry;

@@ -6,6 +6,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bstr::{BStr, BString, ByteSlice};
@@ -69,6 +70,9 @@ fn split(word: &Word) -> Vec<Written> {
     parts
 }
 
+/// Bytes of a program's name that the kernel keeps.
+const COMM_BYTES: usize = 15;
+
 /// What an option of the automounter does.
 #[derive(Clone, Copy)]
 enum Flag {
@@ -121,6 +125,9 @@ enum Valued {
     PositiveTimeout,
     Mode,
     Define,
+    DenyKeys,
+    DenyComm,
+    DenyCgroup,
 }
 
 /// Reads the options of one line.
@@ -213,6 +220,9 @@ impl Reader<'_> {
             ),
             (Valued::Mode, Some(value)) => self.mode(value, span),
             (Valued::Define, Some(value)) => self.define(value, span),
+            (Valued::DenyKeys | Valued::DenyComm | Valued::DenyCgroup, Some(value)) => {
+                self.deny(valued, value, span);
+            }
         }
         after
     }
@@ -273,6 +283,40 @@ impl Reader<'_> {
         }
     }
 
+    /// Patterns between colons.
+    fn deny(&mut self, valued: Valued, value: &BStr, span: Span) {
+        for pattern in value.split_str(b":") {
+            if pattern.is_empty() {
+                self.warn(
+                    "empty-pattern",
+                    span,
+                    format!("a pattern of `{value}` is empty; it denies nothing"),
+                    "write patterns between colons, as in `--deny-keys=.git:.Trash*`",
+                );
+                continue;
+            }
+            if valued == Valued::DenyComm && pattern.len() > COMM_BYTES && !pattern.contains(&b'*')
+            {
+                self.warn(
+                    "long-program-name",
+                    span,
+                    format!(
+                        "the kernel cuts names of programs to {COMM_BYTES} bytes; `{}` denies \
+                         nothing",
+                        pattern.as_bstr()
+                    ),
+                    "write the first 15 bytes, or a `*`",
+                );
+            }
+            let deny = Arc::make_mut(&mut self.options.deny);
+            match valued {
+                Valued::DenyComm => deny.programs.push(pattern.into()),
+                Valued::DenyCgroup => deny.cgroups.push(pattern.into()),
+                _ => deny.keys.push(pattern.into()),
+            }
+        }
+    }
+
     /// An option for mount.
     fn for_mount(&mut self, one: &Written) {
         let text = one.text.trim_start_with(|c| c == '-').as_bstr();
@@ -283,6 +327,14 @@ impl Reader<'_> {
                 one.span,
                 format!("`{text}` needs two hyphens; it is not used"),
                 &format!("write `--{text}`"),
+            );
+        }
+        if text.starts_with(b"deny-") {
+            return self.warn(
+                "unknown-filter",
+                one.span,
+                format!("`{}` is no filter; it is not used", one.text),
+                "there are `--deny-keys=`, `--deny-comm=` and `--deny-cgroup=`",
             );
         }
         if one.text.starts_with(b"-O") {
@@ -330,6 +382,9 @@ fn valued(text: &BStr) -> Option<(Valued, Option<&BStr>)> {
         ("--positive-timeout", Valued::PositiveTimeout),
         ("--mode", Valued::Mode),
         ("--define", Valued::Define),
+        ("--deny-keys", Valued::DenyKeys),
+        ("--deny-comm", Valued::DenyComm),
+        ("--deny-cgroup", Valued::DenyCgroup),
     ];
     for (name, valued) in long {
         match text.strip_prefix(name.as_bytes()) {
@@ -373,6 +428,8 @@ fn following<'w>(
     let value = next.text.strip_prefix(b"=").unwrap_or(&next.text).as_bstr();
     let fits = match valued {
         Valued::Define => value.contains(&b'='),
+        // A pattern looks like any other word: it must be attached.
+        Valued::DenyKeys | Valued::DenyComm | Valued::DenyCgroup => false,
         _ => value.first().is_some_and(u8::is_ascii_digit),
     };
     match fits {

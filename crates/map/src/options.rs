@@ -1,9 +1,12 @@
 //! Options of a mount point: what the master map (and the command line above it) says for a
 //! whole map, apart from the options that are handed to mount.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bstr::BString;
+
+use crate::deny::Deny;
 
 /// How a mount takes part in mount propagation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,6 +61,8 @@ pub struct PointOptions {
     pub defines: Vec<(BString, BString)>,
     /// `--[no-]slashify-colons`; `None` leaves it to the dialect.
     pub slashify_colons: Option<bool>,
+    /// `--deny-keys=`, `--deny-comm=`, `--deny-cgroup=`: what is answered as if it were not there.
+    pub deny: Arc<Deny>,
     /// Options for mount, in the order written, without a leading `-`.
     pub mount: Vec<BString>,
 }

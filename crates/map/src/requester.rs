@@ -17,8 +17,19 @@ pub struct Requester {
     pub pid: u32,
     /// Names that go with the ids; looked up only when a map asks for them.
     pub names: Option<Arc<RequesterNames>>,
+    /// The program; looked at only when a map's filter asks for it.
+    pub program: Option<Arc<Program>>,
     /// What was seen of the process besides, for people.
     pub sighting: Sighting,
+}
+
+/// Which program a process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// Its name, cut to 15 bytes by the kernel.
+    pub name: BString,
+    /// Its control group, if it is in any but the first.
+    pub cgroup: Option<BString>,
 }
 
 /// What whoever takes in accesses has seen of a process, for its own use. Nothing here looks into

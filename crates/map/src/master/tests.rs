@@ -249,6 +249,24 @@ fn variables_are_defined() {
 }
 
 #[test]
+fn filters_are_patterns_between_colons() {
+    let (options, said) =
+        options("ro,--deny-keys=.git:.Trash* --deny-comm=a --deny-cgroup=/b:/c/*");
+    assert_eq!(said, [] as [&str; 0]);
+    assert_eq!(options.deny.keys, [".git", ".Trash*"]);
+    assert_eq!(options.deny.programs, ["a"]);
+    assert_eq!(options.deny.cgroups, ["/b", "/c/*"]);
+    assert_eq!(options.mount, ["ro"]);
+    let (options, said) = self::options("--deny-keys=.git:");
+    assert_eq!((said, options.deny.keys.len()), (vec!["empty-pattern"], 1));
+    let said = |text: &str| self::options(text).1;
+    assert_eq!(said("--deny-keys"), ["option-without-value"]);
+    assert_eq!(said("--deny-users=x"), ["unknown-filter"]);
+    assert_eq!(said("--deny-comm=0123456789abcdef"), ["long-program-name"]);
+    assert_eq!(said("--deny-comm=0123456789abcd*f"), [] as [&str; 0]);
+}
+
+#[test]
 fn everything_else_is_for_mount() {
     for (written, expected) in [
         ("-rw,nosuid,hard,intr", vec!["rw", "nosuid", "hard", "intr"]),

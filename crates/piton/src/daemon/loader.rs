@@ -220,38 +220,36 @@ pub(crate) struct Refused {
 /// lies below a direct key: a trigger there would keep the key itself from ever being mounted,
 /// and its mount would hide the trigger.
 fn without_hidden(mut written: Vec<Written>, refused: &mut Vec<Refused>) -> Vec<Point> {
-    let path = |written: &Written| written.point.path.clone();
     if !written.is_sorted_by(|one, other| one.point.path < other.point.path) {
         written.sort_by(|one, other| one.point.path.cmp(&other.point.path));
         written.dedup_by(|one, other| one.point.path == other.point.path);
     }
     // Direct keys whose paths begin the present one's, the shortest first: parents are sorted
     // before their children, but `/a-b` comes between `/a` and `/a/b`.
-    let mut above: Vec<(BString, Origin)> = Vec::new();
-    let mut points = Vec::with_capacity(written.len());
-    for one in written {
+    let mut above: Vec<(usize, Origin)> = Vec::new();
+    let mut points: Vec<Point> = Vec::with_capacity(written.len());
+    for Written { point, origin } in written {
+        let path = |at: usize| &points[at].path;
         while above
             .last()
-            .is_some_and(|(top, _)| !one.point.path.starts_with(top))
+            .is_some_and(|(top, _)| !point.path.starts_with(path(*top)))
         {
             above.pop();
         }
-        let hides = |(top, _): &&(BString, Origin)| one.point.path.get(top.len()) == Some(&b'/');
+        let hides = |(top, _): &&(usize, Origin)| point.path.get(path(*top).len()) == Some(&b'/');
         if let Some((top, line)) = above.iter().find(hides) {
+            let top = path(*top);
             refused.push(Refused {
-                path: path(&one),
-                map: one.point.binding.source.clone(),
-                why: format!(
-                    "{}: the direct key {top} ({line}) would hide it",
-                    one.origin
-                ),
+                why: format!("{origin}: the direct key {top} ({line}) would hide it"),
+                map: point.binding.source.clone(),
+                path: point.path,
             });
             continue;
         }
-        if one.point.kind == TriggerKind::Direct {
-            above.push((path(&one), one.origin));
+        if point.kind == TriggerKind::Direct {
+            above.push((points.len(), origin));
         }
-        points.push(one.point);
+        points.push(point);
     }
     points
 }

@@ -12,8 +12,8 @@ use piton_engine::event::{JobId, Request, RequestId};
 use piton_engine::{Command, Engine, Event};
 use piton_frontend::{FrontEnd, Incoming, Mark, Ticket, as_path};
 use piton_map::lookup::Miss;
-use piton_map::requester::Requester;
-use piton_mount::{Lane, Workers};
+use piton_map::requester::{Program, Requester};
+use piton_mount::{Lane, Workers, process};
 use piton_plan::facts::HostAnswers;
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
@@ -210,6 +210,10 @@ impl Runtime {
             // Until just now it may have been too early.
             self.read_requests()?;
         }
+        // Before signals: what a reload that is asked for reads is not read once more.
+        if woken.watcher && self.watcher.take() {
+            self.reload.file_changed(self.clock.now());
+        }
         if woken.signals {
             for meaning in self.signals.take() {
                 self.signal(meaning);
@@ -217,9 +221,6 @@ impl Runtime {
         }
         if woken.network {
             self.read_addresses();
-        }
-        if woken.watcher && self.watcher.take() {
-            self.reload.file_changed(self.clock.now());
         }
         if woken.keeper || self.line.wake().is_some_and(|due| due <= Instant::now()) {
             self.hear_keeper(doors);
@@ -280,6 +281,9 @@ impl Runtime {
                 ticket,
             } => {
                 requester.sighting = self.sightings.meet(requester.pid);
+                if self.engine.asks_program(trigger) {
+                    requester.program = program(requester.pid);
+                }
                 let tag = self.trace(trace::Kind::Access, trigger, &key, &requester);
                 Event::Access {
                     trigger,
@@ -841,6 +845,13 @@ impl Runtime {
         }
         self.work();
     }
+}
+
+/// Which program a process runs, as its map's filter wants to know. Reading that never blocks.
+fn program(pid: u32) -> Option<Arc<Program>> {
+    let name = process::name(pid)?;
+    let cgroup = process::cgroup(pid);
+    Some(Arc::new(Program { name, cgroup }))
 }
 
 /// What stays mounted at the end, with the reason.

@@ -271,6 +271,11 @@ impl Walk<'_> {
             return Err(Stop::error(Cause::NoTrigger));
         };
         let (point, mount_point) = (&link.point, link.mount_point.as_bstr());
+        if let Some(pattern) = point.options.deny.key(key) {
+            let why = format!("the key `{key}` is denied by the filter `{pattern}` of its map");
+            let cause = Cause::Denied(pattern.to_string().into());
+            return Err(Stop::not_found(why, Some(cause)));
+        }
         let looked = key::check(point.kind, key).and_then(|()| {
             opened.with_context(
                 point,
@@ -298,7 +303,7 @@ impl Walk<'_> {
         let sentence = match found.matched {
             Matched::Exact => format!("the key `{key}` is found by its own name in {}", found.map),
             Matched::Wildcard => format!("the key `{key}` is found by `*` in {}", found.map),
-        };
+        } + &filter(point);
         link.found = Some(found);
         link.trace = planning.trace;
         let worst = planning
@@ -482,4 +487,14 @@ fn mounts(plan: &Plan, opened: &Opened, near: &mut Near, path: &BStr) -> Vec<Mou
         all.push(mount);
     }
     all
+}
+
+/// Which programs are told that nothing is there, for the end of a sentence.
+fn filter(point: &SitePoint) -> String {
+    let deny = &point.options.deny;
+    let list = |what: &str, patterns: &[BString]| match patterns {
+        [] => String::new(),
+        _ => format!("; not for {what} `{}`", bstr::join(":", patterns).as_bstr()),
+    };
+    list("programs named", &deny.programs) + &list("control groups", &deny.cgroups)
 }
