@@ -142,6 +142,12 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
                     "/home",
                     vec![existing_mount("ann", "/home/ann", Vec::new())],
                 )],
+                1 => vec![existing(TriggerKind::Offset, "/lost", Vec::new())],
+                2 => {
+                    let mut half = existing_mount("ann", "/home/ann", Vec::new());
+                    half.whole = false;
+                    vec![existing(TriggerKind::Indirect, "/home", vec![half])]
+                }
                 _ => Vec::new(),
             },
         }),

@@ -27,7 +27,7 @@ use crate::answer::{KernelAnswer, Request};
 use crate::backstage::Backstage;
 use crate::expire::Round;
 use crate::front_end::{Capabilities, FrontEnd, Incoming, Resumed};
-use crate::limits::OWN_USE;
+use crate::limits::{DETACH, OWN_USE};
 use crate::listing::{DIRECTORY_MODE, relist};
 use crate::local::is_on_local;
 use crate::mark::Mark;
@@ -351,6 +351,13 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn detach(&self, entry: &Entry) {
+        let done = self.with_root(entry.trigger, |root| self.control.make_catatonic(root));
+        if let Err(error) = done {
+            tracing::warn!(path = %entry.path.display(), %error, "trigger not detached");
+        }
+    }
+
     /// Calls `act` with an open descriptor of a trigger's root.
     fn with_root<R>(
         &self,
@@ -514,16 +521,20 @@ impl FrontEnd for KernelFrontEnd {
     }
 
     fn detach(&self) {
-        for entry in self.shared.read().entries() {
-            let trigger = entry.trigger;
-            let control = &self.shared.control;
-            let done = self
-                .shared
-                .with_root(trigger, |root| control.make_catatonic(root));
-            if let Err(error) = done {
-                tracing::warn!(path = %entry.path.display(), %error, "trigger not detached");
-            }
+        let entries = self.shared.read().entries();
+        let (slow, quick): (Vec<_>, Vec<_>) = entries.into_iter().partition(|it| it.may_hang);
+        quick.iter().for_each(|entry| self.shared.detach(entry));
+        // A dead server does not keep the daemon from ending.
+        let (done, ends) = std::sync::mpsc::channel();
+        for entry in slow {
+            let (shared, done) = (self.shared.clone(), done.clone());
+            self.shared.backstage.submit(move || {
+                shared.detach(&entry);
+                drop(done);
+            });
         }
+        drop(done);
+        let _: Result<(), _> = ends.recv_timeout(DETACH);
     }
 }
 

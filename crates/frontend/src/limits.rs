@@ -21,3 +21,6 @@ pub(crate) const EXPIRE_CALLERS: u32 = 16;
 /// Longest wait for our own use of a trigger to end before it is unmounted. An expiry round that
 /// finds nothing takes some 13 ms (an RCU grace period).
 pub(crate) const OWN_USE: Duration = Duration::from_millis(200);
+
+/// Longest wait, at the end, for triggers to be let go that must be asked for at a server.
+pub(crate) const DETACH: Duration = Duration::from_secs(1);
