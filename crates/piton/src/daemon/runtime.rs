@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_control::message::Left;
+use piton_engine::cause::Errno;
 use piton_engine::command::{Answer, Note, Response};
 use piton_engine::event::{JobId, Request, RequestId};
 use piton_engine::{Command, Engine, Event};
@@ -236,9 +237,7 @@ impl Runtime {
         }
         self.unread = false;
         while let Some(incoming) = self.front_end.next()? {
-            let event = self.event_of(incoming);
-            self.events.push_back(event);
-            self.work();
+            self.take_request(incoming);
         }
         Ok(())
     }
@@ -629,20 +628,48 @@ impl Runtime {
             self.unmark(&place);
         }
         for incoming in resumed.incoming {
-            match incoming {
-                // It was unmounted, and only the answer is missing.
-                Incoming::Expire {
-                    trigger,
-                    key,
-                    ticket,
-                } if !self.engine.is_mounted(trigger, &key) => ticket.ready(),
-                incoming => {
-                    let event = self.event_of(incoming);
-                    self.events.push_back(event);
-                }
+            self.take_request(incoming);
+        }
+    }
+
+    fn take_request(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Expire {
+                trigger,
+                key,
+                ticket,
+            } if !self.engine.is_mounted(trigger, &key) => {
+                self.expire_nothing(trigger, &key, ticket);
+            }
+            incoming => {
+                let event = self.event_of(incoming);
+                self.events.push_back(event);
+                self.work();
             }
         }
-        self.work();
+    }
+
+    /// The kernel waits for something to be unmounted that the engine does not know: an earlier
+    /// life has unmounted it and could not say so. Whoever accesses it now may wait for this answer
+    /// and would get its errno; READY without a directory would be ENOENT too.
+    fn expire_nothing(&self, trigger: TriggerId, key: &BString, ticket: Ticket) {
+        let Some(mut path) = self.engine.path_of_trigger(trigger).cloned() else {
+            return ticket.fail(Errno::NOENT);
+        };
+        if !key.is_empty() {
+            path.push(b'/');
+            path.extend_from_slice(key);
+        }
+        let front_end = self.front_end.clone();
+        self.pools.quick.submit(move || {
+            if tasks::is_anything_within(path.as_bstr()) {
+                return ticket.fail(Errno::BUSY);
+            }
+            if let Some(Err(failure)) = front_end.make_directory(path.as_bstr()) {
+                tracing::debug!(%path, why = failure.text, "no directory for those who wait");
+            }
+            ticket.ready();
+        });
     }
 
     /// The maps of the submounts that steps put in place.

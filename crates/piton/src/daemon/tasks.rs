@@ -442,6 +442,17 @@ pub(crate) fn quick(steps: &[Planned], settings: &Settings) -> bool {
     })
 }
 
+/// Whether anything but the trigger itself is mounted at or below a path; true where that cannot be
+/// known.
+pub(crate) fn is_anything_within(path: &BStr) -> bool {
+    let Ok(text) = piton_mount::table::read() else {
+        return true;
+    };
+    let table = piton_mount::table::Table::parse(&text);
+    let mut within = table.within(path).into_iter();
+    within.any(|mount| *mount.fstype != "autofs" || *mount.point != *path)
+}
+
 /// How many of `steps` change what is mounted.
 pub(crate) fn effects(steps: &[Planned]) -> usize {
     let changes = steps.iter().filter(|planned| {
