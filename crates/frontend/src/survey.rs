@@ -207,10 +207,10 @@ impl<'l> Look<'l> {
             PointKind::Indirect => self.keys(point),
             PointKind::Direct | PointKind::Offset => {
                 let mut own = self.children(point.mount_id);
-                let own = own.find(|mount| *mount.point == path);
-                own.map(|mount| self.mounted(point, BString::default(), mount))
-                    .into_iter()
-                    .collect()
+                match own.find(|mount| *mount.point == path) {
+                    Some(mount) => vec![self.mounted(point, BString::default(), mount)],
+                    None => self.without_root(point).into_iter().collect(),
+                }
             }
         };
         let found = FoundPoint {
@@ -297,6 +297,24 @@ impl<'l> Look<'l> {
             source: mount.source.clone().into_owned(),
             offsets,
         }
+    }
+
+    /// An entry without a root in a direct point: its offsets stand in the point itself.
+    fn without_root(&self, point: &ExistingPoint) -> Option<ExistingMount> {
+        let offsets = self
+            .children(point.mount_id)
+            .filter_map(|child| self.point_at(child, PointKind::Offset));
+        let offsets: Vec<Existing> = offsets.filter_map(|it| self.existing(it)).collect();
+        let target = path_of(point);
+        (!offsets.is_empty()).then(|| ExistingMount {
+            requester: self.requester(point, target.as_bstr()),
+            whole: self.is_whole(point, &BString::default(), true),
+            key: BString::default(),
+            target,
+            covered: false,
+            source: BString::default(),
+            offsets,
+        })
     }
 
     /// Whether nobody died while he was at work here. What consists of one mount only is there or

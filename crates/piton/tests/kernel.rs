@@ -484,11 +484,14 @@ fn detached_mounts_work_on_and_are_adopted() {
                 "auto.m",
                 "a -fstype=bind :@/srv\nh / -fstype=bind :@/srv /sub -fstype=tmpfs :t /other -fstype=tmpfs :t\n",
             ),
-            ("auto.d", "@/d/k -fstype=tmpfs :t\n"),
+            (
+                "auto.d",
+                "@/d/k -fstype=tmpfs :t\n@/d/bare -fstype=tmpfs /a :t /b :t\n",
+            ),
             ("srv/sub/x", ""),
             ("srv/other/y", ""),
         ]);
-        for key in ["m/a", "m/h/sub", "d/k"] {
+        for key in ["m/a", "m/h/sub", "d/k", "d/bare/a"] {
             site.names(key);
         }
         site.piton_ok(&["stop", "--detach"]);
@@ -503,6 +506,9 @@ fn detached_mounts_work_on_and_are_adopted() {
         // A trigger of an adopted entry that was not used yet.
         assert!(site.names("m/h/other").is_empty());
         assert!(site.is_mounted("m/h/other"));
+        // An entry without a root in a direct mount point.
+        assert!(site.names("d/bare/b").is_empty() && site.names("d/bare/a").is_empty());
+        assert_eq!((site.count("d/bare/a"), site.count("d/bare/b")), (1, 1));
         site.piton_ok(&["expire"]);
         site.wait("adopted mounts expire", |site| {
             !site.is_mounted("m/a") && !site.is_mounted("d/k") && !site.is_mounted("m/h")
