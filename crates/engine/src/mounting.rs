@@ -23,6 +23,7 @@ use crate::job::{Job, Target, Waiter, Work};
 use crate::limits::{JOBS, WAITERS_PER_PLACE};
 use crate::place::Place;
 use crate::time::Millis;
+use crate::tree::How;
 use crate::trigger::{Role, Round, State, Trigger};
 use crate::unmounting::Wish;
 
@@ -48,12 +49,7 @@ impl<T> Engine<T> {
         if let Some(trigger) = self.triggers.get_mut(&place.trigger) {
             trigger.last_used = self.now;
         }
-        let at_work = self
-            .working
-            .get(&place)
-            .copied()
-            .or_else(|| self.unmounting_above(&place))
-            .or_else(|| self.orphan_near(&place));
+        let at_work = self.at_work(&place);
         if let Some(id) = at_work {
             return self.join(id, waiter);
         }
@@ -64,6 +60,15 @@ impl<T> Engine<T> {
             return self.reply(waiter.ticket, Answer::Failed(Cause::Overloaded));
         }
         self.start(waiter);
+    }
+
+    /// The job that an access to a place has to wait for, if there is one.
+    pub(crate) fn at_work(&self, place: &Place) -> Option<JobId> {
+        self.working
+            .get(place)
+            .copied()
+            .or_else(|| self.unmounting_above(place))
+            .or_else(|| self.orphan_near(place))
     }
 
     fn refusal(&self, place: &Place) -> Option<Cause> {
@@ -434,6 +439,9 @@ impl<T> Engine<T> {
             return self.fail(id, Cause::NoTrigger, false);
         };
         self.put_off(&mut steps);
+        if let Err(cause) = self.leave_out_what_is_there(id, &mut steps) {
+            return self.fail(id, cause, false);
+        }
         if let Some(host) = self.unknown_host(&target, &steps, answers) {
             return self.fail(id, Cause::UnknownHost(host), false);
         }
@@ -447,6 +455,51 @@ impl<T> Engine<T> {
             steps,
             deadline_ms,
         });
+    }
+
+    /// Begins to add what is missing of an entry that an earlier life left in parts, and that
+    /// cannot go since somebody is in it.
+    pub(crate) fn mend(&mut self, waiter: Waiter<T>) {
+        let requester = waiter.requester.clone();
+        let id = self.begin(Job {
+            place: waiter.place.clone(),
+            started: self.now,
+            requester,
+            waiters: alloc::vec![waiter],
+            work: Work::Fetching,
+        });
+        self.seek(id);
+    }
+
+    /// Where an entry is being mended: only the steps that are missing.
+    ///
+    /// # Errors
+    /// It cannot be mended: its root would cover the offsets that are there.
+    fn leave_out_what_is_there(&self, id: JobId, steps: &mut Vec<Planned>) -> Result<(), Cause> {
+        let Some(part) = self
+            .jobs
+            .get(&id)
+            .and_then(|job| self.trees.get(&job.place))
+        else {
+            return Ok(());
+        };
+        let offsets = part.offsets.iter().filter_map(|it| self.triggers.get(it));
+        let there: Vec<&BString> = offsets.map(|trigger| &trigger.spec.path).collect();
+        let covers = |planned: &Planned| match &planned.step {
+            Step::Mount { .. } => planned.required && part.how == How::Directory,
+            Step::Install(spec) => spec.kind == TriggerKind::Indirect,
+            _ => false,
+        };
+        if steps.iter().any(covers) {
+            return Err(part.broken.clone().unwrap_or(Cause::NoTrigger));
+        }
+        steps.retain(|planned| match &planned.step {
+            // Where the root is missing, it was allowed to.
+            Step::Mount { .. } => false,
+            Step::Install(spec) => !there.contains(&&spec.path),
+            _ => true,
+        });
+        Ok(())
     }
 
     /// The steps for a job, and the numbers of the triggers in them; nothing if its own

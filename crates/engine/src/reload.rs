@@ -516,6 +516,7 @@ impl<T> Engine<T> {
                 busy: None,
                 timeout: None,
                 broken: (!found.whole).then(unfinished),
+                unfinished: !found.whole,
                 in_the_way: false,
             };
             self.trees.insert(place, tree);

@@ -65,7 +65,9 @@ impl<T> Engine<T> {
             How::Directory => directories_of(steps, &outcome.done),
             How::Mount { .. } | How::Symlink { .. } | How::Submount(_) => Vec::new(),
         };
-        let in_effect = how != How::Directory || !offsets.is_empty();
+        // Parts of it may have been there before.
+        let mended = outcome.failed.is_none() && self.trees.contains_key(&place);
+        let in_effect = mended || how != How::Directory || !offsets.is_empty();
         let cause = match &outcome.failed {
             Some(failure) => Some(Cause::Mount(failure.errno, failure.text.clone())),
             None if !in_effect => Some(nothing_there(&outcome)),
@@ -186,7 +188,12 @@ impl<T> Engine<T> {
             busy: None,
             timeout,
             broken,
+            unfinished: false,
             in_the_way: false,
+        };
+        let tree = match self.trees.remove(&place) {
+            Some(part) => tree.added_to(part),
+            None => tree,
         };
         self.trees.insert(place.clone(), tree);
         if let Some(seconds) = timeout {

@@ -40,6 +40,9 @@ pub(crate) struct Tree {
     pub(crate) in_the_way: bool,
     /// Why only a part of it is there: it must go before it is used again.
     pub(crate) broken: Option<Cause>,
+    /// It is broken because an earlier life ended in the midst of its work: if it cannot go, what
+    /// is missing can be added.
+    pub(crate) unfinished: bool,
 }
 
 /// How something came to be at a place.
@@ -83,6 +86,21 @@ impl Tree {
     /// Why it could not be unmounted when that was last tried.
     pub(crate) fn why_busy(&self) -> Option<Arc<str>> {
         self.busy.as_ref().map(|(why, _)| why.clone())
+    }
+
+    /// What is there when this is added to the part that an earlier life left.
+    pub(crate) fn added_to(self, part: Self) -> Self {
+        Self {
+            how: match self.how {
+                How::Directory => part.how,
+                how => how,
+            },
+            offsets: [part.offsets, self.offsets].concat(),
+            directories: [part.directories, self.directories].concat(),
+            since: part.since,
+            first: part.first,
+            ..self
+        }
     }
 
     /// The triggers that go with it: offsets and a submount.

@@ -114,8 +114,14 @@ impl<T> Engine<T> {
 
     fn refuse_wish(&mut self, place: &Place, wish: Wish<T>) {
         let why: Arc<str> = "something is being done there".into();
-        let waiters = wish.waiters.into_iter().map(|waiter| waiter.ticket);
-        for ticket in wish.expire.into_iter().chain(waiters) {
+        let unfinished = self.trees.get(place).is_some_and(|tree| tree.unfinished);
+        for waiter in wish.waiters {
+            match unfinished {
+                true => self.enter_unfinished(waiter),
+                false => self.reply(waiter.ticket, Answer::Failed(Cause::Busy(why.clone()))),
+            }
+        }
+        if let Some(ticket) = wish.expire {
             self.reply(ticket, Answer::Failed(Cause::Busy(why.clone())));
         }
         self.respond_left(wish.request, self.path_of(place), why);
@@ -432,9 +438,19 @@ impl<T> Engine<T> {
     /// Serves an access that waited for an unmount, unless it was for nothing.
     fn enter_again(&mut self, waiter: Waiter<T>) {
         let broken = self.trees.get(&waiter.place);
+        let unfinished = broken.is_some_and(|tree| tree.unfinished);
         match broken.and_then(|tree| tree.broken.clone()) {
+            Some(_) if unfinished => self.enter_unfinished(waiter),
             Some(cause) => self.reply(waiter.ticket, Answer::Failed(cause)),
             None => self.enter(waiter),
+        }
+    }
+
+    /// Serves an access to what is there in parts and could not go.
+    fn enter_unfinished(&mut self, waiter: Waiter<T>) {
+        match self.running() && self.at_work(&waiter.place).is_none() {
+            true => self.mend(waiter),
+            false => self.enter(waiter),
         }
     }
 

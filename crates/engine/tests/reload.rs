@@ -389,6 +389,47 @@ fn what_an_earlier_life_left_half_done_goes_before_it_is_used() {
 }
 
 #[test]
+fn what_is_missing_is_added_where_what_is_there_cannot_go() {
+    let mut play = Play::empty();
+    let a = existing(TriggerKind::Offset, "/home/tree/a", Vec::new());
+    let mut tree = existing_mount("tree", "/home/tree", vec![a]);
+    tree.whole = false;
+    let earlier = existing(TriggerKind::Indirect, "/home", vec![tree]);
+    play.adopt(vec![indirect("/home")], vec![earlier]);
+    play.settle();
+    let line = "-fstype=tmpfs,strict / :root /a :a /b :b";
+    play.lines.insert("tree".into(), line.into());
+    play.orders();
+    // Somebody waits in the offset, and so holds it.
+    let busy = Errno::BUSY.0;
+    play.broken.insert("remove /home/tree/a".into(), busy);
+    let first = play.touch("/home/tree");
+    let second = play.touch("/home/tree/a");
+    play.settle();
+    play.assert_ready(first);
+    play.assert_ready(second);
+    let (trigger, key) = play.trigger_for("/home/tree");
+    assert!(!play.engine.is_broken(trigger, &key.as_str().into()));
+    assert_eq!(
+        play.orders(),
+        [
+            "perform remove /home/tree/a, unmount /home/tree, rmdir /home/tree",
+            "fetch tree",
+            "fetch tree",
+            "perform mkdir /home/tree, mkdir /home/tree/a, mkdir /home/tree/b, \
+             install /home/tree/b",
+            "perform mount /home/tree/a",
+        ]
+    );
+    // All of it is one entry again.
+    play.broken.clear();
+    let ticket = play.expire("/home/tree");
+    play.settle();
+    play.assert_ready(ticket);
+    assert!(play.mounted().is_empty());
+}
+
+#[test]
 fn nobody_touches_it_and_it_goes_all_the_same() {
     let mut play = Play::empty();
     let mut earlier = tree_of_an_earlier_life();
