@@ -299,7 +299,7 @@ impl World {
         } else {
             // Nobody holds the pipe any more.
             self.seen.both_dead += 1;
-            self.scarred.extend(half);
+            self.scar(half);
             self.forsake();
         }
         self.at(self.now + pause, Action::Start);
@@ -316,7 +316,7 @@ impl World {
         }
         // It may have given up waiting for its own hands, and the table goes with it.
         let half = self.half_done();
-        self.scarred.extend(half);
+        self.scar(half);
         self.end_life();
         self.forsake();
         if !self.over {
@@ -481,14 +481,18 @@ impl World {
         !half || self.mutation == Some(Mutation::HalfTrusted)
     }
 
-    /// Where work is not finished, for the moment of a death.
-    fn half_done(&mut self) -> Vec<BString> {
-        let marks = self.keeper.marks.iter();
-        let half: Vec<BString> = marks.filter_map(|spot| self.path_at(spot)).collect();
-        for path in &half {
-            self.excuses.amiss(path, u64::MAX / 2);
+    /// What is half done there, no successor will know.
+    fn scar(&mut self, half: Vec<BString>) {
+        for path in half {
+            self.excuses.amiss(&path, u64::MAX / 2);
+            self.scarred.insert(path);
         }
-        half
+    }
+
+    /// Where work is not finished, for the moment of a death.
+    fn half_done(&self) -> Vec<BString> {
+        let marks = self.keeper.marks.iter();
+        marks.filter_map(|spot| self.path_at(spot)).collect()
     }
 
     /// Whether the engine knows that only a part of the entry at `root` is there.
