@@ -302,6 +302,12 @@ impl<'m> Reader<'m> {
         let too_deep = self.chain.len() > INCLUDE_DEPTH || self.texts_read > INCLUDES_IN_ALL;
         if let Some((fragment, span)) = cause {
             let name = &text.fragment.name;
+            let by_name = !fragment.slice(span).contains(&b'/');
+            if by_name && self.chain.last() == Some(&identity) {
+                // `+auto.master` in auto.master, as distributions ship it: the map of that name of
+                // the services after `files`, of which there is none here.
+                return;
+            }
             if self.chain.contains(&identity) {
                 return self.say(
                     (Severity::Note, "include-cycle"),

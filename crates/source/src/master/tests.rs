@@ -130,6 +130,13 @@ fn includes_count_where_they_stand() {
 }
 
 #[test]
+fn the_include_of_its_own_name_that_distributions_ship_is_no_mistake() {
+    let site = site(&[("/etc/auto.master", "/a 1\n+auto.master\n")]);
+    assert_eq!(points(&site), ["/a 1"]);
+    assert_eq!(codes(&site), [] as [&str; 0]);
+}
+
+#[test]
 fn the_include_depth_limit_is_exact() {
     let names: Vec<String> = (0..=INCLUDE_DEPTH + 1)
         .map(|depth| format!("/etc/i{depth}"))
