@@ -169,8 +169,11 @@ mod header {
 
 /// The words of a slot, by offset in bytes.
 mod slot {
-    /// When it was claimed, in milliseconds of the monotonic clock.
+    /// When it was claimed, in milliseconds of the monotonic clock; in the highest bits how often
+    /// the request was taken up by a successor.
     pub(super) const READ_AT: usize = 0;
+    pub(super) const MILLISECONDS: u64 = (1 << TAKEN_UP_SHIFT) - 1;
+    pub(super) const TAKEN_UP_SHIFT: u32 = 48;
     /// A packet, or what a mark has of one.
     pub(super) const PACKET: usize = 8;
     /// Longer than a packet, so that one that is too long is seen to be.
@@ -315,7 +318,8 @@ impl RequestTable {
         let bytes = inner.packet(index);
         let read_at = inner
             .slot_word(index, slot::READ_AT)
-            .load(Ordering::Relaxed);
+            .load(Ordering::Relaxed)
+            & slot::MILLISECONDS;
         let slot = inner.slot(index, word);
         if kind == state::CLAIMED && !is_whole(&bytes) {
             if !inner.claimer_lives(word) {
@@ -550,6 +554,14 @@ impl Inner {
 }
 
 impl Slot {
+    /// Counts that a successor takes the request up; returns how often that has happened. One that
+    /// has seen many lives end may be what ends them.
+    pub fn take_up(&self) -> u64 {
+        const ONE: u64 = 1 << slot::TAKEN_UP_SHIFT;
+        let word = self.table.slot_word(self.index, slot::READ_AT);
+        (word.fetch_add(ONE, Ordering::Relaxed) >> slot::TAKEN_UP_SHIFT) + 1
+    }
+
     /// The request was answered: the slot may be used for another.
     pub fn free(self) {
         // If it is not ours any more, somebody else has answered the request and freed it.

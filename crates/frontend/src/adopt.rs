@@ -7,10 +7,12 @@ use std::sync::{Arc, PoisonError};
 
 use autofs::{Error, ExistingPoint, PipeState, PointRoot, Unanswered};
 use bstr::{BStr, BString, ByteSlice};
+use piton_engine::cause::Errno;
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
-use crate::front_end::Resumed;
+use crate::front_end::{Incoming, Resumed};
 use crate::kernel::{KernelFrontEnd, as_path, failed, point_kind};
+use crate::limits::LIVES_OF_A_REQUEST;
 use crate::mark::Mark;
 use crate::registry::Entry;
 use crate::survey::{FoundPoint, Known, Spot, Survey, survey};
@@ -159,10 +161,19 @@ impl KernelFrontEnd {
         if self.resumed.set(tokens.collect()).is_err() {
             return Resumed::default();
         }
-        let incoming = unanswered
-            .into_iter()
-            .filter_map(|Unanswered { packet, slot, age }| self.incoming(packet, Some(slot), age))
-            .collect();
+        let mut incoming = Vec::new();
+        for Unanswered { packet, slot, age } in unanswered {
+            let lives = slot.take_up();
+            match self.incoming(packet, Some(slot), age) {
+                Some(deadly) if lives > LIVES_OF_A_REQUEST => {
+                    tracing::error!(request = ?deadly, lives, "no daemon outlives this: answered EIO");
+                    let (Incoming::Access { ticket, .. } | Incoming::Expire { ticket, .. }) =
+                        deadly;
+                    ticket.fail(Errno::IO);
+                }
+                request => incoming.extend(request),
+            }
+        }
         Resumed {
             incoming,
             marks: self.marks_left(),

@@ -24,3 +24,6 @@ pub(crate) const OWN_USE: Duration = Duration::from_millis(200);
 
 /// Longest wait, at the end, for triggers to be let go that must be asked for at a server.
 pub(crate) const DETACH: Duration = Duration::from_secs(1);
+/// How many lives a request may be taken up in. Daemons that are killed from outside leave one
+/// behind a few times at most; one that is found again and again kills who serves it.
+pub(crate) const LIVES_OF_A_REQUEST: u64 = 10;

@@ -321,6 +321,20 @@ fn child_that_reads() {
     }
 }
 
+#[test]
+fn it_is_counted_how_often_a_request_is_taken_up() {
+    let (pipe, table) = (RequestPipe::new().unwrap(), RequestTable::new().unwrap());
+    send(&pipe, 1);
+    let _ = pipe.read_tracked(&table).unwrap().unwrap();
+    for life in 1..=3 {
+        let [request] = &table.unanswered()[..] else {
+            panic!("one request was read")
+        };
+        assert_eq!(request.slot.take_up(), life);
+        assert!(request.age < Duration::from_secs(60), "{:?}", request.age);
+    }
+}
+
 /// However a reader dies: each request is in the pipe or in the table, and nowhere twice.
 #[test]
 fn killed_at_any_moment_it_loses_nothing() {

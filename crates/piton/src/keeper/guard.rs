@@ -45,7 +45,8 @@ pub(crate) struct Guard {
     pub(super) signals: Signals<Came>,
     pub(super) epoll: OwnedFd,
     pub(super) daemon: Option<Daemon>,
-    pub(super) substitute: Option<Pid>,
+    /// With our end of the line to it, by which it sees that we live.
+    pub(super) substitute: Option<(Pid, OwnedFd)>,
     pub(super) lives: u32,
     /// Signals for a daemon that does not listen yet.
     pub(super) held: Vec<Signal>,
@@ -250,16 +251,14 @@ impl Guard {
     }
 
     fn pass_on(&self, signal: Signal) {
-        if let Some(daemon) = &self.daemon
-            && let Err(error) = kill_process(daemon.pid, signal)
-        {
-            tracing::warn!(%error, "the daemon could not be sent a signal");
-        }
-        if self.pulse.is_stopped()
-            && let Some(daemon) = &self.daemon
-        {
-            // One that is stopped does not hear it.
-            let _ = kill_process(daemon.pid, Signal::CONT);
+        let Some(daemon) = &self.daemon else {
+            return;
+        };
+        // One that is stopped would not hear it.
+        for signal in [signal, Signal::CONT] {
+            if let Err(error) = kill_process(daemon.pid, signal) {
+                tracing::warn!(%error, "the daemon could not be sent a signal");
+            }
         }
     }
 
@@ -268,7 +267,8 @@ impl Guard {
         let options = WaitOptions::NOHANG | WaitOptions::UNTRACED | WaitOptions::CONTINUED;
         let mut death = None;
         while let Ok(Some((pid, status))) = waitpid(None, options) {
-            if self.substitute == Some(pid) && ended(status) {
+            let substitute = self.substitute.as_ref().map(|(pid, _)| *pid);
+            if substitute == Some(pid) && ended(status) {
                 self.substitute = None;
             }
             if self.daemon.as_ref().is_none_or(|daemon| daemon.pid != pid) {
@@ -313,7 +313,8 @@ impl Guard {
             Death::Unknown => tracing::error!(pid, "the daemon has died"),
         }
         let own = rustix::process::getpid();
-        let spared: Vec<Pid> = [Some(own), self.substitute, Some(daemon.pid)]
+        let substitute = self.substitute.as_ref().map(|(pid, _)| *pid);
+        let spared: Vec<Pid> = [Some(own), substitute, Some(daemon.pid)]
             .into_iter()
             .flatten()
             .collect();
@@ -416,16 +417,17 @@ impl Guard {
             let told = self.told(None);
             let sent = self.heritage.send(&ours, &told, None);
             sent.map_err(io::Error::other)?;
-            self.starter.start(None, Role::Substitute, theirs)
+            let pid = self.starter.start(None, Role::Substitute, theirs)?;
+            Ok((pid, ours))
         });
         match started {
-            Ok(pid) => self.substitute = Some(pid),
+            Ok(substitute) => self.substitute = Some(substitute),
             Err(error) => tracing::error!(%error, "and nobody can be started to do so"),
         }
     }
 
     fn end_substitute(&mut self) {
-        let Some(pid) = self.substitute.take() else {
+        let Some((pid, _)) = self.substitute.take() else {
             return;
         };
         kill(pid);

@@ -31,7 +31,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use autofs::{RequestPipe, RequestTable};
-use piton_control::runtime::{Lock, RuntimeDir};
+use piton_control::runtime::{Lock, LockError, RuntimeDir};
 use rustix::event::epoll;
 use rustix::process::Pid;
 
@@ -51,7 +51,19 @@ pub(crate) fn run(options: &Options, words: &[OsString], attended: bool) -> Exit
     if options.foreground && !attended && attendant::is_wanted() {
         return attendant::run(words);
     }
-    ended(first(options, words).map(|(guard, deed)| guard.run(Some(deed))))
+    let dir = RuntimeDir::from_env();
+    let lock = match Lock::take(&dir) {
+        Ok(lock) => lock,
+        Err(LockError::Held { pid: Some(pid), .. }) if systemd::point_to(pid) => {
+            tracing::warn!(
+                pid,
+                "a keeper runs in this service already: systemd watches it now"
+            );
+            return Exit::Success;
+        }
+        Err(error) => return ended(Err(error.to_string())),
+    };
+    ended(first(options, words, &dir, lock).map(|(guard, deed)| guard.run(Some(deed))))
 }
 
 /// Keeps a daemon that lives already: its last keeper has died, or has become this program.
@@ -71,9 +83,12 @@ fn ended(exit: Result<Exit, Trouble>) -> Exit {
     })
 }
 
-fn first(options: &Options, words: &[OsString]) -> Result<(Guard, policy::Deed), Trouble> {
-    let dir = RuntimeDir::from_env();
-    let lock = Lock::take(&dir).map_err(|error| error.to_string())?;
+fn first(
+    options: &Options,
+    words: &[OsString],
+    dir: &RuntimeDir,
+    lock: Lock,
+) -> Result<(Guard, policy::Deed), Trouble> {
     let _ = autofs::own_process_group().map_err(|error| error.to_string())?;
     let stored = systemd::stored();
     let lives = u32::from(stored.is_some());
@@ -87,7 +102,7 @@ fn first(options: &Options, words: &[OsString]) -> Result<(Guard, policy::Deed),
             (reader, writer, table)
         }
     };
-    let listener = piton_control::server::listen(&dir).map_err(|error| error.to_string())?;
+    let listener = piton_control::server::listen(dir).map_err(|error| error.to_string())?;
     let heritage = Heritage {
         reader,
         writer,

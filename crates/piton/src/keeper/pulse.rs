@@ -80,11 +80,6 @@ impl Pulse {
         }
     }
 
-    /// Whether it is stopped.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped
-    }
-
     /// Whether the pipe shall be waited for.
     pub(crate) fn is_calm(&self) -> bool {
         self.suspicion.is_none()

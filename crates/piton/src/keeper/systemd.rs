@@ -47,6 +47,18 @@ pub(crate) fn main_process() {
     tell(&[NotifyState::MainPid(std::process::id())]);
 }
 
+/// Points systemd to the keeper that runs in this very service: the one it watched has died, and
+/// the daemon made itself another while systemd started us. Returns whether that is so.
+pub(crate) fn point_to(keeper: u32) -> bool {
+    let group = |pid: &str| std::fs::read(format!("/proc/{pid}/cgroup")).ok();
+    let watched = std::env::var_os("NOTIFY_SOCKET").is_some();
+    let same = group("self").is_some_and(|own| group(&keeper.to_string()) == Some(own));
+    if watched && same {
+        tell(&[NotifyState::MainPid(keeper), NotifyState::Ready]);
+    }
+    watched && same
+}
+
 /// How often the watchdog wants to hear of us: half of its time.
 pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2)

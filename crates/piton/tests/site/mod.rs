@@ -19,6 +19,7 @@ pub(crate) struct Site {
     pub(crate) scratch: Scratch,
     daemon: Option<Child>,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 impl Site {
@@ -28,6 +29,7 @@ impl Site {
             scratch: Scratch::new(),
             daemon: None,
             options: Vec::new(),
+            environment: Vec::new(),
         };
         for (name, text) in files {
             site.write(name, text);
@@ -49,6 +51,13 @@ impl Site {
             .map(|word| word.replace('@', &self.root()))
             .collect();
         self
+    }
+
+    /// Variables in the daemon's environment.
+    pub(crate) fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        let root = self.root();
+        let with_root = |(name, value): &(&str, &str)| ((*name).into(), value.replace('@', &root));
+        self.environment = variables.iter().map(with_root).collect();
     }
 
     /// The scratch directory's path.
@@ -103,6 +112,7 @@ impl Site {
             .arg(&ready)
             .args(&self.options)
             .env("PITON_RUNTIME_DIR", self.at("run"))
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log())
             .stderr(log())
