@@ -519,6 +519,31 @@ fn detached_mounts_work_on_and_are_adopted() {
 }
 
 #[test]
+fn a_direct_entry_of_offsets_only_is_adopted() {
+    privately(|| {
+        let mut site = Site::serving(&[
+            ("auto.master", "/- @/auto.d --timeout=300\n"),
+            (
+                "auto.d",
+                "@/d/k /x -fstype=tmpfs :t /y/z -fstype=tmpfs :t\n",
+            ),
+        ]);
+        site.names("d/k/x");
+        site.piton_ok(&["stop", "--detach"]);
+        site.wait_for_end();
+        site.start();
+        assert!(site.is_mounted("d/k/x"));
+        // An offset that was not used yet.
+        site.names("d/k/y/z");
+        site.piton_ok(&["expire"]);
+        site.wait("what was adopted expires", |site| {
+            !site.is_mounted("d/k/x") && !site.is_mounted("d/k/y/z")
+        });
+        site.end();
+    });
+}
+
+#[test]
 fn a_submount_is_adopted_with_its_keys() {
     privately(|| {
         let mut site = Site::serving(&[

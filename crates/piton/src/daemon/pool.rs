@@ -16,6 +16,10 @@ use super::limits::{IN_LANE, LANE_QUEUE, LEAST_TIME};
 /// How long a thread beyond the first ones waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// How many such threads wait at one time. They are woken in turns, so that with steady work none
+/// would ever have waited for [`IDLE`] and all that one crowded moment had needed would stay.
+const SPARE: usize = 8;
+
 /// How long a thread may need to wake up.
 const WAKING: Duration = Duration::from_millis(5);
 
@@ -285,6 +289,10 @@ impl Inner {
                 state.untended = self.tend.is_some();
                 continue;
             }
+            if state.threads > self.core && state.watching >= SPARE {
+                state.threads -= 1;
+                return;
+            }
             let watches = state.untended || state.threads > self.core;
             state.idle += 1;
             state.watching += usize::from(watches);
@@ -414,6 +422,24 @@ mod tests {
         pool.submit(move || done.send(()).unwrap());
         finished.recv_timeout(Duration::from_secs(5)).unwrap();
         assert_eq!(pool.relieve(), None);
+    }
+
+    #[test]
+    fn few_of_many_threads_stay() {
+        let pool = Pool::new("test", 1, 64, Duration::ZERO);
+        let gate = Arc::new(std::sync::Barrier::new(41));
+        for _ in 0..40 {
+            let gate = gate.clone();
+            pool.submit(move || {
+                gate.wait();
+            });
+        }
+        gate.wait();
+        let end = Instant::now() + Duration::from_secs(5);
+        while pool.0.lock().threads > 1 + SPARE && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(pool.0.lock().threads <= 1 + SPARE);
     }
 
     #[test]
