@@ -290,6 +290,20 @@ impl Control {
         Ok(())
     }
 
+    /// Has all who wait for a request walk their path once more, which makes a request anew if
+    /// nothing is there still: the kernel takes `ESTALE` so. A second time in one walk it is the
+    /// process's own error.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Control::ready`].
+    pub fn walk_again(&self, point: impl AsFd, token: WaitToken) -> Result<()> {
+        let request = Request::new(point.as_fd().as_raw_fd());
+        let status = (-Errno::STALE.raw_os_error()).cast_unsigned();
+        self.call(&FAIL, &mut request.with_words(token.number(), status))?;
+        Ok(())
+    }
+
     /// Gives a catatonic point a pipe, which wakes it. This process's group becomes the point's
     /// group.
     ///

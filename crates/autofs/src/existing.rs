@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::control::Control;
 use crate::device::DeviceId;
 use crate::error::{Error, Result};
+use crate::packet::WaitToken;
 use crate::point::PointKind;
 use crate::root::PointRoot;
 
@@ -224,9 +225,12 @@ impl Iterator for ExistingPoints {
 
 /// Takes over a point from a daemon that is gone, with a new pipe, and returns its open root.
 ///
-/// Processes that wait for the old daemon get `ENOENT`: none can be answered any more, because
-/// their requests are lost with the old pipe. (A daemon that still holds that pipe's read end needs
-/// none of this.) What is mounted on the point stays. This process's group becomes the point's.
+/// Processes that wait for the old daemon get `ENOENT`: a point changes hands only through being
+/// catatonic. Those whose requests are known, because the old pipe was kept, are named in `waiting`:
+/// they are sent to walk their path again at the moment of the change, and mostly come back to the
+/// point after it (it takes two calls; waking a process takes longer). What is mounted on the point
+/// stays. This process's group becomes the point's. (A daemon of the same group that still holds the
+/// pipe's read end needs none of this.)
 ///
 /// # Errors
 ///
@@ -239,8 +243,13 @@ pub fn reconnect(
     device: DeviceId,
     pipe_writer: impl AsFd,
     timeout_s: u64,
+    waiting: &[WaitToken],
 ) -> Result<PointRoot> {
     let root = control.open_point(target, device)?;
+    for token in waiting {
+        // It may have been answered: then nobody waits.
+        let _ = control.walk_again(root.as_fd(), *token);
+    }
     control.make_catatonic(root.as_fd())?;
     control.set_pipe(root.as_fd(), pipe_writer)?;
     control.set_timeout(root.as_fd(), timeout_s)?;

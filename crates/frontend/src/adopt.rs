@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use autofs::{Error, ExistingPoint, PipeState, PointRoot, Unanswered};
+use autofs::{DeviceId, Error, ExistingPoint, PipeState, PointRoot, Unanswered, WaitToken};
 use bstr::{BStr, BString, ByteSlice};
 use piton_engine::cause::Errno;
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
@@ -116,14 +116,36 @@ impl KernelFrontEnd {
         });
     }
 
-    /// Takes over a trigger whose pipe is gone. Who waited gets ENOENT.
+    /// The requests of a trigger that nobody has answered, those in the pipe, too.
+    fn waiting_at(&self, device: DeviceId) -> Vec<Unanswered> {
+        // What is not freed counts as unanswered.
+        while let Ok(Some(_)) = self.pipe.read_tracked(&self.table) {}
+        let mut waiting = self.table.unanswered();
+        waiting.retain(|request| request.packet.device == device);
+        waiting
+    }
+
+    /// Takes over a trigger whose pipe is gone, or belongs to another process group. Who waited gets
+    /// ENOENT, unless the pipe was kept and the walk begins again soon enough.
     fn reconnect(&self, spec: &TriggerSpec, found: &FoundPoint) -> Result<(), Error> {
         self.enter_found(spec, found, None);
         let path = as_path(spec.path.as_bstr());
         let device = found.point.device;
         let timeout = u64::from(spec.timeout);
         let pipe = self.pipe.writer();
-        match autofs::reconnect(&self.shared.control, path, device, pipe, timeout) {
+        let own_pipe = self
+            .pipe
+            .inode()
+            .is_ok_and(|inode| found.point.pipe == PipeState::Connected { inode });
+        let waiting = match own_pipe {
+            true => self.waiting_at(device),
+            false => Vec::new(),
+        };
+        let tokens: Vec<WaitToken> = waiting.iter().map(|it| it.packet.token).collect();
+        let control = &self.shared.control;
+        let reconnected = autofs::reconnect(control, path, device, pipe, timeout, &tokens);
+        waiting.into_iter().for_each(|request| request.slot.free());
+        match reconnected {
             Ok(root) => {
                 if spec.kind == TriggerKind::Indirect
                     && let Some(entry) = self.shared.write().get_mut(spec.id)

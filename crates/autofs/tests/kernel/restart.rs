@@ -37,7 +37,7 @@ fn a_catatonic_point_is_reconnected() {
         let daemon = Daemon::new();
         let found = existing_below(directory).remove(0);
         let writer = daemon.pipe.writer();
-        let root = reconnect(&daemon.control, &found.target, found.device, writer, 9).unwrap();
+        let root = reconnect(&daemon.control, &found.target, found.device, writer, 9, &[]).unwrap();
         assert_eq!(root.id().unwrap(), point.id());
         let found = existing_below(directory).remove(0);
         assert_eq!(
