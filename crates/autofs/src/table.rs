@@ -95,6 +95,8 @@ pub struct RequestTable(Arc<Inner>);
 struct Inner {
     memory: Memory,
     slots: usize,
+    /// The first claim that was made after this table was opened.
+    opened: u64,
     /// This process, as slots name it.
     process: u64,
 }
@@ -147,7 +149,7 @@ pub struct Marked {
     pub name: BString,
     /// To be ended when it is done, or undone.
     pub mark: Mark,
-    /// Whether this process made it.
+    /// Whether it was made after this table was opened: by who opened it, since one at a time works.
     pub own: bool,
 }
 
@@ -258,9 +260,11 @@ impl RequestTable {
     }
 
     fn of(memory: Memory, slots: usize) -> Self {
+        let opened = memory.word(header::NEXT).load(Ordering::Relaxed);
         Self(Arc::new(Inner {
             memory,
             slots,
+            opened,
             process: u64::from(std::process::id()) & state::PROCESS_MASK,
         }))
     }
@@ -396,7 +400,7 @@ impl RequestTable {
             },
             name: bytes[at::NAME..at::NAME + length].into(),
             mark: Mark(inner.slot(index, word)),
-            own: word >> state::PROCESS_SHIFT & state::PROCESS_MASK == inner.process,
+            own: word >> state::NUMBER_SHIFT >= inner.opened,
         })
     }
 }
