@@ -20,7 +20,8 @@ use autofs::{
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::options::Propagation;
 use piton_map::requester::Requester;
-use piton_mount::perform::{Attach, Detach, Failure, Triggers};
+use piton_mount::is_local;
+use piton_mount::perform::{Attach, Detach, Directory, Failure, Triggers};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
 use crate::answer::{KernelAnswer, Request};
@@ -29,7 +30,6 @@ use crate::expire::Round;
 use crate::front_end::{Capabilities, FrontEnd, Incoming, Resumed};
 use crate::limits::{DETACH, OWN_USE};
 use crate::listing::{DIRECTORY_MODE, relist};
-use crate::local::is_on_local;
 use crate::mark::Mark;
 use crate::registry::{Entry, Registry};
 use crate::survey::{FoundPoints, Survey};
@@ -168,7 +168,7 @@ impl KernelFrontEnd {
                     return true;
                 }
                 drop(registry);
-                !is_on_local(parent)
+                !is_local(parent.as_os_str().as_bytes().as_bstr())
             }
             // There may be fifty thousand, many of them side by side.
             TriggerKind::Direct => {
@@ -177,7 +177,7 @@ impl KernelFrontEnd {
                 match &*last {
                     Some((known, local)) if known == parent => !local,
                     _ => {
-                        let local = is_on_local(parent);
+                        let local = is_local(parent.as_os_str().as_bytes().as_bstr());
                         *last = Some((parent.to_owned(), local));
                         !local
                     }
@@ -396,6 +396,11 @@ impl Triggers for KernelFrontEnd {
 
     fn entry_root(&self, path: &BStr) -> Option<BString> {
         self.shared.read().root_above(path)
+    }
+
+    fn key_directory(&self, path: &BStr) -> Option<Directory> {
+        let (root, _) = self.root_of_key(path)?;
+        Some(root)
     }
 
     fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {

@@ -18,7 +18,7 @@ use crate::lane::Lane;
 use crate::limits;
 use crate::native::{self, By};
 use crate::options;
-use crate::perform::{Hands, MountJob, Settings};
+use crate::perform::{Hands, MountJob, Settings, Triggers};
 use crate::place::{How, Place};
 use crate::table::{self, Table};
 use crate::types;
@@ -34,6 +34,8 @@ pub(crate) struct System<'a> {
     pub(crate) until: Instant,
     /// Whether anybody may be waited for.
     pub(crate) how: How,
+    /// Who knows the automounts that targets are keys of.
+    pub(crate) triggers: Option<&'a dyn Triggers>,
 }
 
 impl Hands for System<'_> {
@@ -61,7 +63,11 @@ impl Hands for System<'_> {
         {
             return Err(Error::Elsewhere(lane_of(job.attempt)));
         }
-        let place = Place::find(self.root, job.target, self.how)?;
+        let key_directory = self.triggers.and_then(|it| it.key_directory(job.target));
+        let place = match key_directory {
+            Some(root) => Place::in_automount(root, job.target, self.how),
+            None => Place::find(self.root, job.target, self.how)?,
+        };
         let until = self.share(job.attempts_left);
         let reach = |source: &BStr| dependent::reach(source, job.target, self.settings, until);
         let run = match program {

@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Local,
     /// An automount: the kernel alone answers us, who never trigger.
     Autofs,
+    /// Layers of other file systems: local ones as a rule.
+    Layered,
     /// A server or another process answers, or what does is not known.
     Foreign,
 }
@@ -40,20 +42,21 @@ pub(crate) enum Kind {
 impl Kind {
     /// Whether names can be looked up in it without waiting for anybody.
     pub(crate) fn is_quick(self) -> bool {
-        self != Self::Foreign
+        matches!(self, Self::Local | Self::Autofs)
     }
 
-    /// By its number in linux/magic.h. An overlay counts as foreign: its layers may be.
+    /// By its number in linux/magic.h.
     pub(crate) fn of_magic(magic: u64) -> Self {
         match magic {
+            0x794c_7630 => Self::Layered,
             // tmpfs and ramfs; ext2 to ext4, xfs, btrfs, f2fs, jfs, reiserfs, minix (four forms);
             // vfat and msdos, exfat, hfs, hfsplus, udf, ntfs3; squashfs, iso9660, erofs, romfs,
-            // cramfs; proc, sysfs, devpts, cgroup2, hugetlbfs, debugfs, tracefs, nsfs.
+            // cramfs; proc, sysfs, devpts, cgroup2, hugetlbfs, debugfs, tracefs, nsfs; zfs.
             0x0102_1994 | 0x8584_58f6 | 0xef53 | 0x5846_5342 | 0x9123_683e | 0xf2f5_2010
             | 0x3153_464a | 0x5265_4973 | 0x137f | 0x138f | 0x2468 | 0x2478 | 0x4d5a | 0x4d44
             | 0x2011_bab0 | 0x4244 | 0x482b | 0x1501_3346 | 0x7366_746e | 0x7371_7368 | 0x9660
             | 0xe0f5_e1e2 | 0x7275 | 0x28cd_3d45 | 0x9fa0 | 0x6265_6572 | 0x1cd1 | 0x6367_7270
-            | 0x9584_58f6 | 0x6462_6720 | 0x7472_6163 | 0x6e73_6673 => Self::Local,
+            | 0x9584_58f6 | 0x6462_6720 | 0x7472_6163 | 0x6e73_6673 | 0x2fc1_2fc1 => Self::Local,
             magic if magic == AUTOFS_MAGIC as u64 => Self::Autofs,
             _ => Self::Foreign,
         }
@@ -67,6 +70,7 @@ impl Kind {
                 Self::Local
             }
             b"autofs" => Self::Autofs,
+            b"overlay" => Self::Layered,
             _ => Self::Foreign,
         }
     }
@@ -133,14 +137,13 @@ mod tests {
 
     #[test]
     fn servers_and_unknown_kinds_are_foreign() {
-        // nfs, fuse, smb2, 9p, ceph, overlay, nothing.
+        // nfs, fuse, smb2, 9p, ceph, nothing.
         for magic in [
             0x6969,
             0x6573_5546,
             0xfe53_4d42,
             0x0102_1997,
             0x00c3_6400,
-            0x794c_7630,
             0,
         ] {
             assert_eq!(Kind::of_magic(magic), Kind::Foreign, "{magic:#x}");

@@ -44,4 +44,5 @@ pub use perform::{
     Done, Failure, Outcome, Performance, Program, Settings, Triggers, perform, perform_below,
 };
 pub use types::is_on_disk;
+pub use walk::is_local;
 pub use workers::Workers;

@@ -577,11 +577,15 @@ fn attach_at(
 /// Attaches a detached mount as it is. All walking is done before: who is killed while he waits
 /// for a server attaches nothing any more.
 pub(crate) fn attach(mount: BorrowedFd<'_>, place: &Place<'_>) -> Result<(), End> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    if let Some((dir, name)) = place.in_reach() {
+        return move_mount(mount, "", dir, name, flags).map_err(End::Errno);
+    }
     let target = place.open()?;
     if lifeline::is_cut() {
         return Err(End::Errno(Errno::CANCELED));
     }
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let flags = flags | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", target, "", flags).map_err(End::Errno)
 }
 

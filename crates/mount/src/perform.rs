@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::options::Propagation;
 use piton_plan::step::{Attempt, Planned, Step, TriggerSpec, What};
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::error::Error;
 use crate::far::Far;
@@ -135,6 +135,13 @@ pub trait Triggers {
         None
     }
 
+    /// The open root of the automount that `path` is a key of, if it is one of an indirect map's:
+    /// what is there is found without a further walk.
+    fn key_directory(&self, path: &BStr) -> Option<Directory> {
+        let _ = path;
+        None
+    }
+
     /// Makes the directory of a key in one of its triggers. `None`: the path is not in a trigger
     /// and is made in the ordinary way. `Some(Ok(false))`: it was there already.
     fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {
@@ -148,6 +155,9 @@ pub trait Triggers {
         None
     }
 }
+
+/// An open directory.
+pub type Directory = std::sync::Arc<dyn AsFd + Send + Sync>;
 
 /// Attaches a detached mount where it belongs.
 pub type Attach<'a> = &'a mut dyn FnMut(BorrowedFd<'_>) -> Result<(), Failure>;
@@ -248,6 +258,7 @@ pub fn perform_below(
         settings,
         until,
         how: How::Waiting,
+        triggers: None,
     };
     let mut performance = Performance::new(steps.to_vec(), until);
     // Who may wait is never sent elsewhere.
@@ -289,6 +300,7 @@ impl Performance {
             settings,
             until: self.until,
             how: How::AtOnce,
+            triggers: Some(triggers),
         };
         self.go(triggers, &hands).err()
     }
@@ -308,6 +320,7 @@ impl Performance {
             settings,
             until: self.until,
             how: How::AtOnce,
+            triggers: Some(triggers),
         };
         let _ = self.go(triggers, &Far::new(near, workers, hold));
     }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::kind;
 use crate::lane::Lane;
+use crate::perform::Directory;
 use crate::walk::{self, End};
 
 /// Whether an operation may wait for a server.
@@ -26,11 +27,17 @@ pub(crate) enum How {
     AtOnce,
 }
 
+/// A directory that is held open.
+enum Dir {
+    Own(OwnedFd),
+    /// The root of an automount: what is in it is found by the kernel alone.
+    Automount(Directory),
+}
+
 /// A directory entry that system calls can be pointed at.
-#[derive(Debug)]
 pub(crate) struct Place<'a> {
     /// The directory it is in, unless `name` is an absolute path.
-    dir: Option<OwnedFd>,
+    dir: Option<Dir>,
     /// One component, or an absolute path whose last component is not to be followed.
     name: &'a [u8],
     how: How,
@@ -63,10 +70,25 @@ impl<'a> Place<'a> {
             }
         };
         Ok(Self {
-            dir: Some(dir),
+            dir: Some(Dir::Own(dir)),
             name: &below[slash + 1..],
             how,
         })
+    }
+
+    /// A key in the root of its automount.
+    pub(crate) fn in_automount(root: Directory, path: &'a BStr, how: How) -> Self {
+        let name = path.rfind_byte(b'/').map_or(0, |slash| slash + 1);
+        Self {
+            dir: Some(Dir::Automount(root)),
+            name: &path[name..],
+            how,
+        }
+    }
+
+    /// The directory and the name, if they lead to the entry with no walk that could wait.
+    pub(crate) fn in_reach(&self) -> Option<(BorrowedFd<'_>, &'a [u8])> {
+        matches!(self.dir, Some(Dir::Automount(_))).then(|| (self.dir(), self.name))
     }
 
     /// A path that the administrator wrote, at or above a root: links in it are followed.
@@ -93,10 +115,10 @@ impl<'a> Place<'a> {
         if self.dir.is_none() {
             let slash = self.name.rfind_byte(b'/').unwrap_or(0);
             let above = &self.name[..slash.max(1)];
-            self.dir = Some(match self.how {
+            self.dir = Some(Dir::Own(match self.how {
                 How::Waiting => openat(CWD, above, DIRECTORY, Mode::empty()).map_err(End::Errno)?,
                 How::AtOnce => walk::open(CWD.as_fd(), above, DIRECTORY, ResolveFlags::empty())?,
-            });
+            }));
             self.name = &self.name[slash + 1..];
         }
         if self.how == How::AtOnce {
@@ -115,7 +137,11 @@ impl<'a> Place<'a> {
 
     /// The directory that [`Place::name`] is relative to.
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
-        self.dir.as_ref().map_or(CWD, AsFd::as_fd)
+        match &self.dir {
+            None => CWD,
+            Some(Dir::Own(dir)) => dir.as_fd(),
+            Some(Dir::Automount(dir)) => dir.as_fd(),
+        }
     }
 
     /// The entry's name in [`Place::dir`].
@@ -129,7 +155,7 @@ impl<'a> Place<'a> {
         let slash = self.name.rfind_byte(b'/');
         let above;
         let (dir, name) = match (&self.dir, slash) {
-            (Some(dir), _) => (dir.as_fd(), self.name),
+            (Some(_), _) => (self.dir(), self.name),
             (None, None) => return Ok(self.name.into()),
             (None, Some(slash)) => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -151,9 +177,9 @@ impl<'a> Place<'a> {
     pub(crate) fn path(&self) -> Cow<'a, [u8]> {
         match &self.dir {
             None => Cow::Borrowed(self.name),
-            Some(dir) => {
+            Some(_) => {
                 use std::os::fd::AsRawFd;
-                let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+                let mut path = format!("/proc/self/fd/{}/", self.dir().as_raw_fd()).into_bytes();
                 path.extend_from_slice(self.name);
                 Cow::Owned(path)
             }

@@ -91,7 +91,7 @@ fn at_once(target: &BStr, root: &BStr) -> Result<(), Error> {
         Ok(Some(mounted)) => match Kind::of_magic(mounted.magic.into()) {
             Kind::Autofs => Ok(()),
             Kind::Local => directly(&place, target),
-            Kind::Foreign => Err(elsewhere()),
+            Kind::Layered | Kind::Foreign => Err(elsewhere()),
         },
     }
 }

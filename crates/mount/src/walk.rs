@@ -117,6 +117,14 @@ fn fetch(dir: BorrowedFd<'_>, path: &[u8], resolve: ResolveFlags) -> Result<usiz
     }
 }
 
+/// Whether the directory `path` is on a file system of this host, as far as can be told without
+/// waiting for anybody. An overlay counts as one.
+pub fn is_local(path: &BStr) -> bool {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(CWD.as_fd(), path, flags, ResolveFlags::empty())
+        .is_ok_and(|found| kind::of(&found).is_ok_and(|found| found.kind != Kind::Foreign))
+}
+
 /// The mount that the deepest existing part of `path` is in, found without waiting.
 pub(crate) fn deepest(path: &BStr) -> Result<Kind, End> {
     let mut part = path.as_bytes();

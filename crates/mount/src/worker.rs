@@ -81,6 +81,7 @@ fn act_at(at: At, fd: Option<OwnedFd>) -> Result<Answer, Error> {
         settings: &settings,
         until: Instant::now() + settings.deadline,
         how: How::Waiting,
+        triggers: None,
     };
     let path = path.as_bstr();
     let done = |()| Answer::Done;

@@ -15,7 +15,7 @@ use piton_map::expand::needs_requester;
 use piton_map::key::MapKind;
 use piton_map::lookup::{MapSpec, MapType};
 use piton_map::requester::Requester;
-use piton_mount::perform::{Attach, Detach, Settings};
+use piton_mount::perform::{Attach, Detach, Directory, Settings};
 use piton_mount::{Hold, Lane, Performance, Workers, is_on_disk};
 use piton_plan::facts::HostAnswers;
 use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec};
@@ -403,6 +403,10 @@ impl piton_frontend::Triggers for Front<'_> {
 
     fn entry_root(&self, path: &BStr) -> Option<BString> {
         self.front_end().entry_root(path)
+    }
+
+    fn key_directory(&self, path: &BStr) -> Option<Directory> {
+        self.front_end().key_directory(path)
     }
 
     fn make_directory(&self, path: &BStr) -> Option<Result<bool, Failure>> {
