@@ -12,6 +12,7 @@ use piton_plan::facts::HostFacts;
 use piton_plan::step::TriggerKind;
 
 use crate::event::Existing;
+use crate::limits::{JOBS, WAITERS_PER_PLACE};
 
 /// What several mount points share: a master-map line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,10 @@ pub struct Settings {
     pub deadline_ms: u64,
     /// Milliseconds that unmounting may take before it is reported as stuck.
     pub unmount_deadline_ms: u64,
+    /// Jobs at the same time; further accesses are refused.
+    pub jobs_most: usize,
+    /// Accesses that may wait for one place; further ones are refused.
+    pub waiters_most: usize,
     /// Mount options for all maps (`-O`).
     pub global_options: Vec<BString>,
     /// Whether entry options come after the global ones or in their place (autofs.conf).
@@ -82,6 +87,8 @@ impl Default for Settings {
             negative_timeout: 60,
             deadline_ms: 10_000,
             unmount_deadline_ms: 12_000,
+            jobs_most: JOBS,
+            waiters_most: WAITERS_PER_PLACE,
             global_options: Vec::new(),
             append_options: true,
             browse: false,

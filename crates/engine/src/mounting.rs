@@ -19,8 +19,8 @@ use crate::command::{Answer, Command, Note};
 use crate::config::Binding;
 use crate::engine::Engine;
 use crate::event::JobId;
+use crate::expire::covers;
 use crate::job::{Job, Target, Waiter, Work};
-use crate::limits::{JOBS, WAITERS_PER_PLACE};
 use crate::place::Place;
 use crate::time::Millis;
 use crate::tree::How;
@@ -56,7 +56,7 @@ impl<T> Engine<T> {
         if let Some(cause) = self.negative.recall(&place, self.now) {
             return self.reply(waiter.ticket, Answer::Failed(cause));
         }
-        if self.jobs.len() >= JOBS {
+        if self.jobs.len() >= self.settings.jobs_most {
             return self.reply(waiter.ticket, Answer::Failed(Cause::Overloaded));
         }
         self.start(waiter);
@@ -116,8 +116,9 @@ impl<T> Engine<T> {
     }
 
     fn join(&mut self, id: JobId, waiter: Waiter<T>) {
+        let most = self.settings.waiters_most;
         match self.jobs.get_mut(&id) {
-            Some(job) if job.waiters.len() < WAITERS_PER_PLACE => {
+            Some(job) if job.waiters.len() < most => {
                 self.deadlines.insert((waiter.deadline, id));
                 job.waiters.push(waiter);
             }
@@ -474,7 +475,7 @@ impl<T> Engine<T> {
     /// Where an entry is being mended: only the steps that are missing.
     ///
     /// # Errors
-    /// It cannot be mended: its root would cover the offsets that are there.
+    /// It cannot be mended: its root or an offset would cover offsets that are there.
     fn leave_out_what_is_there(&self, id: JobId, steps: &mut Vec<Planned>) -> Result<(), Cause> {
         let Some(part) = self
             .jobs
@@ -487,7 +488,14 @@ impl<T> Engine<T> {
         let there: Vec<&BString> = offsets.map(|trigger| &trigger.spec.path).collect();
         let covers = |planned: &Planned| match &planned.step {
             Step::Mount { .. } => planned.required && part.how == How::Directory,
-            Step::Install(spec) => spec.kind == TriggerKind::Indirect,
+            // The entry may have changed since: an offset must not hide another.
+            Step::Install(spec) => {
+                let near = |path: &&BString| {
+                    covers(Some(path), &spec.path) || covers(Some(&spec.path), path)
+                };
+                let other = |path: &&BString| **path != spec.path && near(path);
+                spec.kind == TriggerKind::Indirect || there.iter().copied().any(|it| other(&it))
+            }
             _ => false,
         };
         if steps.iter().any(covers) {

@@ -106,6 +106,8 @@ fn engine(options: &Options, conf: &Conf) -> config::Settings {
             ..facts::of_this_host(options.defines.clone())
         }),
         seed: RandomState::new().hash_one(0),
+        jobs_most: base.jobs_most,
+        waiters_most: base.waiters_most,
     }
 }
 
