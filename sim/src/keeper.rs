@@ -7,13 +7,14 @@ use bstr::BString;
 use piton_engine::command::Answer;
 use piton_engine::config::{Configuration, Settings};
 use piton_engine::event::{JobId, Request, RequestId};
+use piton_engine::limits::{JOBS, WAITERS_PER_PLACE};
 use piton_engine::{Engine, Event};
 use piton_map::requester::Requester;
 use piton_plan::step::{Planned, TriggerId};
 
 use crate::dice::About;
 use crate::faults::Faults;
-use crate::hands::{BatchKind, effects};
+use crate::hands::{BatchKind, effects, root_of};
 use crate::kernel::{MountId, Token, What};
 use crate::mutation::Mutation;
 use crate::ticket::Ticket;
@@ -176,6 +177,12 @@ impl World {
             deadline_ms: DEADLINE_MS,
             unmount_deadline_ms: UNMOUNT_DEADLINE_MS,
             seed: self.seed,
+            jobs_most: if self.short_queues { 6 } else { JOBS },
+            waiters_most: if self.short_queues {
+                2
+            } else {
+                WAITERS_PER_PLACE
+            },
             ..Settings::default()
         }));
         let mut existing = self.survey();
@@ -315,7 +322,10 @@ impl World {
             return Err(format!("request {token} was not answered before the end"));
         }
         // It may have given up waiting for its own hands, and the table goes with it.
-        let half = self.half_done();
+        let at_work = self.performances.values();
+        let at_work = at_work.filter(|it| effects(&it.steps) > 1);
+        let mut half: Vec<BString> = at_work.filter_map(|it| root_of(&it.steps)).collect();
+        half.extend(self.half_done());
         self.scar(half);
         self.end_life();
         self.forsake();

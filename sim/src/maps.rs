@@ -166,28 +166,37 @@ fn new_text(map: &'static str, key: &BString, rng: &mut Rng) -> String {
 }
 
 /// The keys of the direct map.
-pub const DIRECT: [&str; 5] = ["/d/one", "/d/two", "/d/tree", "/d/bare", "/x"];
+pub const DIRECT: [&str; 6] = ["/d/one", "/d/two", "/d/tree", "/d/bare", "/x", "/x/ann"];
 
 /// The indirect mount points.
-pub const INDIRECT: [(&str, &str); 5] = [
+pub const INDIRECT: [(&str, &str); 6] = [
     ("/home", "home"),
     ("/net", "net"),
+    ("/x/tree", "net"),
     ("/wild", "wild"),
     ("/prog", "prog"),
     ("/x", "home"),
 ];
 
-/// A master map as the seed has it: some of all lines, `/x` direct or indirect.
+/// A master map as the seed has it: some of all lines, and at or below `/x` one at most.
 pub fn master(rng: &mut Rng) -> Vec<Point> {
     let mut points = Vec::new();
-    let crossed = rng.chance(500);
+    // Mount points that get in each other's way: one of them at a time.
+    let crossing = [
+        ("/x", TriggerKind::Indirect),
+        ("/x", TriggerKind::Direct),
+        ("/x/ann", TriggerKind::Direct),
+        ("/x/tree", TriggerKind::Indirect),
+    ];
+    let chosen = rng.pick(&crossing);
+    let allowed = |path: &str, kind| !path.starts_with("/x") || *chosen == (path, kind);
     for (path, map) in INDIRECT {
-        if rng.chance(800) && (path != "/x" || crossed) {
+        if rng.chance(800) && allowed(path, TriggerKind::Indirect) {
             points.push(point(path, map, TriggerKind::Indirect, rng));
         }
     }
     for path in DIRECT {
-        if rng.chance(800) && (path != "/x" || !crossed) {
+        if rng.chance(800) && allowed(path, TriggerKind::Direct) {
             points.push(point(path, "direct", TriggerKind::Direct, rng));
         }
     }

@@ -229,6 +229,9 @@ pub fn install(kernel: &mut Kernel, spec: &TriggerSpec, now: u64) -> Result<Step
     if !allowed {
         return Err(format!("a second trigger is put at {}", spec.path));
     }
+    if kernel.has_below(spec.path.as_bstr()) {
+        return Err(format!("{} is put above what is mounted in it", spec.path));
+    }
     if !kernel.is_directory(spec.path.as_bstr()) {
         return Ok(Err(ENOENT));
     }

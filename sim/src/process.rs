@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bstr::{BString, ByteSlice};
 use piton_engine::Event;
+use piton_engine::cause::Cause;
 use piton_engine::command::Answer;
 use piton_plan::step::{TriggerId, TriggerKind};
 
@@ -189,7 +190,11 @@ impl World {
                 if [10, 21, 116].contains(&errno) || errno <= 0 {
                     return Err(format!("errno {errno} was given to the kernel"));
                 }
-                if !pending.waiters.is_empty() && !expire {
+                // Whoever lives where the mount is not seen is told so, and so are too many.
+                let full = *cause == Cause::Overloaded;
+                self.seen.overloaded += u64::from(full);
+                let told = *cause == Cause::Hidden || (full && self.short_queues);
+                if !pending.waiters.is_empty() && !expire && !told {
                     self.check_excuse(token, &format!("{cause}"))?;
                 }
             }

@@ -51,6 +51,8 @@ pub struct Seen {
     pub lies: u64,
     /// Trees that a dead daemon left half done.
     pub half: u64,
+    /// Accesses that were refused since a queue was full.
+    pub overloaded: u64,
 }
 
 impl Seen {
@@ -71,7 +73,7 @@ impl Seen {
     }
 
     /// What it counts, by name.
-    pub fn counts(&self) -> [(&'static str, u64); 22] {
+    pub fn counts(&self) -> [(&'static str, u64); 23] {
         [
             ("ready", self.ready),
             ("failed", self.failed),
@@ -95,6 +97,7 @@ impl Seen {
             ("not adopted", self.not_adopted),
             ("lies", self.lies),
             ("half", self.half),
+            ("overloaded", self.overloaded),
         ]
     }
 
@@ -123,6 +126,7 @@ impl Seen {
             not_adopted: self.not_adopted + other.not_adopted,
             lies: self.lies + other.lies,
             half: self.half + other.half,
+            overloaded: self.overloaded + other.overloaded,
         }
     }
 }

@@ -154,6 +154,8 @@ pub(crate) struct World {
     /// Answers that a mutation holds back, by the path for which they wait.
     pub(crate) held: Vec<(BString, Ticket)>,
     pub(crate) seed: u64,
+    /// Whether few accesses are enough to fill the engine's queues.
+    pub(crate) short_queues: bool,
     occurrences: Vec<(usize, What)>,
     queue: BTreeMap<(u64, u64), (u32, Action)>,
     sequence: u64,
@@ -177,6 +179,7 @@ impl World {
         let script = recipe.script();
         let mut dice = Dice::new(recipe.seed, recipe.decisions.clone());
         let small = dice.chance(About::Slot, b"", script.faults[Fault::Table]);
+        let short_queues = dice.chance(About::Slot, b"queue", script.faults[Fault::Queue]);
         let slots = if small { 3 } else { SLOTS };
         let mut world = Self {
             dice,
@@ -216,6 +219,7 @@ impl World {
             mutation: recipe.mutation,
             held: Vec::new(),
             seed: recipe.seed,
+            short_queues,
             occurrences: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
