@@ -10,11 +10,13 @@ cargo xtask CHORE
   test --quick         without root's tiers, 1,000 seeds; a few minutes
   test --unprivileged  as an ordinary user: leaves out the kernel and differential tiers, says so
   test --only TIER     one tier or check: fmt clippy tidy licences unit golden property simulator
-                       fuzz kernel differential
+                       fuzz kernel differential soak
   fuzz [--seconds N] [LAW...]
                        libFuzzer on the laws of fuzz/, 60 s each; wants a C++ compiler
   fuzz --shrink [LAW...]
                        keeps the fewest inputs in fuzz/corpus/ that reach as much
+  soak [--minutes N] [--seed N]
+                       a daemon used, reloaded, expired and killed, 2 minutes; as root
   tidy                 the laws of ARCHITECTURE.md and CONTRIBUTING.md that a program can check
   licences             that deny.toml allows what is built in
   coverage             lines of map, plan and engine that tests reach; at least 90 %

@@ -6,6 +6,7 @@ mod help;
 mod install;
 mod licences;
 mod process;
+mod soak;
 mod targets;
 mod test;
 mod tidy;
@@ -15,15 +16,15 @@ use std::process::ExitCode;
 /// Looks at the first word and hands the rest to the chore of that name.
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let (chore, rest) = match words.split_first() {
-        Some((chore, rest)) => (chore.as_str(), rest),
-        None => ("help", &words[..]),
-    };
+    let (chore, rest) = words
+        .split_first()
+        .map_or(("help", &words[..]), |(chore, rest)| (chore, rest));
     let outcome = match chore {
         "tidy" => tidy::run(rest),
         "test" => test::run(rest),
         "coverage" => coverage::run(rest),
         "fuzz" => fuzz::run(rest),
+        "soak" => soak::run(rest),
         "licences" => licences::run(),
         "help" | "--help" | "-h" => help::run(),
         other => help::unknown(other),

@@ -1,11 +1,11 @@
 //! All tiers of tests in one command, counted.
 
 use crate::process::{Done, Failure, Outcome, cargo, command, is_root, root, shown};
-use crate::{fuzz, install, licences, targets, tidy};
+use crate::{fuzz, install, licences, soak, targets, tidy};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-const STEPS: [&str; 11] = [
+const STEPS: [&str; 12] = [
     "fmt",
     "clippy",
     "tidy",
@@ -17,8 +17,9 @@ const STEPS: [&str; 11] = [
     "fuzz",
     "kernel",
     "differential",
+    "soak",
 ];
-const ROOT_ONLY: [&str; 2] = ["kernel", "differential"];
+const ROOT_ONLY: [&str; 3] = ["kernel", "differential", "soak"];
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq)]
@@ -133,6 +134,7 @@ fn perform(step: &str, wanted: &Wanted, targets: &BTreeSet<String>) -> Result<Co
         // Each mounts in a namespace of its own, but time is measured: few at a time.
         "kernel" => tier(targets, step, &["--test-threads=2"]),
         "fuzz" => fuzzing(),
+        "soak" => soaking(),
         "simulator" => simulator(if wanted.quick { 1_000 } else { 10_000 }),
         _ => differential(),
     }
@@ -232,6 +234,16 @@ fn fuzzing() -> Result<Count, Failure> {
     })
 }
 
+fn soaking() -> Result<Count, Failure> {
+    let held = soak::briefly()?;
+    Ok(Count {
+        tests: 1,
+        passed: usize::from(held),
+        success: held,
+        note: "2 minutes".to_owned(),
+    })
+}
+
 fn simulator(seeds: usize) -> Result<Count, Failure> {
     let seeds = seeds.to_string();
     let run = [
@@ -293,7 +305,7 @@ fn differential() -> Result<Count, Failure> {
     Ok(count)
 }
 
-fn release_binary() -> String {
+pub(crate) fn release_binary() -> String {
     let target = std::env::var("CARGO_TARGET_DIR")
         .map_or_else(|_| root().join("target"), |folder| root().join(folder));
     target.join("release/piton").to_string_lossy().into_owned()
