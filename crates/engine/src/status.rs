@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use bstr::BString;
 use piton_map::lookup::MapSpec;
 use piton_map::requester::Requester;
-use piton_plan::step::TriggerKind;
+use piton_plan::step::{TriggerKind, TriggerSpec};
 
 use crate::config::Binding;
 use crate::difference::Pending;
@@ -260,6 +260,23 @@ impl<T> Engine<T> {
             let same = trigger.spec.kind == kind && *trigger.binding.maps == *maps;
             (same && !trigger.leaving()).then_some(path)
         })
+    }
+
+    /// The maps named by entries (`fstype=autofs`) whose directories are in place.
+    pub fn submounts(&self) -> impl Iterator<Item = (&TriggerSpec, &Arc<Binding>)> {
+        let known = |role: &Role| {
+            matches!(
+                role,
+                Role::Submount {
+                    map_known: true,
+                    ..
+                }
+            )
+        };
+        let submounts = self.triggers.values();
+        submounts
+            .filter(move |trigger| trigger.state == State::Ready && known(&trigger.role))
+            .map(|trigger| (&trigger.spec, &trigger.binding))
     }
 
     /// The name of the map of a configured mount point.

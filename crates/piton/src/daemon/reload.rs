@@ -1,6 +1,6 @@
 //! Reading the maps anew, applying what changed, and saying what came of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -37,7 +37,7 @@ type Answer = Sender<Result<Outline, String>>;
 pub(super) struct Reload {
     running: bool,
     /// Reasons that came meanwhile.
-    waiting: Vec<Reason>,
+    waiting: VecDeque<Reason>,
     /// When a changed file is acted on.
     due: Option<Millis>,
     questions: BTreeMap<u64, Answer>,
@@ -85,7 +85,10 @@ impl Runtime {
     /// Begins to read the maps, or does so after the reading that is under way.
     pub(super) fn read_maps(&mut self, reason: Reason) {
         if self.reload.running {
-            self.reload.waiting.push(reason);
+            // Any reading that begins later sees what has changed.
+            if reason != Reason::Changed || self.reload.waiting.is_empty() {
+                self.reload.waiting.push_back(reason);
+            }
             return;
         }
         self.reload.running = true;
@@ -106,7 +109,7 @@ impl Runtime {
     pub(super) fn read(&mut self, loaded: Loaded) {
         self.reload.running = false;
         self.loaded(loaded);
-        if let Some(reason) = self.reload.waiting.pop() {
+        if let Some(reason) = self.reload.waiting.pop_front() {
             self.read_maps(reason);
         }
     }
@@ -152,6 +155,7 @@ impl Runtime {
         if self.earlier == Earlier::Unknown {
             self.resume();
         }
+        self.renew_listings();
         if loaded.reason == Reason::Start && nothing {
             self.announce();
         }
@@ -197,6 +201,27 @@ impl Runtime {
                 ..ReloadPlan::default()
             },
             waits: waits.collect(),
+        }
+    }
+
+    /// Shows the keys that the maps of submounts have now. Those of mount points come with the
+    /// configuration.
+    fn renew_listings(&self) {
+        let default = self.engine.settings().browse;
+        for (spec, binding) in self.engine.submounts() {
+            if !binding.options.browse.unwrap_or(default) {
+                continue;
+            }
+            let (worker, front_end) = (self.worker.clone(), self.front_end.clone());
+            let (id, path, binding) = (spec.id, spec.path.clone(), binding.clone());
+            self.pools.slow.submit(move || {
+                let listing = worker.keys(&binding, path.as_bstr());
+                // What cannot be read now is shown as it was.
+                if listing.served {
+                    let keys: Arc<[BString]> = listing.keys.into_iter().map(|it| it.key).collect();
+                    front_end.list(id, &keys);
+                }
+            });
         }
     }
 

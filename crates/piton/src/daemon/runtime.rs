@@ -53,7 +53,7 @@ pub(crate) struct Runtime {
     pub(super) engine: Engine<Ticket>,
     pub(super) clock: Clock,
     pub(super) front_end: Arc<dyn FrontEnd>,
-    worker: Arc<Worker>,
+    pub(super) worker: Arc<Worker>,
     pub(super) loader: Arc<Loader>,
     pub(super) mailbox: Mailbox,
     signals: Signals<Meaning>,

@@ -98,7 +98,7 @@ impl Worker {
     }
 
     /// The keys of a map that is not in the master map.
-    fn keys(&self, binding: &Binding, mount_point: &BStr) -> Listing {
+    pub(super) fn keys(&self, binding: &Binding, mount_point: &BStr) -> Listing {
         let own = binding.options.defines.iter();
         let defines: Vec<_> = self.defines.iter().chain(own).cloned().collect();
         let nobody = Requester::default();
