@@ -20,6 +20,7 @@ class Answer:
 
     EMPTY = "empty tmpfs"
     FULL = "a directory that is not empty"
+    BARE = "an empty directory, nothing mounted"
     ABSENT = "ENOENT"
     BAD = "EINVAL"
     SLOW = "ETIMEDOUT"
@@ -165,6 +166,10 @@ class Site:
             # The old mount may be there still, and its key may mean something else by now.
             if len(known) > 1:
                 half_way = {Answer.ABSENT, Answer.BAD, Answer.FULL} - set(known)
+                # A direct key's directory is there before its trigger; one that a killed daemon
+                # has made stays when its key goes.
+                if path.startswith("direct/"):
+                    half_way.add(Answer.BARE)
                 known[:0] = sorted(half_way)
 
     def settle(self):
@@ -175,7 +180,8 @@ class Site:
         self.answers = {path: [answer] for path, answer in now.items()}
         # Some of what is gone is asked for once more.
         for path in gone[:5]:
-            self.answers[path] = [Answer.ABSENT]
+            bare = [Answer.BARE] if path.startswith("direct/") else []
+            self.answers[path] = [*bare, Answer.ABSENT]
 
     # --- changes
 

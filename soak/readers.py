@@ -20,7 +20,7 @@ def read(root, path):
         try:
             if os.listdir(folder):
                 return Answer.FULL
-            return Answer.EMPTY if is_mount(folder) else "an empty directory, nothing mounted"
+            return Answer.EMPTY if is_mount(folder) else Answer.BARE
         finally:
             os.close(folder)
     except OSError as error:

@@ -283,6 +283,7 @@ class Soak:
         for series, samples in self.samples.items():
             if samples:
                 print(watch.table(samples, series))
+                print(f"{series:<8} rss_kib   ", *(one["rss_kib"] for one in samples))
         for text in watch.verdict(self.samples["steady"], "daemon"):
             self.complain(text)
         if self.samples["keeper"]:

@@ -483,6 +483,10 @@ mod tests {
             ),
             (":/a /b:c :/d", "/ -g :/a \"/b:c\" -g :/d"),
             (
+                "-fstype=autofs file:/etc/x \"\" y",
+                "-fstype=autofs,g :file:/etc/x \"\" y",
+            ),
+            (
                 "-fstype=autofs,ro file:/etc/x y",
                 "-fstype=autofs,g,ro :file:/etc/x y",
             ),

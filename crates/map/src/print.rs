@@ -135,6 +135,9 @@ impl Printer {
         quote(&map.name, &mut self.text);
         for argument in &map.arguments {
             self.blank();
+            if argument.is_empty() {
+                self.text.extend_from_slice(b"\"\"");
+            }
             quote(argument, &mut self.text);
         }
     }
