@@ -296,6 +296,9 @@ fn programs_are_run_by_their_mode_or_type() {
     }
     assert_eq!(machine.find("file:/etc/p", "a"), Err(Miss::NoSuchKey));
     assert!(machine.keys("p", MapKind::Indirect).is_empty());
+    // Also when the same file is old enough that its text, read above, is vouched for.
+    machine.settle("file:/etc/p");
+    assert_eq!(machine.find("p", "a").as_deref(), Ok(":/p"));
     assert_eq!(machine.quick("p", "a"), None);
     assert_eq!(machine.quick("m", "z"), None);
 }

@@ -25,6 +25,8 @@ pub(super) struct Loaded {
     /// The file it was read from; `None` for a text that stands in for a file.
     pub(super) path: Option<PathBuf>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// Whether it is a program where no type is named; as a `file:` its text is read all the same.
+    pub(super) program: bool,
     state: State,
     /// Why the file could not be read again, while that is so.
     stale: Mutex<Option<Miss>>,
@@ -179,6 +181,7 @@ impl Maps {
                     index,
                     path: path_read,
                     diagnostics,
+                    program: self.is_program(path),
                     state,
                     stale,
                 };

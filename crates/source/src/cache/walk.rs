@@ -175,9 +175,10 @@ impl<'s> Search<'s> {
 
     /// Searches a file, or asks it when it is a program.
     fn file_or_program(&mut self, path: &BStr, key: &BStr) -> Result<Found, Stop> {
-        // What was read as a text and has not changed is still no program: a change of mode
-        // changes the inode's time.
-        if let Some(loaded) = self.maps.cached(path, self.context) {
+        // What was no program when it was read, and has not changed, is still none: a change of
+        // mode changes the inode's time.
+        let cached = self.maps.cached(path, self.context);
+        if let Some(loaded) = cached.filter(|loaded| !loaded.program) {
             return self.text(&loaded, key);
         }
         if !self.may_block {
@@ -289,7 +290,7 @@ fn through_services(
 impl Maps {
     /// Whether the file called `path` is to be run. What cannot be told is read, and says why
     /// it cannot be.
-    fn is_program(&self, path: &BStr) -> bool {
+    pub(super) fn is_program(&self, path: &BStr) -> bool {
         file::is_program(&self.real(path)).unwrap_or(false)
     }
 
