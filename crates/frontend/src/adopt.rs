@@ -14,7 +14,7 @@ use crate::front_end::{Incoming, Resumed};
 use crate::kernel::{KernelFrontEnd, as_path, failed, point_kind};
 use crate::limits::LIVES_OF_A_REQUEST;
 use crate::mark::Mark;
-use crate::registry::Entry;
+use crate::registry::{Entry, none_listed};
 use crate::survey::{FoundPoint, Known, Spot, Survey, survey};
 
 impl KernelFrontEnd {
@@ -165,12 +165,12 @@ impl KernelFrontEnd {
         self.shared.write().insert(Entry {
             trigger: spec.id,
             kind: spec.kind,
-            path: Arc::new(as_path(spec.path.as_bstr()).to_path_buf()),
+            path: as_path(spec.path.as_bstr()).into(),
             device: found.point.device,
             inode: None,
             may_hang: found.may_hang,
             root,
-            listed: Arc::default(),
+            listed: none_listed(),
         });
     }
 

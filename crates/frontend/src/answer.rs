@@ -1,7 +1,7 @@
 //! How a request of the kernel is answered, wherever its trigger is by now.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use autofs::{AnswerErrno, Control, DeviceId, Error, PointRoot, Slot, WaitToken};
@@ -15,7 +15,7 @@ pub(crate) struct KernelAnswer {
     pub(crate) shared: Arc<Shared>,
     /// Nothing if the trigger must be opened by its path.
     pub(crate) root: Option<Arc<PointRoot>>,
-    pub(crate) path: Arc<PathBuf>,
+    pub(crate) path: Arc<Path>,
     /// Opening it by its path may hang.
     pub(crate) may_hang: bool,
     /// Spent by the answer.
@@ -80,7 +80,7 @@ impl KernelAnswer {
 
 impl Request {
     /// Answers through the trigger at `path`; if it is not there any more, where it is.
-    fn answer_at(self, shared: &Arc<Shared>, path: &Arc<PathBuf>, verdict: Verdict) {
+    fn answer_at(self, shared: &Arc<Shared>, path: &Arc<Path>, verdict: Verdict) {
         match shared.control.open_point(path, self.device) {
             Ok(root) => {
                 let told = self.tell(&shared.control, root.as_fd(), verdict);

@@ -31,7 +31,7 @@ use crate::front_end::{Capabilities, FrontEnd, Incoming, Resumed};
 use crate::limits::{DETACH, OWN_USE};
 use crate::listing::{DIRECTORY_MODE, relist};
 use crate::mark::Mark;
-use crate::registry::{Entry, Registry};
+use crate::registry::{Entry, OWN_PATHS, Registry, none_listed};
 use crate::survey::{FoundPoints, Survey};
 use crate::ticket::Ticket;
 
@@ -145,12 +145,12 @@ impl KernelFrontEnd {
         self.shared.write().insert(Entry {
             trigger: spec.id,
             kind: spec.kind,
-            path: Arc::new(as_path(spec.path.as_bstr()).to_path_buf()),
+            path: as_path(spec.path.as_bstr()).into(),
             device: point.device,
             inode: Some(point.inode),
             may_hang,
             root: None,
-            listed: Arc::default(),
+            listed: none_listed(),
         });
     }
 
@@ -545,9 +545,9 @@ impl FrontEnd for KernelFrontEnd {
 
 /// Waits until nobody but the registry and the caller knows `path`, which all that use a
 /// trigger's descriptors hold.
-fn quiesce(path: &Arc<PathBuf>) {
+fn quiesce(path: &Arc<Path>) {
     let begun = Instant::now();
-    while Arc::strong_count(path) > 2 && begun.elapsed() < OWN_USE {
+    while Arc::strong_count(path) > OWN_PATHS + 1 && begun.elapsed() < OWN_USE {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -1,19 +1,22 @@
 //! Which trigger is meant by a device number, a number of ours, or a path.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
 
 use autofs::{DeviceId, PointId, PointRoot};
 use bstr::{BStr, BString, ByteSlice};
 use piton_plan::step::{TriggerId, TriggerKind};
+
+use crate::kernel::as_path;
 
 /// A trigger that is in place.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) trigger: TriggerId,
     pub(crate) kind: TriggerKind,
-    pub(crate) path: Arc<PathBuf>,
+    /// Shared with the table that finds it by path.
+    pub(crate) path: Arc<Path>,
     /// The number of its file system.
     pub(crate) device: DeviceId,
     /// The inode number of its root, which packets of it carry; not known of an adopted one.
@@ -31,16 +34,25 @@ pub(crate) struct Entry {
 pub(crate) struct Registry {
     by_trigger: HashMap<TriggerId, Entry>,
     by_device: HashMap<DeviceId, TriggerId>,
-    indirect_by_path: HashMap<BString, TriggerId>,
+    indirect_by_path: HashMap<Arc<Path>, TriggerId>,
     /// Direct triggers, which are roots of entries too.
-    direct_paths: HashSet<BString>,
-    offset_by_path: HashMap<BString, TriggerId>,
+    direct_paths: HashSet<Arc<Path>>,
+    offset_by_path: HashMap<Arc<Path>, TriggerId>,
+}
+
+/// How many know the path of a trigger that nobody uses: its entry and the table by path.
+pub(crate) const OWN_PATHS: usize = 2;
+
+/// No key is shown. One for all, since there may be 50,000 direct triggers.
+pub(crate) fn none_listed() -> Arc<HashSet<BString>> {
+    static NONE: LazyLock<Arc<HashSet<BString>>> = LazyLock::new(Arc::default);
+    NONE.clone()
 }
 
 impl Registry {
     pub(crate) fn insert(&mut self, entry: Entry) {
         self.by_device.insert(entry.device, entry.trigger);
-        let path = path_bytes(&entry.path);
+        let path = entry.path.clone();
         match entry.kind {
             TriggerKind::Indirect => drop(self.indirect_by_path.insert(path, entry.trigger)),
             TriggerKind::Offset => drop(self.offset_by_path.insert(path, entry.trigger)),
@@ -55,15 +67,15 @@ impl Registry {
         if self.by_device.get(&entry.device) == Some(&trigger) {
             self.by_device.remove(&entry.device);
         }
-        let path = path_bytes(&entry.path);
-        if self.indirect_by_path.get(&path) == Some(&trigger) {
-            self.indirect_by_path.remove(&path);
+        let path = &entry.path;
+        if self.indirect_by_path.get(path) == Some(&trigger) {
+            self.indirect_by_path.remove(path);
         }
-        if self.offset_by_path.get(&path) == Some(&trigger) {
-            self.offset_by_path.remove(&path);
+        if self.offset_by_path.get(path) == Some(&trigger) {
+            self.offset_by_path.remove(path);
         }
         if entry.kind == TriggerKind::Direct {
-            self.direct_paths.remove(&path);
+            self.direct_paths.remove(path);
         }
         Some(entry)
     }
@@ -93,7 +105,7 @@ impl Registry {
         let mut path = path.as_bytes();
         loop {
             path = &path[..path.rfind_byte(b'/')?];
-            if let Some(trigger) = self.offset_by_path.get(path) {
+            if let Some(trigger) = self.offset_by_path.get(as_path(path.as_bstr())) {
                 return self.by_trigger.get(trigger);
             }
         }
@@ -102,7 +114,7 @@ impl Registry {
     /// The indirect trigger that `path` is a key of, and the key.
     pub(crate) fn key_of<'p>(&self, path: &'p BStr) -> Option<(&Entry, &'p BStr)> {
         let slash = path.rfind_byte(b'/')?;
-        let trigger = self.indirect_by_path.get(&path[..slash])?;
+        let trigger = self.indirect_by_path.get(as_path(path[..slash].as_bstr()))?;
         Some((self.by_trigger.get(trigger)?, path[slash + 1..].as_bstr()))
     }
 
@@ -110,7 +122,8 @@ impl Registry {
     pub(crate) fn root_above(&self, path: &BStr) -> Option<BString> {
         let mut path = path.as_bytes();
         loop {
-            if self.indirect_by_path.contains_key(path) || self.direct_paths.contains(path) {
+            let here = as_path(path.as_bstr());
+            if self.indirect_by_path.contains_key(here) || self.direct_paths.contains(here) {
                 return Some(path.into());
             }
             path = &path[..path.rfind_byte(b'/')?];
@@ -120,9 +133,4 @@ impl Registry {
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.by_trigger.values().cloned().collect()
     }
-}
-
-fn path_bytes(path: &Path) -> BString {
-    use std::os::unix::ffi::OsStrExt;
-    path.as_os_str().as_bytes().into()
 }
