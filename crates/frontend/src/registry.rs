@@ -114,7 +114,9 @@ impl Registry {
     /// The indirect trigger that `path` is a key of, and the key.
     pub(crate) fn key_of<'p>(&self, path: &'p BStr) -> Option<(&Entry, &'p BStr)> {
         let slash = path.rfind_byte(b'/')?;
-        let trigger = self.indirect_by_path.get(as_path(path[..slash].as_bstr()))?;
+        let trigger = self
+            .indirect_by_path
+            .get(as_path(path[..slash].as_bstr()))?;
         Some((self.by_trigger.get(trigger)?, path[slash + 1..].as_bstr()))
     }
 

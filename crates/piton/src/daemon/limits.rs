@@ -2,6 +2,17 @@
 
 use std::time::Duration;
 
+/// Threads that take turns in the loop: one may do quick work while one waits for what comes.
+pub(crate) const LOOP_THREADS: usize = 2;
+
+/// The same with those that are stuck in work that should have been quick: each of them is a mount
+/// that does not come back.
+pub(crate) const LOOP_MOST: usize = 64;
+
+/// Work that takes longer is no longer thought of as quick: its thread is replaced in the loop. A
+/// bind mount takes a hundredth of it, and so many times a second is looked whether one is stuck.
+pub(crate) const QUICK_WORK: Duration = Duration::from_millis(2);
+
 /// Threads for what is quick but not on the way of an access. None of them should ever be stuck;
 /// more are started if one is.
 pub(crate) const QUICK_MOST: usize = 64;

@@ -21,7 +21,7 @@ use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 use super::convert::text;
 use super::journal::Journal;
 use super::limits::{
-    EXPIRE_MOST, EXPIRE_PATIENCE, INSPECT_TIME, QUICK_MOST, QUICK_PATIENCE, SLOW_MOST,
+    EXPIRE_MOST, EXPIRE_PATIENCE, INSPECT_TIME, QUICK_MOST, QUICK_PATIENCE, QUICK_WORK, SLOW_MOST,
 };
 use super::line::Line;
 use super::loader::{Loaded, Loader, Reason};
@@ -31,10 +31,10 @@ use super::pool::{Pool, Turn};
 use super::reload::Reload;
 use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
-use super::tasks::{self, Lookup, Perform, Submount, Worker};
+use super::tasks::{self, Lookup, Pace, Perform, Submount, Worker};
 use super::timers::{Clock, Kind, Outstanding, sleep_until};
 use super::trace::{self, Tracer};
-use super::turns::{Doors, QUICK_MS, Quick, Woken};
+use super::turns::{Doors, Quick, Woken};
 use super::watch::Watcher;
 use crate::exit::Exit;
 use crate::keeper::heritage::Word;
@@ -71,6 +71,8 @@ pub(crate) struct Runtime {
     tracer: Tracer,
     /// Quick work to be done by whoever has the next turn.
     quick: VecDeque<Quick>,
+    /// Held by whatever has a disk asked.
+    disk: Arc<()>,
     pub(super) reload: Reload,
     pub(super) earlier: Earlier,
     /// Requests may be there that were not read.
@@ -161,6 +163,7 @@ impl Runtime {
             sightings: Sightings::default(),
             tracer,
             quick: VecDeque::new(),
+            disk: Arc::new(()),
             reload: Reload::default(),
             earlier: Earlier::Unknown,
             unread: true,
@@ -378,7 +381,7 @@ impl Runtime {
             .filter_map(Pool::relieve)
             .min();
         // Quick work waits for the thread that is doing some.
-        let behind = (!self.quick.is_empty()).then_some(Duration::from_millis(QUICK_MS));
+        let behind = (!self.quick.is_empty()).then_some(QUICK_WORK);
         let keeper = self.line.wake();
         let keeper = keeper.map(|due| due.saturating_duration_since(Instant::now()));
         let farewell = self.handing_over.map(|_| HAND_OVER_PAUSE);
@@ -554,20 +557,31 @@ impl Runtime {
 
     fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {
         self.mark(job, &steps);
-        let quick = tasks::quick(&steps, &self.worker.settings);
+        let pace = tasks::pace(&steps, &self.worker.settings);
         let submounts = self.submounts(&steps);
         let until = Instant::now() + Duration::from_millis(deadline_ms);
         let mut task = Perform::new(steps, submounts, until);
         let worker = self.worker.clone();
-        let work = move || match worker.perform_at_once(&mut task) {
-            None => Message::Event(task.ended(job)),
-            Some(lane) => Message::Elsewhere {
-                job,
-                task: Box::new(task),
-                lane,
-            },
+        // One disk at a time may keep a thread of the loop; the others wait elsewhere.
+        let turn = match pace {
+            Pace::Quick => true,
+            Pace::Disk => Arc::strong_count(&self.disk) == 1,
+            Pace::Slow => false,
         };
-        if quick {
+        let disk = (pace == Pace::Disk).then(|| self.disk.clone());
+        let work = move || {
+            let lane = worker.perform_at_once(&mut task);
+            drop(disk);
+            match lane {
+                None => Message::Event(task.ended(job)),
+                Some(lane) => Message::Elsewhere {
+                    job,
+                    task: Box::new(task),
+                    lane,
+                },
+            }
+        };
+        if turn {
             return self.quick.push_back(Box::new(work));
         }
         let mailbox = self.mailbox.clone();

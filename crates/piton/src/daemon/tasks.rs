@@ -433,17 +433,32 @@ impl Front<'_> {
     }
 }
 
-/// Whether all of `steps` is done, or found to be for workers, in no time.
-pub(crate) fn quick(steps: &[Planned], settings: &Settings) -> bool {
-    steps.iter().all(|planned| match &planned.step {
-        Step::Mount { attempts, .. } => {
+/// How soon steps are done, or found to be for workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// In no time.
+    Quick,
+    /// When a disk has answered: mostly in no time.
+    Disk,
+    /// A submount's map is looked for.
+    Slow,
+}
+
+/// How soon all of `steps` is done.
+pub(crate) fn pace(steps: &[Planned], settings: &Settings) -> Pace {
+    let paces = steps.iter().map(|planned| match &planned.step {
+        Step::Mount { attempts, .. } if settings.program.is_none() => {
             let slow = |attempt: &Attempt| is_on_disk(&attempt.what);
-            settings.program.is_some() || !attempts.iter().any(slow)
+            if attempts.iter().any(slow) {
+                Pace::Disk
+            } else {
+                Pace::Quick
+            }
         }
-        // A submount's map is looked for.
-        Step::Install(spec) => spec.kind != TriggerKind::Indirect,
-        _ => true,
-    })
+        Step::Install(spec) if spec.kind == TriggerKind::Indirect => Pace::Slow,
+        _ => Pace::Quick,
+    });
+    paces.max_by_key(|pace| *pace as u8).unwrap_or(Pace::Quick)
 }
 
 /// Whether anything but the trigger itself is mounted at or below a path; true where that cannot be

@@ -18,18 +18,9 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use super::limits::{LOOP_MOST, LOOP_THREADS, QUICK_WORK};
 use super::messages::Message;
 use super::runtime::{Ended, Runtime};
-
-/// Threads that take turns: one for quick work, one that waits for what else may come.
-const THREADS: usize = 2;
-
-/// Threads there may be, those included that are stuck in work that should have been quick: each
-/// of them is one mount that does not come back.
-const THREADS_MOST: usize = 64;
-
-/// Work that takes longer is no longer thought of as quick: its thread is replaced.
-pub(crate) const QUICK_MS: u64 = 2;
 
 /// Something quick to be done, and what to tell the loop then.
 pub(crate) type Quick = Box<dyn FnOnce() -> Message + Send>;
@@ -180,8 +171,7 @@ struct Crew {
 impl Crew {
     /// Threads that have been doing "quick" work for too long.
     fn stuck(&self) -> usize {
-        let quick = Duration::from_millis(QUICK_MS);
-        let stuck = |(_, since): &&(u64, Instant)| since.elapsed() >= quick;
+        let stuck = |(_, since): &&(u64, Instant)| since.elapsed() >= QUICK_WORK;
         self.busy.iter().filter(stuck).count()
     }
 
@@ -225,7 +215,7 @@ pub(crate) fn run(runtime: Runtime, doors: Doors, table: &RequestTable) -> io::R
     });
     let bell = epoll::EventData::new_u64(END);
     epoll::add(&turns.doors.epoll, &turns.bell, bell, epoll::EventFlags::IN)?;
-    for _ in 0..THREADS {
+    for _ in 0..LOOP_THREADS {
         Turns::hire(&turns, &mut turns.lock().crew)?;
     }
     ended
@@ -294,12 +284,12 @@ impl Turns {
                 turns.over(Ok(ended));
                 return Ok(());
             }
-            if crew.threads - crew.busy.len() > THREADS {
+            if crew.threads - crew.busy.len() > LOOP_THREADS {
                 crew.threads -= 1;
                 turns.end(shared);
                 return Ok(());
             }
-            if crew.threads - crew.stuck() < THREADS && crew.threads < THREADS_MOST {
+            if crew.threads - crew.stuck() < LOOP_THREADS && crew.threads < LOOP_MOST {
                 Self::hire(turns, crew)?;
             }
             if crew.another_waits()
@@ -308,7 +298,7 @@ impl Turns {
                 let number = crew.next;
                 crew.next += 1;
                 crew.busy.push((number, Instant::now()));
-                turns.doors.wake_after(Duration::from_millis(QUICK_MS));
+                turns.doors.wake_after(QUICK_WORK);
                 turns.end(shared);
                 let message = quick();
                 shared = turns.begin();
@@ -335,10 +325,9 @@ impl Turns {
 
     /// How long the loop may sleep.
     fn pause(&self, runtime: &Runtime, crew: &Crew) -> Option<Duration> {
-        let quick = Duration::from_millis(QUICK_MS);
         let working = crew.busy.iter().map(|(_, since)| since.elapsed());
-        let replaced = working.filter(|for_| *for_ < quick).max();
-        let look = replaced.map(|for_| quick - for_);
+        let replaced = working.filter(|for_| *for_ < QUICK_WORK).max();
+        let look = replaced.map(|for_| QUICK_WORK - for_);
         [runtime.pause(), look].into_iter().flatten().min()
     }
 }
