@@ -21,7 +21,7 @@ use crate::switch::Switch;
 /// A map's text with its index.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub(super) index: MapIndex,
+    pub(super) index: Arc<MapIndex>,
     /// The file it was read from; `None` for a text that stands in for a file.
     pub(super) path: Option<PathBuf>,
     pub(super) diagnostics: Vec<Diagnostic>,
@@ -170,11 +170,20 @@ impl Maps {
         let texts = &self.texts[slot(context)];
         let read_at = now_ns();
         match (self.text(path), old) {
-            (Ok(text), _) => {
+            (Ok(text), old) => {
                 let state = State::new(text.stamp, text.local, read_at);
-                let (index, diagnostics) =
-                    MapIndex::new(text.fragment, context.kind, context.dialect);
-                report(&diagnostics);
+                // A file that was touched, or read when it had just been written: to compare is a
+                // tenth of the work.
+                let same = old.filter(|old| old.index.text() == &text.fragment);
+                let (index, diagnostics) = match same {
+                    Some(old) => (old.index.clone(), old.diagnostics.clone()),
+                    None => {
+                        let (index, diagnostics) =
+                            MapIndex::new(text.fragment, context.kind, context.dialect);
+                        report(&diagnostics);
+                        (Arc::new(index), diagnostics)
+                    }
+                };
                 let path_read = state.stamp.is_some().then(|| self.real(path));
                 let stale = Mutex::new(None);
                 let loaded = Loaded {
