@@ -27,6 +27,13 @@ const SYSTEMDS: [&str; 6] = [
     "LISTEN_FDNAMES",
 ];
 
+/// How the C library of the daemon hands memory back: large texts of maps at once, however many
+/// have come before, and what one thread has let go to the others. Others leave it alone.
+const MEMORY: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=262144:glibc.malloc.trim_threshold=262144",
+);
+
 /// How processes of this program are started.
 #[derive(Clone, Debug)]
 pub(crate) struct Starter {
@@ -64,6 +71,10 @@ impl Starter {
         if role != Role::Keeper {
             for name in SYSTEMDS {
                 command.env_remove(name);
+            }
+            let (name, value) = MEMORY;
+            if std::env::var_os(name).is_none() {
+                command.env(name, value);
             }
         }
         let child = command.spawn()?;
