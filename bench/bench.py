@@ -195,7 +195,7 @@ def figure_size(args):
                     offsets=(5,), reload=(50,), revive=20,
                     hangs=("nothing hangs", "64 hung bind sources"))
     return Size(kinds=FIGURE_KINDS, crowds=(10000,), direct_triggers=(10000,),
-                offsets=(100,), reload=(10000,))
+                offsets=(100,), reload=(10000,), idle=args.idle)
 
 
 FIGURE_KINDS = ("bind", "tmpfs", "wildcard", "program", "ext4", "squashfs")
@@ -266,17 +266,22 @@ def smoke_gaps(records):
     have = {(r["scenario"], metric) for r in records if r["daemon"] == "piton"
             for metric in r["metrics"]}
     gaps = [row.text for row in rows.rows()
-            if (row.scenario, row.metric) not in have and
-            not row.metric.startswith("own_")]
+            if (row.scenario, row.metric) not in have]
     for text in gaps:
         print(f"no number for: {text}", file=sys.stderr)
+    total = len(rows.rows())
+    print(f"rows {total - len(gaps)} of {total}")
     return len(gaps)
 
 
 def cmd_page(args):
     """Write docs/performance.md from the figures and the text around them."""
-    with open(args.figures) as f:
-        data = json.load(f)
+    parts = []
+    for name in args.figures or [f"{HERE}/figures.json"]:
+        with open(name) as f:
+            parts.append(json.load(f))
+    data = {"meta": parts[0]["meta"],
+            "records": [r for part in parts for r in part["records"]]}
     with open(f"{HERE}/page.md") as f:
         text = f.read()
     about = data["meta"]
@@ -464,6 +469,8 @@ def main():
     g.add_argument("--reps", type=int, default=5)
     g.add_argument("--dear-reps", type=int, default=3, metavar="N",
                    help="repetitions of " + ", ".join(DEAR))
+    g.add_argument("--idle", type=int, default=30, metavar="S",
+                   help="seconds for which idleness is watched")
     g.add_argument("--smoke", action="store_true",
                    help="sizes so small that it takes a minute: does every "
                    "row yield a number?")
@@ -472,7 +479,7 @@ def main():
     g.add_argument("--out", metavar="FILE", help="write the JSON here")
     g.set_defaults(func=cmd_figures)
     w = sub.add_parser("page", help="docs/performance.md from the figures")
-    w.add_argument("figures", nargs="?", default=f"{HERE}/figures.json")
+    w.add_argument("figures", nargs="*", metavar="FIGURES.json")
     w.add_argument("--out", metavar="FILE",
                    default=f"{os.path.dirname(HERE)}/docs/performance.md")
     w.set_defaults(func=cmd_page)

@@ -4,12 +4,13 @@ use crate::process::{Failure, Outcome, command, is_installed, is_root, quietly, 
 use std::path::Path;
 
 /// A program the tests use, and the Debian package that has it.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 14] = [
     ("automount", "autofs"),
     ("btrfs", "btrfs-progs"),
     ("c++", "g++"),
     ("cc", "gcc"),
     ("ip", "iproute2"),
+    ("make", "make"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.vfat", "dosfstools"),
     ("mkfs.xfs", "xfsprogs"),

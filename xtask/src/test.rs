@@ -5,7 +5,7 @@ use crate::{fuzz, install, licences, soak, targets, tidy};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-const STEPS: [&str; 12] = [
+const STEPS: [&str; 13] = [
     "fmt",
     "clippy",
     "tidy",
@@ -18,8 +18,9 @@ const STEPS: [&str; 12] = [
     "kernel",
     "differential",
     "soak",
+    "bench",
 ];
-const ROOT_ONLY: [&str; 3] = ["kernel", "differential", "soak"];
+const ROOT_ONLY: [&str; 4] = ["kernel", "differential", "soak", "bench"];
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq)]
@@ -136,6 +137,7 @@ fn perform(step: &str, wanted: &Wanted, targets: &BTreeSet<String>) -> Result<Co
         "fuzz" => fuzzing(),
         "soak" => soaking(),
         "simulator" => simulator(if wanted.quick { 1_000 } else { 10_000 }),
+        "bench" => bench(),
         _ => differential(),
     }
 }
@@ -303,6 +305,44 @@ fn differential() -> Result<Count, Failure> {
     let mut count = compared(&done.stdout);
     count.success = built.success && own.success && done.success && count.tests > 0;
     Ok(count)
+}
+
+/// Every row of the figures yields a number, with small sizes. How fast things are is not asserted.
+fn bench() -> Result<Count, Failure> {
+    let built = shown(cargo(&["build", "--release", "--quiet", "-p", "piton"]))?;
+    let helpers = shown(command("make", &["-s", "-C", "bench"]))?;
+    let tables = ["-m", "unittest", "bench/tests/test_report.py"];
+    let own = shown(command("python3", &tables))?;
+    let binary = release_binary();
+    let smoke = [
+        "bench/bench.py",
+        "figures",
+        "--smoke",
+        "--without-autofs",
+        "--reps=1",
+        "--piton",
+        &binary,
+    ];
+    let done = shown(command("python3", &smoke))?;
+    let (passed, tests) = rows_measured(&done.stdout);
+    let success = built.success && helpers.success && own.success && done.success && tests > 0;
+    Ok(Count {
+        tests,
+        passed,
+        success,
+        note: "rows of the figures".to_owned(),
+    })
+}
+
+/// The numbers in the line `rows N of M`.
+fn rows_measured(stdout: &str) -> (usize, usize) {
+    let line = stdout
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("rows "));
+    let numbers = line.and_then(|line| line.split_once(" of "));
+    let number = |text: &str| text.parse().unwrap_or(0);
+    numbers.map_or((0, 0), |(have, of)| (number(have), number(of)))
 }
 
 pub(crate) fn release_binary() -> String {

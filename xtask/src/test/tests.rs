@@ -57,6 +57,12 @@ fn the_simulator_says_how_many_seeds_held() {
 }
 
 #[test]
+fn the_bench_says_how_many_rows_have_a_number() {
+    assert_eq!(rows_measured("| x |\nrows 52 of 53\n"), (52, 53));
+    assert_eq!(rows_measured("no floor\n"), (0, 0));
+}
+
+#[test]
 fn the_summary_of_the_differential_tier_is_read() {
     let count = compared(
         "x\ndifferential: 440 cases: 380 equal, 58 explained (14 entries of docs/dialects.md), \
