@@ -25,6 +25,7 @@ pub(crate) struct Round<'r> {
     control: &'r Control,
     root: BorrowedFd<'r>,
     how: ExpireHow,
+    callers_most: u32,
     failures: AtomicU32,
     callers: AtomicU32,
     /// The kernel has found nothing more.
@@ -34,11 +35,18 @@ pub(crate) struct Round<'r> {
 }
 
 impl<'r> Round<'r> {
-    pub(crate) fn new(control: &'r Control, root: BorrowedFd<'r>, how: ExpireHow) -> Self {
+    /// A round in the trigger with this root; in one that is not `indirect` there is one mount.
+    pub(crate) fn new(
+        control: &'r Control,
+        root: BorrowedFd<'r>,
+        how: ExpireHow,
+        indirect: bool,
+    ) -> Self {
         Self {
             control,
             root,
             how,
+            callers_most: if indirect { EXPIRE_CALLERS } else { 1 },
             failures: AtomicU32::new(0),
             callers: AtomicU32::new(1),
             over: AtomicBool::new(false),
@@ -73,7 +81,7 @@ impl<'r> Round<'r> {
     }
 
     fn help<'s>(&'s self, scope: &'s Scope<'s, '_>) {
-        if self.callers.fetch_add(1, Ordering::Relaxed) >= EXPIRE_CALLERS {
+        if self.callers.fetch_add(1, Ordering::Relaxed) >= self.callers_most {
             return;
         }
         let thread = std::thread::Builder::new().name("expire".into());

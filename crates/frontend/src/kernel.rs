@@ -516,12 +516,22 @@ impl FrontEnd for KernelFrontEnd {
         } else {
             ExpireHow::NORMAL
         };
+        let entry = self.shared.read().get(trigger).cloned();
+        let Some(Entry { kind, path, .. }) = entry else {
+            return;
+        };
+        let indirect = kind == TriggerKind::Indirect;
         let rounds = self.shared.with_root(trigger, |root| {
-            Round::new(&self.shared.control, root, how).run();
+            Round::new(&self.shared.control, root, how, indirect).run();
             Ok(())
         });
         if let Err(error) = rounds {
             tracing::debug!(%error, "expiry round not possible");
+        }
+        // The thread that has told the kernel what became of the mount may not have closed the
+        // trigger yet, which would keep what it lies on from being expired next.
+        if !indirect {
+            quiesce(&path);
         }
     }
 
