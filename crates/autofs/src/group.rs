@@ -48,6 +48,19 @@ pub fn living_processes(group: Pid) -> Vec<Pid> {
         .collect()
 }
 
+/// Whether a process has the pipe with this inode number open.
+///
+/// Reads `/proc`, which never blocks. False also where this process may not look.
+pub fn holds_pipe(pid: Pid, inode: u64) -> bool {
+    let Ok(descriptors) = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())) else {
+        return false;
+    };
+    let pipe = format!("pipe:[{inode}]");
+    descriptors
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .any(|file| file.as_os_str() == pipe.as_str())
+}
+
 /// The group of a process that lives.
 fn group_of_living(pid: Pid) -> Option<Pid> {
     // proc(5), stat: the fields behind the command are state, parent, group.
@@ -64,6 +77,16 @@ fn group_of_living(pid: Pid) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_pipe_is_found_where_it_is_open() {
+        let pipe = crate::RequestPipe::new().unwrap();
+        let inode = pipe.inode().unwrap();
+        let own = rustix::process::getpid();
+        assert!(super::holds_pipe(own, inode));
+        drop(pipe);
+        assert!(!super::holds_pipe(own, inode));
+    }
+
     #[test]
     fn the_dead_are_not_counted() {
         use std::os::unix::process::CommandExt;

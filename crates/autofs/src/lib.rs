@@ -78,7 +78,7 @@ pub use control::{Control, Covered, ExpireHow, MountedHere, Requester};
 pub use device::{DeviceId, PointId};
 pub use error::{Error, Result};
 pub use existing::{ExistingPoint, ExistingPoints, PipeState, existing_points, reconnect};
-pub use group::{living_processes, own_process_group, process_group};
+pub use group::{holds_pipe, living_processes, own_process_group, process_group};
 pub use kernel_text::kernel_text;
 pub use loopdev::{LoopDevice, LoopOptions};
 pub use mount_attr::{

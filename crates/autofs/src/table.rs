@@ -23,15 +23,16 @@
 //! else:
 //!
 //! ```text
-//!           claim               read(2), publish            answer, free
-//!   free ──────────▶ claimed ───────────────────▶ read ───────────────────▶ free
-//!     ▲                 │  nothing to read
-//!     └─────────────────┘
+//!          wipe              read(2), publish            answer, free
+//!   free ───▶ taken ─▶ claimed ───────────────────▶ read ───────────────────▶ free
+//!     ▲                    │  nothing to read
+//!     └────────────────────┘
 //! ```
 //!
 //! Before the kernel writes to it, the token in a claimed slot is set to 0, which is no token, and
 //! the last byte of the name field to 255, where every packet has a NUL. Death
 //!
+//! - *before the slot is wiped*: it is taken, which means nothing: it is made free again.
 //! - *between claim and `read(2)`*: the slot has no token. [`RequestTable::unanswered`] makes it
 //!   free again.
 //! - *within `read(2)`, while the kernel copies*: the copying can end early only if a page of the
@@ -203,12 +204,14 @@ mod state {
     pub(super) const CLAIMED: u64 = 1;
     pub(super) const READ: u64 = 2;
     pub(super) const MARK: u64 = 3;
-    pub(super) const MASK: u64 = 3;
+    /// Taken, and what an earlier request left in it is not wiped yet.
+    pub(super) const TAKEN: u64 = 4;
+    pub(super) const MASK: u64 = 7;
     /// Above: the process that claimed it (the kernel gives at most 22 bits), then the claim's
     /// number.
-    pub(super) const PROCESS_SHIFT: u32 = 2;
+    pub(super) const PROCESS_SHIFT: u32 = 3;
     pub(super) const PROCESS_MASK: u64 = (1 << 22) - 1;
-    pub(super) const NUMBER_SHIFT: u32 = 24;
+    pub(super) const NUMBER_SHIFT: u32 = 25;
 }
 
 impl RequestTable {
@@ -316,6 +319,9 @@ impl RequestTable {
         let inner = &self.0;
         let word = inner.state(index).load(Ordering::Acquire);
         let kind = word & state::MASK;
+        if kind == state::TAKEN && !inner.claimer_lives(word) {
+            inner.slot(index, word).free();
+        }
         if kind != state::CLAIMED && kind != state::READ {
             return None;
         }
@@ -524,7 +530,7 @@ impl Inner {
         let next = self.memory.word(header::NEXT);
         let number = next.fetch_add(1, Ordering::Relaxed);
         let word =
-            number << state::NUMBER_SHIFT | self.process << state::PROCESS_SHIFT | state::CLAIMED;
+            number << state::NUMBER_SHIFT | self.process << state::PROCESS_SHIFT | state::TAKEN;
         let index = (0..self.slots).find(|index| {
             let state = self.state(*index);
             state.load(Ordering::Relaxed) == state::FREE
@@ -540,8 +546,8 @@ impl Inner {
         set(slot::PACKET + LAST_BYTE / 8 * 8, u64::MAX);
         // Before the request is read: nothing may stand between reading and its being found.
         set(slot::READ_AT, now_ms());
-        std::sync::atomic::fence(Ordering::Release);
-        Some(self.slot(index, word))
+        // Until here it means nothing, since what an earlier request left could be taken for one.
+        self.slot(index, word).publish(state::CLAIMED)
     }
 
     fn count_read(&self) {
@@ -581,7 +587,7 @@ impl Slot {
         self.table.offset(self.index) + slot::PACKET
     }
 
-    /// From claimed to `kind`; nothing if somebody else has changed it.
+    /// From one state to `kind`; nothing if somebody else has changed it.
     fn publish(self, kind: u64) -> Option<Self> {
         let word = self.word & !state::MASK | kind;
         self.table

@@ -194,7 +194,13 @@ impl<'l> Look<'l> {
         if autofs::process_group() == Some(pid) {
             return None;
         }
-        (!autofs::living_processes(pid).is_empty()).then_some(group)
+        // A map program that outlives its daemon serves nothing: it has no hand on the pipe.
+        let serves = |process: &autofs::Pid| match point.pipe {
+            PipeState::Connected { inode } => autofs::holds_pipe(*process, inode),
+            PipeState::Catatonic | PipeState::Unknown => true,
+        };
+        let living = autofs::living_processes(pid);
+        living.iter().any(serves).then_some(group)
     }
 
     /// A trigger with what is mounted in it; nothing if it was found already.

@@ -397,7 +397,11 @@ impl<'l> List<'l> {
     /// A program is there, but has no list.
     fn program(&mut self, path: &BStr) -> Result<(), Miss> {
         self.listing.served = true;
-        self.maps.program(path)?.read().map(drop)
+        let program = self.maps.program(path)?;
+        match self.want_keys {
+            true => program.read().map(drop),
+            false => Ok(()),
+        }
     }
 
     /// Lists a file and the maps that it includes.
