@@ -8,6 +8,7 @@ mod control;
 mod entry;
 mod index;
 mod kernel;
+mod line;
 mod master;
 mod requests;
 mod source;
@@ -16,7 +17,9 @@ pub use control::{status, varlink};
 pub use entry::{entry, expansion, lexer, options};
 pub use index::index;
 pub use kernel::{mountinfo, packet};
+pub use line::line;
 pub use master::master;
+pub use piton_mount::hold_law as worker;
 pub use requests::requests;
 pub use source::{conf, nsswitch, program};
 
@@ -28,7 +31,7 @@ use piton_map::text::Span;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All laws. `Cargo.toml` and `fuzz_targets/` have the same names.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     ("lexer", lexer),
     ("expansion", expansion),
     ("options", options),
@@ -41,6 +44,8 @@ pub const TARGETS: [Target; 14] = [
     ("program", program),
     ("nsswitch", nsswitch),
     ("conf", conf),
+    ("line", line),
+    ("worker", worker),
     ("varlink", varlink),
     ("status", status),
 ];

@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod limits;
+pub mod line;
 pub mod message;
 pub mod runtime;
 pub mod server;

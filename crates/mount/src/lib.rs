@@ -45,4 +45,6 @@ pub use perform::{
 };
 pub use types::is_on_disk;
 pub use walk::is_local;
+#[doc(hidden)]
+pub use wire::hold_law;
 pub use workers::Workers;

@@ -165,6 +165,26 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Errno
     }
 }
 
+/// A law for fuzzing: what can be read as a message is written as one that reads the same, and its
+/// time is bounded.
+#[doc(hidden)]
+pub fn hold_law(bytes: &[u8]) {
+    if let Ok(request) = decode::<Request>(bytes) {
+        if let Ok(again) = encode(&request) {
+            assert_eq!(decode(&again), Ok(request.clone()));
+        }
+        if let Request::At(at) = request {
+            let longest = Duration::from_millis(limits::LONGEST_MS);
+            assert!(at.means.settings().deadline <= longest);
+        }
+    }
+    if let Ok(reply) = decode::<Reply>(bytes)
+        && let Ok(again) = encode(&reply)
+    {
+        assert_eq!(decode(&again), Ok(reply));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use piton_plan::step::What;

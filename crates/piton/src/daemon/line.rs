@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use piton_control::line::{Letter, Word};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::options::Role;
-use crate::keeper::heritage::{self, Heard, Heritage, Told, Word, hear, own_line};
+use crate::keeper::heritage::{self, Heard, Heritage, hear, own_line, say};
 use crate::keeper::{self, Starter};
 
 /// Longest wait for the keeper's word that nobody else reads requests any more. Without it two
@@ -86,7 +87,7 @@ impl Line {
 
     /// Tells the keeper something.
     pub(crate) fn say(&self, word: &Word) {
-        word.send(&self.end);
+        say(&self.end, word);
     }
 
     /// Waits until nobody else reads requests: an earlier daemon's are about to be taken up.
@@ -161,12 +162,13 @@ impl Line {
 
     fn start_keeper(&self) -> Result<(u32, OwnedFd), String> {
         let (ours, theirs) = heritage::line().map_err(|error| error.to_string())?;
-        let told = Told {
+        let told = Letter {
             keeper: 0,
             daemon: std::process::id(),
             lives: self.lives + 1,
             oom_score: self.oom_score,
             program: self.starter.program.clone(),
+            ..Letter::default()
         };
         let sent = self.heritage.send(&ours, &told, None);
         sent.map_err(|error| error.to_string())?;

@@ -37,7 +37,7 @@ use super::trace::{self, Tracer};
 use super::turns::{Doors, Quick, Woken};
 use super::watch::Watcher;
 use crate::exit::Exit;
-use crate::keeper::heritage::Word;
+use piton_control::line::Word;
 
 /// Time given to a task beyond what it was told, so that it can say itself what went wrong.
 const GRACE_MS: u64 = 500;

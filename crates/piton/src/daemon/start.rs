@@ -34,7 +34,8 @@ use super::turns;
 use super::watch::Watcher;
 use crate::exit::Exit;
 use crate::keeper;
-use crate::keeper::heritage::{Heritage, Word};
+use crate::keeper::heritage::Heritage;
+use piton_control::line::Word;
 
 /// Runs `piton daemon` with these arguments.
 pub(crate) fn run(args: &[OsString]) -> Exit {

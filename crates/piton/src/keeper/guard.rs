@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use piton_control::line::{Letter, Word};
 use piton_control::runtime::Lock;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -15,7 +16,7 @@ use rustix::process::{
 };
 
 use super::children::{Starter, await_death, clear_leftovers, kill};
-use super::heritage::{Heard, Heritage, Told, Word, hear, line};
+use super::heritage::{Heard, Heritage, hear, line, say};
 use super::limits::DEATH_MOST;
 use super::policy::{Death, Deed, Happening, Policy};
 use super::pulse::{Pulse, Verdict};
@@ -108,13 +109,14 @@ impl Guard {
         self.begun.elapsed()
     }
 
-    fn told(&self, daemon: Option<Pid>) -> Told {
-        Told {
+    fn told(&self, daemon: Option<Pid>) -> Letter {
+        Letter {
             keeper: std::process::id(),
             daemon: Pid::as_raw(daemon).cast_unsigned(),
             lives: self.lives,
             oom_score: self.oom_score,
             program: self.starter.program.clone(),
+            ..Letter::default()
         }
     }
 
@@ -361,7 +363,7 @@ impl Guard {
 
     fn say(&self, word: &Word) {
         if let Some(daemon) = &self.daemon {
-            word.send(&daemon.line);
+            say(&daemon.line, word);
         }
     }
 

@@ -6,27 +6,18 @@
 //! its successor, a new keeper and a later version of this program.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
-use bstr::{BString, ByteSlice};
+use piton_control::line::{LONGEST, Letter, Word};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-/// Longest letter, in bytes: the names and a path.
-const LETTER_MOST: usize = 8 * 1024;
-
 /// Most descriptors in a letter: a later version may send some that this one does not know.
 const DESCRIPTORS_MOST: usize = 16;
-
-/// The first word of a heritage, with the version of its form.
-const HEAD: &str = "piton-heritage 1";
 
 /// The descriptors without which accesses would be lost.
 pub(crate) struct Heritage {
@@ -42,25 +33,10 @@ pub(crate) struct Heritage {
     pub(crate) lock: OwnedFd,
 }
 
-/// What is told with it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// The keeper's process id.
-    pub(crate) keeper: u32,
-    /// The process id of the daemon that a new keeper is to watch; 0 for a daemon.
-    pub(crate) daemon: u32,
-    /// How many daemons there were before.
-    pub(crate) lives: u32,
-    /// The daemon's oom_score_adj (proc(5)).
-    pub(crate) oom_score: i32,
-    /// The program, by the path it was started from.
-    pub(crate) program: PathBuf,
-}
-
 /// A heritage that has arrived.
 pub(crate) struct Received {
     pub(crate) heritage: Heritage,
-    pub(crate) told: Told,
+    pub(crate) told: Letter,
     /// The line to the daemon, if it is another one than this came on.
     pub(crate) daemons_line: Option<OwnedFd>,
 }
@@ -129,21 +105,17 @@ impl Heritage {
     pub(crate) fn send(
         &self,
         line: impl AsFd,
-        told: &Told,
+        told: &Letter,
         daemons_line: Option<BorrowedFd<'_>>,
     ) -> Result<(), HeritageError> {
         let further = daemons_line.map(|line| ("line", line));
         let (names, fds): (Vec<&str>, Vec<BorrowedFd<'_>>) =
             self.named().into_iter().chain(further).unzip();
-        let mut text = BString::from(format!(
-            "{HEAD}\nfds {}\nkeeper {}\ndaemon {}\nlives {}\noom_score {}\nprogram ",
-            names.join(" "),
-            told.keeper,
-            told.daemon,
-            told.lives,
-            told.oom_score,
-        ));
-        text.extend_from_slice(told.program.as_os_str().as_encoded_bytes());
+        let letter = Letter {
+            descriptors: names.into_iter().map(Into::into).collect(),
+            ..told.clone()
+        };
+        let text = letter.write();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MOST))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fits = control.push(SendAncillaryMessage::ScmRights(&fds));
@@ -160,7 +132,7 @@ impl Heritage {
 
     /// Receives what [`Heritage::send`] sent.
     pub(crate) fn receive(line: impl AsFd) -> Result<Received, HeritageError> {
-        let mut text = vec![0; LETTER_MOST];
+        let mut text = vec![0; LONGEST];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MOST))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut pieces = [IoSliceMut::new(&mut text)];
@@ -185,40 +157,15 @@ impl Heritage {
     }
 }
 
-/// The heritage that a text and its descriptors make. Lines and names that this version does not
-/// know are passed over.
+/// The heritage that a letter and its descriptors make. Names that this version does not know are
+/// passed over.
 fn read(text: &[u8], fds: Vec<OwnedFd>) -> Result<Received, HeritageError> {
-    let Some((head, rest)) = text.split_once_str("\n") else {
-        return Err(HeritageError::NotOurs("the first letter is missing"));
-    };
-    if head != HEAD.as_bytes() {
-        return Err(HeritageError::NotOurs("the first letter has another form"));
-    }
-    let mut told = Told::default();
-    let mut names: Vec<&[u8]> = Vec::new();
-    for line in rest.split_str("\n") {
-        let (name, value) = line.split_once_str(" ").unwrap_or((line, b""));
-        let number = || value.to_str().ok()?.parse().ok();
-        match name {
-            b"fds" => names = value.split_str(" ").collect(),
-            b"keeper" => told.keeper = number().unwrap_or_default(),
-            b"daemon" => told.daemon = number().unwrap_or_default(),
-            b"lives" => told.lives = number().unwrap_or_default(),
-            b"oom_score" => {
-                told.oom_score = value
-                    .to_str()
-                    .ok()
-                    .and_then(|text| text.parse().ok())
-                    .unwrap_or(0);
-            }
-            b"program" => told.program = path_of(value),
-            _ => {}
-        }
-    }
-    let mut named: HashMap<&[u8], OwnedFd> = names.into_iter().zip(fds).collect();
+    let told = Letter::read(text).ok_or(HeritageError::NotOurs("it brings no letter"))?;
+    let names = told.descriptors.iter().map(String::as_str);
+    let mut named: HashMap<&str, OwnedFd> = names.zip(fds).collect();
     let mut take = |name: &str| {
         let missing = HeritageError::NotOurs("a descriptor is missing");
-        named.remove(name.as_bytes()).ok_or(missing)
+        named.remove(name).ok_or(missing)
     };
     let heritage = Heritage {
         reader: take("reader")?,
@@ -227,70 +174,18 @@ fn read(text: &[u8], fds: Vec<OwnedFd>) -> Result<Received, HeritageError> {
         control: take("control")?,
         lock: take("lock")?,
     };
+    let daemons_line = take("line").ok();
     Ok(Received {
         heritage,
         told,
-        daemons_line: take("line").ok(),
+        daemons_line,
     })
 }
 
-fn path_of(bytes: &[u8]) -> PathBuf {
-    OsStr::from_bytes(bytes).into()
-}
-
-/// A short message on the line, after the heritage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Word {
-    /// Daemon: signals are heard from now on.
-    Listening,
-    /// Daemon: an earlier life's requests are about to be taken up.
-    TakingOver,
-    /// Keeper: nobody else reads requests any more.
-    Go,
-    /// Daemon: all mount points are in place.
-    Ready,
-    /// Daemon: it was told to end, and does.
-    Ending,
-    /// Daemon: have the program at this path take over.
-    Upgrade(PathBuf),
-    /// Keeper: finish what is under way and leave the rest to a successor.
-    HandOver,
-}
-
-impl Word {
-    /// Sends it. That nobody is there any more is found out otherwise.
-    pub(crate) fn send(&self, line: impl AsFd) {
-        let text = match self {
-            Self::Listening => BString::from("listening"),
-            Self::TakingOver => "taking-over".into(),
-            Self::Go => "go".into(),
-            Self::Ready => "ready".into(),
-            Self::Ending => "ending".into(),
-            Self::Upgrade(program) => {
-                let mut text = BString::from("upgrade ");
-                text.extend_from_slice(program.as_os_str().as_encoded_bytes());
-                text
-            }
-            Self::HandOver => "hand-over".into(),
-        };
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let _ = rustix::net::send(line, &text, flags);
-    }
-
-    fn read(text: &[u8]) -> Option<Self> {
-        Some(match text {
-            b"listening" => Self::Listening,
-            b"taking-over" => Self::TakingOver,
-            b"go" => Self::Go,
-            b"ready" => Self::Ready,
-            b"ending" => Self::Ending,
-            b"hand-over" => Self::HandOver,
-            _ => {
-                let program = text.strip_prefix(b"upgrade ")?;
-                Self::Upgrade(path_of(program))
-            }
-        })
-    }
+/// Sends a word. That nobody is there any more is found out otherwise.
+pub(crate) fn say(line: impl AsFd, word: &Word) {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let _ = rustix::net::send(line, &word.write(), flags);
 }
 
 /// What a look at the line found.
@@ -308,7 +203,7 @@ pub(crate) enum Heard {
 
 /// Takes the next message; never blocks.
 pub(crate) fn hear(line: impl AsFd) -> Heard {
-    let mut text = vec![0; LETTER_MOST];
+    let mut text = vec![0; LONGEST];
     loop {
         match rustix::net::recv(&line, text.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((0, _)) => return Heard::Gone,
@@ -345,16 +240,22 @@ mod tests {
         let (ours, theirs) = line().unwrap();
         let heritage = some_heritage();
         rustix::io::write(&heritage.table, &7_u64.to_ne_bytes()).unwrap();
-        let told = Told {
+        let told = Letter {
             keeper: 12,
             daemon: 34,
             lives: 5,
             oom_score: -7,
             program: "/usr/sbin/piton two".into(),
+            ..Letter::default()
         };
         let further = some_fd();
         heritage.send(&ours, &told, Some(further.as_fd())).unwrap();
         let received = Heritage::receive(&theirs).unwrap();
+        assert_eq!(received.told.descriptors.len(), 6);
+        let told = Letter {
+            descriptors: received.told.descriptors.clone(),
+            ..told
+        };
         assert_eq!(received.told, told);
         assert!(received.daemons_line.is_some());
         let mut count = [0; 8];
@@ -383,16 +284,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_adds_is_passed_over() {
-        let names = "fds reader writer moon table control lock";
-        let text = format!("{HEAD}\n{names}\nsun 1\nlives 3");
-        let fds = (0..6).map(|_| some_fd()).collect();
-        let received = read(text.as_bytes(), fds).unwrap();
-        assert_eq!(received.told.lives, 3);
-        assert!(received.daemons_line.is_none());
-    }
-
-    #[test]
     fn words_arrive_in_order() {
         let (ours, theirs) = line().unwrap();
         let words = [
@@ -405,7 +296,7 @@ mod tests {
             Word::HandOver,
         ];
         for word in &words {
-            word.send(&ours);
+            say(&ours, word);
         }
         for word in words {
             assert_eq!(hear(&theirs), Heard::Word(word));
