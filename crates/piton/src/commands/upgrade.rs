@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use piton_control::Client;
-use piton_control::RuntimeDir;
+use piton_control::{Client, ClientError, RuntimeDir};
 
 use super::talk::{absolute, complain, print};
 use crate::exit::Exit;
@@ -39,10 +38,14 @@ fn upgrade(args: &Args) -> Result<String, String> {
         .map_err(|error| format!("{}: {error}", program.display()))?;
     let program = absolute(&program)?;
     let dir = RuntimeDir::from_env();
-    let words = |error: piton_control::ClientError| error.to_string();
+    let words = |error: ClientError| error.to_string();
     let mut client = Client::connect(&dir).map_err(words)?;
     let before = client.status(None).map_err(words)?.daemon.pid;
-    client.upgrade(&program).map_err(words)?;
+    match client.upgrade(&program) {
+        // The daemon may be gone before its answer is out: who serves now is asked anyway.
+        Ok(()) | Err(ClientError::Lost) => {}
+        Err(error) => return Err(words(error)),
+    }
     let until = Instant::now() + TAKE_OVER_MOST;
     while Instant::now() < until {
         // In between a connection may be cut: who answers next is another.
