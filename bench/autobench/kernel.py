@@ -166,21 +166,28 @@ def status_of(pid):
 
 
 def switches_of(pid):
-    """Voluntary context switches of a session: how often it slept."""
-    return sum(_switches_of(member) for member in family(pid))
-
-
-def _switches_of(pid):
-    total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
+    """Voluntary context switches of each thread of a family: {thread: n}."""
+    found = {}
+    for member in family(pid):
         try:
-            with open(f"/proc/{pid}/task/{task}/status") as f:
-                for line in f:
-                    if line.startswith("voluntary_ctxt_switches"):
-                        total += int(line.split()[1])
+            tasks = os.listdir(f"/proc/{member}/task")
         except OSError:
-            pass
-    return total
+            continue
+        for task in tasks:
+            try:
+                with open(f"/proc/{member}/task/{task}/status") as f:
+                    for line in f:
+                        if line.startswith("voluntary_ctxt_switches"):
+                            found[int(task)] = int(line.split()[1])
+            except OSError:
+                pass
+    return found
+
+
+def switched(before, after):
+    """How often a family slept in between; threads that have ended are not
+    counted."""
+    return sum(n - before.get(task, 0) for task, n in after.items())
 
 
 def machine_cpu():

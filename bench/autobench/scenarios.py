@@ -502,7 +502,7 @@ def _idle(daemon, window):
     took = time.monotonic() - before
     return {"cpu_ms_per_30s": _cpu_ms(cpu, daemon.cpu()) * 30 / took,
             "wakeups_per_s":
-            (kernel.switches_of(daemon.pid) - switches) / took,
+            kernel.switched(switches, kernel.switches_of(daemon.pid)) / took,
             "rss_kib": daemon.status()["rss_kib"],
             "pss_kib": daemon.status()["pss_kib"],
             "lost_n": mounts - kernel.count_mounts()}
