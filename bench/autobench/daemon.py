@@ -144,7 +144,11 @@ class Daemon:
     def kill(self):
         """All its processes at once, so that none restarts another."""
         if self.process.poll() is None:
-            self.signal(signal.SIGSTOP)
+            # the keeper first, then the daemon, which would start another
+            for _ in range(2):
+                for pid in kernel.family(self.pid):
+                    with suppress(OSError):
+                        os.kill(pid, signal.SIGSTOP)
             self.reap_family()
             # a thread that waits for a dead file system outlives even this
             # until that one is gone
