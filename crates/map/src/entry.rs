@@ -491,6 +491,10 @@ mod tests {
                 "-fstype=autofs,g,ro :file:/etc/x y",
             ),
             (
+                "-fstype=autofs,strict / :x /y :/y",
+                "-strict / -fstype=autofs,strict,g :x /y -fstype=autofs,strict,g :/y",
+            ),
+            (
                 "-fstype=autofs,browse,strictexpire,-DA=1 :x",
                 "-fstype=autofs,browse,strictexpire,-DA=1,g :x",
             ),

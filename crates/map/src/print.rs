@@ -189,6 +189,7 @@ impl List<'_> {
         self.word("browse", point.browse == Some(true));
         self.word("nobrowse", point.browse == Some(false));
         self.word("strictexpire", point.strict_expire);
+        self.word("strict", point.strict);
         for (name, value) in &point.defines {
             self.option(&[b"-D", name.as_slice(), b"=", value].concat());
         }
