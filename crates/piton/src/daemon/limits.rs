@@ -38,6 +38,11 @@ pub(crate) const INSPECT_TIME: Duration = Duration::from_secs(5);
 /// no faster.
 pub(crate) const IN_LANE: usize = 16;
 
+/// What may be under way in all lanes together before each keeps to [`IN_LANE`]: as long as there
+/// is room, a lane in which some hang still serves those that do not (an executable map that is slow
+/// for some keys). Half of the workers there may be, so that dead lanes leave room for living ones.
+pub(crate) const IN_ALL_LANES: usize = 96;
+
 /// What may wait in one lane: as much as an engine has accesses in its hands.
 pub(crate) const LANE_QUEUE: usize = 1024;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use piton_mount::{Hold, Lane};
 
-use super::limits::{IN_LANE, LANE_QUEUE, LEAST_TIME};
+use super::limits::{IN_ALL_LANES, IN_LANE, LANE_QUEUE, LEAST_TIME};
 
 /// How long a thread beyond the first ones waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -66,6 +66,8 @@ struct State {
     untended: bool,
     /// Lanes in which something is under way.
     lanes: HashMap<Lane, Busy>,
+    /// What is under way in all of them.
+    under_way: usize,
     /// Number of the next work that has to wait in a lane.
     next: u64,
 }
@@ -82,6 +84,13 @@ struct Busy {
     under_way: usize,
     /// What waits, by the end of its time.
     queue: BTreeMap<(Instant, u64), Work>,
+}
+
+impl Busy {
+    /// Whether more may begin, with so much under way in all lanes.
+    fn has_room(&self, in_all: usize) -> bool {
+        self.under_way < IN_LANE || in_all < IN_ALL_LANES
+    }
 }
 
 /// A place in a lane.
@@ -130,10 +139,11 @@ impl Pool {
     ) {
         let work: Work = Box::new(work);
         let mut state = self.0.lock();
-        let number = state.next;
+        let (number, in_all) = (state.next, state.under_way);
         let busy = state.lanes.entry(lane.clone()).or_default();
-        if busy.under_way < IN_LANE {
+        if busy.has_room(in_all) {
             busy.under_way += 1;
+            state.under_way += 1;
             let turn = Turn::Begin(Some(self.0.place(lane)));
             self.0.enter(state, turn, work);
         } else if busy.queue.len() < LANE_QUEUE {
@@ -210,26 +220,54 @@ impl Drop for Place {
             return;
         };
         let mut state = pool.lock();
+        state.leave(&self.lane);
         let soon = Instant::now() + LEAST_TIME;
-        loop {
-            let Some(busy) = state.lanes.get_mut(&self.lane) else {
-                return;
-            };
-            let Some(((until, _), work)) = busy.queue.pop_first() else {
-                busy.under_way -= 1;
-                if busy.under_way == 0 {
-                    state.lanes.remove(&self.lane);
-                }
-                return;
-            };
-            if until > soon {
+        while let Some((lane, until, work)) = state.next_waiting() {
+            let begins = until > soon;
+            let turn = match begins {
                 // Its place goes to the next.
-                let turn = Turn::Begin(Some(pool.place(self.lane.clone())));
-                return pool.enter(state, turn, work);
+                true => Turn::Begin(Some(pool.place(lane))),
+                false => {
+                    state.leave(&lane);
+                    Turn::TooLate
+                }
+            };
+            pool.enter(state, turn, work);
+            if begins {
+                return;
             }
-            pool.enter(state, Turn::TooLate, work);
             state = pool.lock();
         }
+    }
+}
+
+impl State {
+    /// One place less is taken in a lane.
+    fn leave(&mut self, lane: &Lane) {
+        self.under_way -= 1;
+        if let Some(busy) = self.lanes.get_mut(lane) {
+            busy.under_way -= 1;
+            if busy.under_way == 0 && busy.queue.is_empty() {
+                self.lanes.remove(lane);
+            }
+        }
+    }
+
+    /// Takes what waits in a lane with room, gives it a place, and returns it: what has the least
+    /// time left.
+    fn next_waiting(&mut self) -> Option<(Lane, Instant, Work)> {
+        let in_all = self.under_way;
+        let waiting = self.lanes.iter().filter_map(|(lane, busy)| {
+            let first = *busy.queue.first_key_value()?.0;
+            busy.has_room(in_all).then_some((first, lane))
+        });
+        let ((until, number), lane) = waiting.min_by_key(|(first, _)| *first)?;
+        let lane = lane.clone();
+        let busy = self.lanes.get_mut(&lane)?;
+        let work = busy.queue.remove(&(until, number))?;
+        busy.under_way += 1;
+        self.under_way += 1;
+        Some((lane, until, work))
     }
 }
 
@@ -365,12 +403,15 @@ mod tests {
         Instant::now() + Duration::from_millis(milliseconds)
     }
 
+    /// What one lane may have under way alone.
+    const ALONE: usize = IN_ALL_LANES;
+
     #[test]
     fn a_lane_has_so_many_places_and_other_lanes_are_not_its_concern() {
-        let pool = Pool::new("test", 1, 100, Duration::ZERO);
+        let pool = Pool::new("test", 1, 200, Duration::ZERO);
         let dead = || Lane::Server("dead".into());
         let (begun, beginning) = mpsc::channel();
-        for number in 0..=IN_LANE {
+        for number in 0..=ALONE {
             let begun = begun.clone();
             pool.submit_in(dead(), after(60_000), move |turn| match turn {
                 Turn::Begin(hold) => begun.send((number, hold)).unwrap(),
@@ -378,7 +419,7 @@ mod tests {
             });
         }
         let wait = || beginning.recv_timeout(Duration::from_secs(5));
-        let mut holds: Vec<_> = (0..IN_LANE).map(|_| wait().unwrap()).collect();
+        let mut holds: Vec<_> = (0..ALONE).map(|_| wait().unwrap()).collect();
         assert!(beginning.recv_timeout(Duration::from_millis(20)).is_err());
         let (done, alive) = mpsc::channel();
         pool.submit_in(Lane::Server("alive".into()), after(60_000), move |_| {
@@ -387,22 +428,51 @@ mod tests {
         alive.recv_timeout(Duration::from_secs(5)).unwrap();
         // The work itself is long over: what counts is the hold.
         holds.pop();
-        assert_eq!(wait().unwrap().0, IN_LANE);
+        assert_eq!(wait().unwrap().0, ALONE);
         drop(holds);
         assert!(pool.0.lock().lanes.is_empty());
     }
 
     #[test]
+    fn beside_full_ones_each_lane_has_its_own_places() {
+        let pool = Pool::new("test", 1, 200, Duration::ZERO);
+        let (begun, beginning) = mpsc::channel();
+        let submit = |lane: &str| {
+            let (begun, lane) = (begun.clone(), lane.to_owned());
+            let place = Lane::Server(lane.clone().into());
+            pool.submit_in(place, after(60_000), move |turn| match turn {
+                Turn::Begin(hold) => begun.send((lane, hold)).unwrap(),
+                Turn::TooLate => panic!("it is not late"),
+            });
+        };
+        let wait = || beginning.recv_timeout(Duration::from_secs(5)).unwrap();
+        (0..ALONE).for_each(|_| submit("greedy"));
+        let mut holds: Vec<_> = (0..ALONE).map(|_| wait()).collect();
+        (0..=IN_LANE).for_each(|_| submit("modest"));
+        let modest: Vec<_> = (0..IN_LANE).map(|_| wait()).collect();
+        assert!(modest.iter().all(|(lane, _)| lane == "modest"));
+        submit("greedy");
+        assert!(beginning.recv_timeout(Duration::from_millis(20)).is_err());
+        // What the greedy one gives back goes to none until there is room for all again.
+        holds.drain(..IN_LANE);
+        assert!(beginning.recv_timeout(Duration::from_millis(20)).is_err());
+        holds.pop();
+        assert_eq!(wait().0, "modest");
+        drop((holds, modest));
+        assert_eq!(wait().0, "greedy");
+    }
+
+    #[test]
     fn what_waits_too_long_or_behind_too_many_is_told_so() {
-        let pool = Pool::new("test", 1, 100, Duration::ZERO);
+        let pool = Pool::new("test", 1, 200, Duration::ZERO);
         let (told, tell) = mpsc::channel();
         let submit = |until| {
             let told = told.clone();
             pool.submit_in(Lane::Names, until, move |turn| told.send(turn).unwrap());
         };
         let wait = || tell.recv_timeout(Duration::from_secs(5)).unwrap();
-        (0..IN_LANE).for_each(|_| submit(after(60_000)));
-        let holds: Vec<_> = (0..IN_LANE).map(|_| wait()).collect();
+        (0..ALONE).for_each(|_| submit(after(60_000)));
+        let holds: Vec<_> = (0..ALONE).map(|_| wait()).collect();
         submit(after(0));
         (1..LANE_QUEUE).for_each(|_| submit(after(60_000)));
         assert!(tell.recv_timeout(Duration::from_millis(20)).is_err());
