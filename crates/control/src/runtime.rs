@@ -186,12 +186,13 @@ impl Lock {
                 Err(errno) => return Err(io(errno.into())),
             }
             file.rewind().map_err(io)?;
-            let pid = read_pid(&mut file);
+            let (pid, heir) = read_owner(&mut file);
             // Who is dead holds it only as long as others of its processes die.
             if pid.is_none_or(is_alive) || Instant::now() >= until {
                 return Err(LockError::Held {
                     dir: dir.path.clone(),
                     pid,
+                    heir,
                 });
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -218,7 +219,20 @@ impl Lock {
     /// # Errors
     /// What the system says.
     pub fn write_pid(&self, pid: u32) -> io::Result<()> {
-        let text = format!("{pid}\n");
+        self.write_owner(pid, "")
+    }
+
+    /// The same for a process that took the place of one that was killed: whoever started that
+    /// one may start another, which is not to be refused ([`LockError::Held`]).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_heir(&self, pid: u32) -> io::Result<()> {
+        self.write_owner(pid, HEIR)
+    }
+
+    fn write_owner(&self, pid: u32, role: &str) -> io::Result<()> {
+        let text = format!("{pid}\n{role}");
         // Written over the old text and then cut, so that a reader never finds an empty file.
         rustix::io::pwrite(&self.file, text.as_bytes(), 0)?;
         self.file.set_len(text.len() as u64)?;
@@ -250,6 +264,8 @@ pub enum LockError {
         dir: PathBuf,
         /// The owner, if it has written its pid.
         pid: Option<u32>,
+        /// It took the place of one that was killed, and nobody has started it.
+        heir: bool,
     },
     /// A system call failed.
     #[error("lock {}: {cause}", path.display())]
@@ -281,11 +297,21 @@ fn is_alive(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }
 
+/// The second line of a lock file whose owner took the place of one that was killed.
+const HEIR: &str = "heir\n";
+
 /// The pid that a lock file or a pid file holds.
 fn read_pid(file: &mut File) -> Option<u32> {
+    read_owner(file).0
+}
+
+/// The pid in a lock file, and whether it is that of an heir.
+fn read_owner(file: &mut File) -> (Option<u32>, bool) {
     let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    // What cannot be read names nobody.
+    let _ = file.take(32).read_to_string(&mut text);
+    let (pid, role) = text.split_once('\n').unwrap_or((&text, ""));
+    (pid.trim().parse().ok(), role == HEIR)
 }
 
 /// Writes a pid file in one go: a reader finds the old text or the new one.

@@ -42,3 +42,6 @@ pub(crate) const DEATH_MOST: Duration = Duration::from_millis(200);
 
 /// How long the helpers and programs of a dead daemon may take to die.
 pub(crate) const LEFTOVERS_MOST: Duration = Duration::from_millis(500);
+
+/// How long a daemon that was left by its keeper may take to make way for one that is started.
+pub(crate) const MAKE_WAY_MOST: Duration = Duration::from_secs(10);

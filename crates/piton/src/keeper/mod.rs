@@ -31,6 +31,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use autofs::{RequestPipe, RequestTable};
+use piton_control::Client;
 use piton_control::runtime::{Lock, LockError, RuntimeDir};
 use rustix::event::epoll;
 use rustix::process::Pid;
@@ -54,6 +55,10 @@ pub(crate) fn run(options: &Options, words: &[OsString], attended: bool) -> Exit
     let dir = RuntimeDir::from_env();
     let lock = match Lock::take(&dir) {
         Ok(lock) => lock,
+        Err(LockError::Held { heir: true, .. }) if !systemd::watches() => match succeed(&dir) {
+            Ok(lock) => lock,
+            Err(trouble) => return ended(Err(trouble)),
+        },
         Err(LockError::Held { pid: Some(pid), .. }) if systemd::point_to(pid) => {
             tracing::warn!(
                 pid,
@@ -64,6 +69,28 @@ pub(crate) fn run(options: &Options, words: &[OsString], attended: bool) -> Exit
         Err(error) => return ended(Err(error.to_string())),
     };
     ended(first(options, words, &dir, lock).map(|(guard, deed)| guard.run(Some(deed))))
+}
+
+/// Takes the place of a daemon whose keeper was killed and replaced: who killed it now starts
+/// another. The old one leaves everything mounted.
+fn succeed(dir: &RuntimeDir) -> Result<Lock, Trouble> {
+    tracing::warn!("a daemon runs whose keeper was killed: it makes way and leaves its mounts");
+    let asked = Client::connect(dir).and_then(|mut client| client.stop(true));
+    let until = Instant::now() + limits::MAKE_WAY_MOST;
+    loop {
+        match Lock::take(dir) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Held { .. }) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => {
+                return Err(match asked {
+                    Ok(_) => error.to_string(),
+                    Err(why) => format!("{error}\n  it was asked to make way: {why}"),
+                });
+            }
+        }
+    }
 }
 
 /// Keeps a daemon that lives already: its last keeper has died, or has become this program.
@@ -133,8 +160,13 @@ fn further(options: &Options, words: &[OsString]) -> Result<Guard, Trouble> {
     } = Heritage::receive(&line).map_err(|error| error.to_string())?;
     let dir = RuntimeDir::from_env();
     let lock = Lock::inherited(&dir, copy(&heritage.lock)?);
-    lock.write_pid(std::process::id())
-        .map_err(|error| format!("cannot write the pid file: {error}"))?;
+    let own = std::process::id();
+    // With the same process id it is an upgrade, and whoever started us knows us.
+    let written = match told.keeper == own {
+        true => lock.write_pid(own),
+        false => lock.write_heir(own),
+    };
+    written.map_err(|error| format!("cannot write the pid file: {error}"))?;
     systemd::main_process();
     let starter = starter(told.program, options, words);
     let begun = Instant::now();

@@ -51,12 +51,17 @@ pub(crate) fn main_process() {
 /// the daemon made itself another while systemd started us. Returns whether that is so.
 pub(crate) fn point_to(keeper: u32) -> bool {
     let group = |pid: &str| std::fs::read(format!("/proc/{pid}/cgroup")).ok();
-    let watched = std::env::var_os("NOTIFY_SOCKET").is_some();
+    let watched = watches();
     let same = group("self").is_some_and(|own| group(&keeper.to_string()) == Some(own));
     if watched && same {
         tell(&[NotifyState::MainPid(keeper), NotifyState::Ready]);
     }
     watched && same
+}
+
+/// Whether systemd has started us and wants to hear.
+pub(crate) fn watches() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 /// How often the watchdog wants to hear of us: half of its time.
