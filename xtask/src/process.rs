@@ -96,6 +96,20 @@ pub(crate) fn shown(mut command: Command) -> Result<Done, Failure> {
     })
 }
 
+/// Runs the unit tests (`test_*.py`) of a folder of Python programs.
+pub(crate) fn python_tests(folder: &str) -> Result<Done, Failure> {
+    let words = [
+        "-m",
+        "unittest",
+        "discover",
+        "-s",
+        folder,
+        "-p",
+        "test_*.py",
+    ];
+    shown(command("python3", &words))
+}
+
 /// Whether a program of this name is in PATH (or in root's usual places).
 pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The soak test: a release build, used and abused for a long time (`soak/soak.py`).
 
-use crate::process::{Failure, Outcome, cargo, command, shown};
+use crate::process::{Failure, Outcome, cargo, command, python_tests, shown};
 
 /// Minutes when nobody says otherwise.
 const MINUTES: &str = "2";
@@ -15,18 +15,7 @@ pub(crate) fn run(words: &[String]) -> Outcome {
 
 /// A short run, for `cargo xtask test`: whether all was well.
 pub(crate) fn briefly() -> Result<bool, Failure> {
-    let own = shown(command(
-        "python3",
-        &[
-            "-m",
-            "unittest",
-            "discover",
-            "-s",
-            "soak",
-            "-p",
-            "test_*.py",
-        ],
-    ))?;
+    let own = python_tests("soak")?;
     Ok(own.success && soaked(&[])?)
 }
 

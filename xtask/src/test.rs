@@ -1,6 +1,6 @@
 //! All tiers of tests in one command, counted.
 
-use crate::process::{Done, Failure, Outcome, cargo, command, is_root, root, shown};
+use crate::process::{Done, Failure, Outcome, cargo, command, is_root, python_tests, root, shown};
 use crate::{fuzz, install, licences, soak, targets, tidy};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -285,18 +285,7 @@ fn seeds_that_held(stdout: &str) -> usize {
 
 fn differential() -> Result<Count, Failure> {
     let built = shown(cargo(&["build", "--release", "--quiet", "-p", "piton"]))?;
-    let own = shown(command(
-        "python3",
-        &[
-            "-m",
-            "unittest",
-            "discover",
-            "-s",
-            "oracle",
-            "-p",
-            "test_*.py",
-        ],
-    ))?;
+    let own = python_tests("oracle")?;
     let binary = release_binary();
     let done = shown(command(
         "python3",

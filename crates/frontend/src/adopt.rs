@@ -68,14 +68,17 @@ impl KernelFrontEnd {
         })
     }
 
+    /// Whether the trigger's requests come to our pipe.
+    fn asks_us(&self, point: &ExistingPoint) -> bool {
+        self.pipe
+            .inode()
+            .is_ok_and(|inode| point.pipe == PipeState::Connected { inode })
+    }
+
     /// Whether the trigger's requests come to our pipe, and we may answer them: then nothing needs
     /// to be changed. In another process group we may not; only a new pipe changes the group.
     fn still_works(&self, point: &ExistingPoint) -> bool {
-        let own_pipe = self
-            .pipe
-            .inode()
-            .is_ok_and(|inode| point.pipe == PipeState::Connected { inode });
-        own_pipe && point.process_group == autofs::process_group().map(group_number)
+        self.asks_us(point) && point.process_group == autofs::process_group().map(group_number)
     }
 
     /// Takes over a trigger whose pipe was kept: those who wait in it go on waiting.
@@ -133,11 +136,7 @@ impl KernelFrontEnd {
         let device = found.point.device;
         let timeout = u64::from(spec.timeout);
         let pipe = self.pipe.writer();
-        let own_pipe = self
-            .pipe
-            .inode()
-            .is_ok_and(|inode| found.point.pipe == PipeState::Connected { inode });
-        let waiting = match own_pipe {
+        let waiting = match self.asks_us(&found.point) {
             true => self.waiting_at(device),
             false => Vec::new(),
         };

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::options::Role;
-use crate::keeper::heritage::{self, Heard, Heritage, hear, own_line, say};
+use crate::keeper::heritage::{Heard, Heritage, hear, own_line, say};
 use crate::keeper::{self, Starter};
 
 /// Longest wait for the keeper's word that nobody else reads requests any more. Without it two
@@ -160,8 +160,7 @@ impl Line {
         }
     }
 
-    fn start_keeper(&self) -> Result<(u32, OwnedFd), String> {
-        let (ours, theirs) = heritage::line().map_err(|error| error.to_string())?;
+    fn start_keeper(&self) -> std::io::Result<(u32, OwnedFd)> {
         let told = Letter {
             keeper: 0,
             daemon: std::process::id(),
@@ -170,12 +169,9 @@ impl Line {
             program: self.starter.program.clone(),
             ..Letter::default()
         };
-        let sent = self.heritage.send(&ours, &told, None);
-        sent.map_err(|error| error.to_string())?;
-        let pid = self
+        let (pid, ours) = self
             .starter
-            .start(None, Role::Keeper, theirs)
-            .map_err(|error| error.to_string())?;
+            .start(None, Role::Keeper, &self.heritage, &told)?;
         Ok((Pid::as_raw(Some(pid)).cast_unsigned(), ours))
     }
 }

@@ -12,11 +12,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use piton_control::runtime::RuntimeDir;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, kill_process, pidfd_open};
 
 use super::signals::{Came, listen};
 use crate::daemon::options::Role;
+use crate::daemon::signals::Signals;
 use crate::exit::Exit;
 
 /// How long a keeper that died may take to be replaced by the daemon.
@@ -47,28 +48,18 @@ pub(crate) fn run(args: &[OsString]) -> Exit {
             return Exit::Failure;
         }
     };
-    let mut keeper = Pid::from_child(&child);
-    loop {
-        let mut fds = [PollFd::from_borrowed_fd(signals.bell(), PollFlags::IN)];
-        let _ = poll(&mut fds, None);
-        for came in signals.take() {
-            if let Came::For(signal) = came {
-                // It may be gone: that is seen next.
-                let _ = kill_process(keeper, signal);
-            }
-        }
-        let Ok(Some(status)) = child.try_wait() else {
-            continue;
-        };
-        if let Some(code) = status.code() {
-            return Exit::Status(u8::try_from(code).unwrap_or(1));
-        }
-        // It was killed. The daemon goes on, and makes itself another keeper.
-        match renewed(keeper) {
-            Some(pid) => keeper = pid,
-            None => return Exit::Failure,
-        }
-        return stay_with(keeper, &mut signals);
+    let keeper = Pid::from_child(&child);
+    if !attend(keeper, &mut signals) {
+        return Exit::Failure;
+    }
+    match child.wait().map(|status| status.code()) {
+        Ok(Some(code)) => Exit::Status(u8::try_from(code).unwrap_or(1)),
+        // It was killed. The daemon goes on, and makes itself another keeper, which is no child of
+        // ours: how it ends is not known.
+        _ => match renewed(keeper) {
+            Some(keeper) if attend(keeper, &mut signals) => Exit::Success,
+            _ => Exit::Failure,
+        },
     }
 }
 
@@ -87,25 +78,26 @@ fn renewed(old: Pid) -> Option<Pid> {
     None
 }
 
-/// Attends to a keeper that is no child of ours. How it ends is not known.
-fn stay_with(keeper: Pid, signals: &mut crate::daemon::signals::Signals<Came>) -> Exit {
+/// Passes signals on to a keeper until it ends; returns false if there is none to attend to.
+fn attend(keeper: Pid, signals: &mut Signals<Came>) -> bool {
     let Ok(process) = pidfd_open(keeper, PidfdFlags::empty()) else {
-        return Exit::Failure;
+        return false;
     };
     loop {
         let mut fds = [
             PollFd::from_borrowed_fd(signals.bell(), PollFlags::IN),
             PollFd::new(&process, PollFlags::IN),
         ];
-        let _ = poll(&mut fds, None::<&Timespec>);
+        let _ = poll(&mut fds, None);
         let over = !fds[1].revents().is_empty();
         for came in signals.take() {
             if let Came::For(signal) = came {
+                // It may be gone: that is seen next.
                 let _ = kill_process(keeper, signal);
             }
         }
         if over {
-            return Exit::Success;
+            return true;
         }
     }
 }

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use piton_control::line::Letter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpgid, kill_process, pidfd_open, pidfd_send_signal,
 };
 
+use super::heritage::{Heritage, line};
 use super::limits::LEFTOVERS_MOST;
 use crate::daemon::options::Role;
 
@@ -46,8 +48,9 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// Starts a process with its end of a line as standard input. It stays in this process group.
-    /// `program` is another version of this program, or nothing.
+    /// Starts a process that finds its end of a line, with the heritage on it, as its standard
+    /// input; returns our end. It stays in this process group. `program` is another version of this
+    /// program, or nothing.
     ///
     /// # Errors
     /// It cannot be started.
@@ -55,8 +58,12 @@ impl Starter {
         &self,
         program: Option<&Path>,
         role: Role,
-        line: OwnedFd,
-    ) -> io::Result<Pid> {
+        heritage: &Heritage,
+        told: &Letter,
+    ) -> io::Result<(Pid, OwnedFd)> {
+        let (ours, theirs) = line().map_err(io::Error::other)?;
+        let sent = heritage.send(&ours, told, None);
+        sent.map_err(io::Error::other)?;
         let running = self.running();
         let mut command = Command::new(program.unwrap_or(&running));
         command
@@ -64,7 +71,7 @@ impl Starter {
             .arg("daemon")
             .arg(role.word())
             .args(&self.words)
-            .stdin(Stdio::from(line));
+            .stdin(Stdio::from(theirs));
         if self.silent {
             command.stdout(Stdio::null());
         }
@@ -78,7 +85,7 @@ impl Starter {
             }
         }
         let child = command.spawn()?;
-        Ok(Pid::from_child(&child))
+        Ok((Pid::from_child(&child), ours))
     }
 
     /// The file of the program that runs now. After a package was replaced its path leads to

@@ -19,7 +19,7 @@ use super::children::{Starter, await_death, clear_leftovers, kill};
 use super::heritage::{Heard, Heritage, hear, line, say};
 use super::limits::DEATH_MOST;
 use super::policy::{Death, Deed, Happening, Policy};
-use super::pulse::{Pulse, Verdict};
+use super::pulse::Pulse;
 use super::signals::Came;
 use super::systemd;
 use crate::daemon::background;
@@ -191,14 +191,13 @@ impl Guard {
             }
         }
         self.reap(&mut found);
-        if self.policy.is_serving() && found.is_empty() && now >= self.pulse.wake() {
-            match self.pulse.look(now, &self.heritage.reader) {
-                Verdict::Stuck => {
-                    tracing::error!("the daemon neither reads requests nor works: it is replaced");
-                    found.push(Happening::Stuck);
-                }
-                Verdict::Well | Verdict::Doubtful => {}
-            }
+        if self.policy.is_serving()
+            && found.is_empty()
+            && now >= self.pulse.wake()
+            && self.pulse.is_stuck(now, &self.heritage.reader)
+        {
+            tracing::error!("the daemon neither reads requests nor works: it is replaced");
+            found.push(Happening::Stuck);
         }
         if let Some((interval, next)) = &mut self.watchdog
             && *next <= now
@@ -367,12 +366,13 @@ impl Guard {
         }
     }
 
-    fn start(&mut self, program: Option<&Path>) -> io::Result<()> {
-        let (ours, theirs) = line().map_err(io::Error::other)?;
+    fn start_process(&self, program: Option<&Path>, role: Role) -> io::Result<(Pid, OwnedFd)> {
         let told = self.told(None);
-        let sent = self.heritage.send(&ours, &told, None);
-        sent.map_err(io::Error::other)?;
-        let pid = self.starter.start(program, Role::Daemon, theirs)?;
+        self.starter.start(program, role, &self.heritage, &told)
+    }
+
+    fn start(&mut self, program: Option<&Path>) -> io::Result<()> {
+        let (pid, ours) = self.start_process(program, Role::Daemon)?;
         self.lives += 1;
         let daemon = Daemon::new(pid, ours, false)?;
         watch(&self.epoll, &daemon)?;
@@ -415,14 +415,7 @@ impl Guard {
     fn substitute(&mut self) {
         tracing::error!("no daemon serves: those who wait are answered at their deadline");
         systemd::bereft();
-        let started = line().map_err(io::Error::other).and_then(|(ours, theirs)| {
-            let told = self.told(None);
-            let sent = self.heritage.send(&ours, &told, None);
-            sent.map_err(io::Error::other)?;
-            let pid = self.starter.start(None, Role::Substitute, theirs)?;
-            Ok((pid, ours))
-        });
-        match started {
+        match self.start_process(None, Role::Substitute) {
             Ok(substitute) => self.substitute = Some(substitute),
             Err(error) => tracing::error!(%error, "and nobody can be started to do so"),
         }

@@ -33,17 +33,6 @@ struct Suspicion {
     look: Duration,
 }
 
-/// What is to be thought of the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It moves, or has nothing to do.
-    Well,
-    /// Look again at the next wake.
-    Doubtful,
-    /// It does not move, and somebody waits.
-    Stuck,
-}
-
 impl Pulse {
     pub(crate) fn new(table: RequestTable) -> Self {
         Self {
@@ -93,48 +82,44 @@ impl Pulse {
         }
     }
 
-    /// Looks.
-    pub(crate) fn look(&mut self, now: Duration, pipe: impl AsFd) -> Verdict {
+    /// Looks whether the daemon does not move though somebody waits. As long as that is doubtful
+    /// there is another look at [`Pulse::wake`].
+    pub(crate) fn is_stuck(&mut self, now: Duration, pipe: impl AsFd) -> bool {
         let beat = self.table.beat();
         let Some(suspicion) = &mut self.suspicion else {
             let (last, before) = self.round;
             if now < last + ROUND {
-                return Verdict::Well;
+                return false;
             }
             self.round = (now, beat);
-            return match beat == before && is_awake(beat) {
-                true => Verdict::Stuck,
-                false => Verdict::Well,
-            };
+            return beat == before && is_awake(beat);
         };
         if now < suspicion.look {
-            return Verdict::Doubtful;
+            return false;
         }
         suspicion.look = now + STUCK_FIRST_LOOK;
         let since = suspicion.since;
         if beat != suspicion.beat {
-            return self.calm(now, beat);
+            self.calm(now, beat);
+            return false;
         }
         // It sleeps, and has nothing to do.
         let waiting = is_waiting(pipe.as_fd());
         let idle = !waiting && !is_awake(beat);
         if idle && (!self.stopped || self.table.unanswered().is_empty()) {
-            return self.calm(now, beat);
+            self.calm(now, beat);
+            return false;
         }
         let patience = match self.stopped {
             true => STUCK_FIRST_LOOK,
             false => STUCK_AFTER,
         };
-        match now >= since + patience {
-            true => Verdict::Stuck,
-            false => Verdict::Doubtful,
-        }
+        now >= since + patience
     }
 
-    fn calm(&mut self, now: Duration, beat: u64) -> Verdict {
+    fn calm(&mut self, now: Duration, beat: u64) {
         self.suspicion = None;
         self.round = (now, beat);
-        Verdict::Well
     }
 }
 

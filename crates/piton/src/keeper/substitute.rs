@@ -7,8 +7,8 @@
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use autofs::{AnswerErrno, Control, DeviceId, Packet, PointRoot, RequestPipe, RequestTable, Slot};
@@ -108,15 +108,13 @@ fn answer(request: Waiting, control: &Arc<Control>, hanging: &Arc<AtomicUsize>) 
         tracing::error!("too many answers hang: one is left to the next daemon");
         return;
     }
-    let slot = Arc::new(Mutex::new(request.slot));
+    let Waiting { packet, slot, .. } = request;
     let (control, done) = (control.clone(), hanging.clone());
-    let packet = request.packet;
     let answering = std::thread::Builder::new()
         .name("answer".into())
         .stack_size(256 * 1024)
         .spawn(move || {
             refuse(&packet, &control);
-            let slot = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(slot) = slot {
                 slot.free();
             }
