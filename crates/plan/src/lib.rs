@@ -9,6 +9,7 @@ mod attempt;
 pub mod facts;
 pub mod plan;
 pub mod planner;
+pub mod probe;
 pub mod proximity;
 pub mod select;
 pub mod step;
