@@ -55,6 +55,7 @@ class Size:
     offsets: tuple = (10, 100)
     reload: tuple = (1000, 10000)
     revive: int = 200
+    isolation: int = 500         # keys whose delay is measured
     hangs: tuple = ("nothing hangs", "32 slow program keys",
                     "64 hung mount helpers", "64 hung bind sources")
 
@@ -192,7 +193,7 @@ def figure_size(args):
                     crowds=(20,), parallel_keys=64, missing=20, direct=(50,),
                     direct_triggers=(50,), indirects=(10,), big=(1000,),
                     expiry=(20,), expiry_timeout=2, idle=1, idle_triggers=50,
-                    offsets=(5,), reload=(50,), revive=20,
+                    offsets=(5,), reload=(50,), revive=20, isolation=50,
                     hangs=("nothing hangs", "64 hung bind sources"))
     return Size(kinds=FIGURE_KINDS, crowds=(10000,), direct_triggers=(10000,),
                 offsets=(100,), reload=(10000,), idle=args.idle)
