@@ -18,6 +18,7 @@ cargo xtask CHORE
   soak [--minutes N] [--seed N]
                        a daemon used, reloaded, expired and killed, 2 minutes; as root
   tidy                 the laws of ARCHITECTURE.md and CONTRIBUTING.md that a program can check
+  founding             writes docs/founding-documents.md: which test shows what is asked for
   licences             that deny.toml allows what is built in
   coverage             lines of map, plan and engine that tests reach; at least 90 %
 ";

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         "coverage" => coverage::run(rest),
         "fuzz" => fuzz::run(rest),
         "soak" => soak::run(rest),
+        "founding" => tidy::write_founding(),
         "licences" => licences::run(),
         "help" | "--help" | "-h" => help::run(),
         other => help::unknown(other),

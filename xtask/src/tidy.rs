@@ -2,6 +2,7 @@
 
 mod code;
 mod documents;
+mod founding;
 mod manifests;
 mod source;
 mod text;
@@ -53,7 +54,7 @@ struct Place {
     what: String,
 }
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     manifests::ARROWS,
     manifests::LINTS,
     source::PURE,
@@ -70,6 +71,7 @@ const RULES: [Rule; 16] = [
     documents::LINKED,
     documents::GRAMMAR,
     documents::CHANGELOG,
+    founding::FOUNDING,
 ];
 
 /// Checks every rule on the repository; `--list` names them.
@@ -95,6 +97,19 @@ pub(crate) fn run(words: &[String]) -> Outcome {
     } else {
         Err(Failure::new(format!("tidy: {} findings", findings.len())))
     }
+}
+
+/// Writes docs/founding-documents.md.
+pub(crate) fn write_founding() -> Outcome {
+    let tree = Tree::read(&root())?;
+    let (path, text) = founding::written(&tree).map_err(|places| {
+        let lines = places
+            .iter()
+            .map(|it| format!("{}:{}: {}", it.path, it.line, it.what));
+        Failure::new(lines.collect::<Vec<_>>().join("\n"))
+    })?;
+    fs::write(root().join(path), text)
+        .map_err(|error| Failure::new(format!("cannot write {path}: {error}")))
 }
 
 impl Tree {

@@ -227,3 +227,51 @@ fn the_changelog_begins_with_what_is_unreleased() {
     );
     assert_eq!(found(&documents::CHANGELOG, &[]).len(), 1);
 }
+
+#[test]
+fn every_requirement_has_a_test_or_a_reason() {
+    let asked = "## S\n| R-001 | B | one | |\n| R-002 | B | two | x |\n| R-003 | G | three | |\n";
+    let tests = "#[test]\nfn r_001_r_003_both() {}\n#[test]\nfn other() {}\n";
+    let rule = |shown: &str| {
+        let files = [
+            ("docs/founding/requirements.md", asked),
+            ("docs/founding/shown.txt", shown),
+            ("crates/a/tests/a.rs", tests),
+        ];
+        found(&founding::FOUNDING, &files)
+    };
+    // The page is not there.
+    assert_eq!(rule("R-002  other\n"), ["docs/founding-documents.md:1"]);
+    assert_eq!(
+        rule("R-002  - a reason\n"),
+        ["docs/founding-documents.md:1"]
+    );
+    assert_eq!(rule(""), ["docs/founding/requirements.md:3"]);
+    for bad in [
+        "R-002  nothing\n",
+        "R-002  - y\nR-001  - x\n",
+        "R-002  other\nR-004  other\n",
+    ] {
+        let places = rule(bad);
+        assert_eq!(places.len(), 1, "{bad}");
+        assert!(places[0].starts_with("docs/founding/shown.txt:"), "{bad}");
+    }
+    let files = [
+        ("docs/founding/requirements.md", asked),
+        ("docs/founding/shown.txt", "R-002  - a reason\n"),
+        ("crates/a/tests/a.rs", tests),
+    ];
+    let (_, page) = founding::written(&tree(&files)).expect("a page");
+    assert!(
+        page.contains("| R-001 | one | `r_001_r_003_both` |\n"),
+        "{page}"
+    );
+    assert!(
+        page.contains("| R-002 | two | \u{2013} a reason |\n"),
+        "{page}"
+    );
+    assert!(
+        page.contains("| R-003 | three | `r_001_r_003_both` |\n"),
+        "{page}"
+    );
+}
