@@ -1,6 +1,7 @@
 //! What `cargo xtask` can do.
 
 use crate::process::{Failure, Outcome};
+use crate::{coverage, fuzz, licences, soak, test, tidy};
 
 const TEXT: &str = "\
 cargo xtask CHORE
@@ -23,13 +24,24 @@ cargo xtask CHORE
   coverage             lines of map, plan and engine that tests reach; at least 90 %
 ";
 
-/// Prints the list of chores.
-pub(crate) fn run() -> Outcome {
-    print!("{TEXT}");
-    Ok(())
-}
-
-/// Says that there is no such chore.
-pub(crate) fn unknown(chore: &str) -> Outcome {
-    Err(Failure::new(format!("no such chore: {chore}\n\n{TEXT}")))
+/// Hands all words but the first to the chore of that name.
+pub(crate) fn chore(words: &[String]) -> Outcome {
+    let (chore, rest) = match words.split_first() {
+        Some((chore, rest)) => (chore.as_str(), rest),
+        None => ("help", words),
+    };
+    match chore {
+        "tidy" => tidy::run(rest),
+        "test" => test::run(rest),
+        "coverage" => coverage::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "soak" => soak::run(rest),
+        "founding" => tidy::write_founding(),
+        "licences" => licences::run(),
+        "help" | "--help" | "-h" => {
+            print!("{TEXT}");
+            Ok(())
+        }
+        other => Err(Failure::new(format!("no such chore: {other}\n\n{TEXT}"))),
+    }
 }
