@@ -84,6 +84,8 @@ pub struct Mount {
     pub selection: Selection,
     /// Propagation of a bind mount.
     pub propagation: Propagation,
+    /// mount(8) mounts it, even where Piton could by itself.
+    pub by_helper: bool,
     /// Where it was written.
     pub span: Span,
 }
@@ -268,6 +270,7 @@ impl<'c, 'f> Checker<'c, 'f> {
             symlink: settled.symlink || point.symlink,
             selection: settled.selection.unwrap_or(point.selection),
             propagation: settled.propagation.unwrap_or(point.propagation),
+            by_helper: settled.by_helper,
             span,
         }
     }

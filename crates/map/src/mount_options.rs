@@ -57,6 +57,8 @@ pub struct Settled {
     pub hosts: bool,
     /// Variables for a submount.
     pub defines: Vec<(BString, BString)>,
+    /// mount(8) mounts it, even where Piton could by itself.
+    pub by_helper: bool,
 }
 
 impl OptionWord {
@@ -172,7 +174,7 @@ fn check_type(name: &BStr, span: Span, findings: &mut Findings) -> Option<()> {
 
 /// Points out words that are nearly an option of the automounter's.
 fn check_spelling(word: &OptionWord, findings: &mut Findings) {
-    const KNOWN: [&[u8]; 9] = [
+    const KNOWN: [&[u8]; 10] = [
         b"fstype",
         b"timeout",
         b"strict",
@@ -182,6 +184,7 @@ fn check_spelling(word: &OptionWord, findings: &mut Findings) {
         b"browse",
         b"nobrowse",
         b"use-weight-only",
+        b"mount-helper",
     ];
     let Some(span) = word.span else { return };
     let text = word.text.trim_start_with(|c| c == '-');
@@ -220,6 +223,7 @@ impl Settled {
             strict_expire: false,
             hosts: false,
             defines: Vec::new(),
+            by_helper: false,
         }
     }
 
@@ -282,8 +286,26 @@ impl Settled {
             }
             text => match text.strip_prefix(b"timeout=") {
                 Some(value) => self.take_timeout(value, word, findings),
-                None => return false,
+                None => return self.take_helper(text, word, findings),
             },
+        }
+        true
+    }
+
+    /// `mount-helper=yes`. A submount hands it on to its entries.
+    fn take_helper(&mut self, text: &[u8], word: &OptionWord, findings: &mut Findings) -> bool {
+        let Some(value) = text.strip_prefix(b"mount-helper=") else {
+            return false;
+        };
+        match value {
+            _ if self.family == Family::Map => return false,
+            b"yes" => self.by_helper = true,
+            b"no" => self.by_helper = false,
+            _ => {
+                let message = format!("`{}` says neither yes nor no", word.text);
+                let help = "write mount-helper=yes to have it mounted by mount(8)";
+                findings.warn("bad-mount-helper", message, word.is_written(), help);
+            }
         }
         true
     }
@@ -496,6 +518,10 @@ mod tests {
     fn the_automounters_own_words_are_taken_out() {
         let own = "strict,nonstrict,use-weight-only,no-use-weight-only,browse,nobrowse,bg,nofg,\
                    timeout=5";
+        assert_eq!(left("mount-helper=yes,ro"), ("nfs".into(), "ro".into()));
+        // A submount's entries get it.
+        let submount = left("mount-helper=yes,fstype=autofs");
+        assert_eq!(submount.1, "mount-helper=yes");
         let other = "nobind,symlink,nosymlink,private,shared,strictexpire,hosts,fg,bg1";
         for (fstype, rest) in [
             ("nfs", "private,shared,strictexpire,hosts,fg,bg1"),
@@ -539,6 +565,20 @@ mod tests {
             [("A".into(), "1".into()), ("B".into(), "2".into())]
         );
         assert_eq!(point.mount, ["x"]);
+    }
+
+    #[test]
+    fn the_last_word_about_the_helper_counts() {
+        for (list, by_helper) in [
+            ("ro", false),
+            ("mount-helper=yes", true),
+            ("mount-helper=yes,mount-helper=no", false),
+            ("mount-helper=yes,fstype=tmpfs", true),
+            ("mount-helper=yes,mount-helper=maybe", true),
+        ] {
+            let (settled, _) = settled(list, &Dialect::LINUX);
+            assert_eq!(settled.unwrap().by_helper, by_helper, "{list}");
+        }
     }
 
     #[test]
@@ -601,6 +641,7 @@ mod tests {
             ("timeout=soon", "bad-timeout"),
             ("fstype=ext4,nobind", "option-without-effect"),
             ("bg", "background-mount"),
+            ("mount-helper=maybe", "bad-mount-helper"),
         ] {
             assert_eq!(settled(list, &Dialect::LINUX).1[0].code, code, "{list}");
         }

@@ -181,6 +181,7 @@ impl List<'_> {
         self.word("nobind", own && mount.nobind);
         self.word("symlink", own && mount.symlink);
         self.word("use-weight-only", mount.selection == Selection::WeightOnly);
+        self.word("mount-helper=yes", mount.by_helper);
         let bind = matches!(mount.what, What::Bind { .. } | What::Map { .. });
         self.word("private", bind && mount.propagation == Propagation::Private);
     }

@@ -100,6 +100,8 @@ fn step(what: What, source: &str, target: &str) -> [Planned; 1] {
         source: source.into(),
         options: Vec::new(),
         host: None,
+        address: None,
+        by_helper: false,
     };
     let propagation = Propagation::Slave;
     let step = Step::Mount {

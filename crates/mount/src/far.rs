@@ -67,7 +67,7 @@ impl<'a> Far<'a> {
     fn mount_far(&self, job: &MountJob<'_>) -> Result<bool, Error> {
         let target = job.target;
         let by_program = self.near.settings.program.is_some();
-        let helper = by_program || types::needs_helper(&job.attempt.what);
+        let helper = by_program || types::needs_helper(job.attempt);
         // What is there already is not ours to sweep.
         let free = match standing(self.near.root, target) {
             Ok((place, false)) => Some(place),

@@ -59,8 +59,7 @@ impl Hands for System<'_> {
 
     fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error> {
         let program = self.settings.program.as_ref();
-        if self.how == How::AtOnce && (program.is_some() || types::needs_helper(&job.attempt.what))
-        {
+        if self.how == How::AtOnce && (program.is_some() || types::needs_helper(job.attempt)) {
             return Err(Error::Elsewhere(lane_of(job.attempt)));
         }
         let key_directory = self.triggers.and_then(|it| it.key_directory(job.target));

@@ -534,6 +534,8 @@ mod tests {
             source: source.into(),
             options,
             host: None,
+            address: None,
+            by_helper: false,
         }
     }
 

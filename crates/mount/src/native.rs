@@ -48,6 +48,9 @@ pub(crate) type Reach<'a> = &'a dyn Fn(&BStr) -> Result<bool, Error>;
 
 /// Mounts one attempt on `place` if the kernel alone can.
 pub(crate) fn mount(job: &MountJob<'_>, place: &Place<'_>, reach: Reach<'_>) -> Result<By, Error> {
+    if job.attempt.by_helper {
+        return Ok(By::Helper);
+    }
     match &job.attempt.what {
         What::Bind { recursive } => {
             let options = split(&job.attempt.options, false)?;

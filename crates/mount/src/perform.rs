@@ -720,6 +720,8 @@ mod tests {
             source: source.into(),
             options: Vec::new(),
             host,
+            address: None,
+            by_helper: false,
         }
     }
 

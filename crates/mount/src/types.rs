@@ -4,7 +4,7 @@
 //! look for parts of it or keep it alive. Whatever is not here goes through mount(8). So does a
 //! type that this kernel does not have: there may be a `mount.TYPE` for it.
 
-use piton_plan::step::What;
+use piton_plan::step::{Attempt, What};
 
 /// What a type is mounted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +46,13 @@ pub fn is_on_disk(what: &What) -> bool {
     }
 }
 
-/// Whether only a helper can mount this.
-pub(crate) fn needs_helper(what: &What) -> bool {
-    match what {
-        What::Bind { .. } => false,
-        What::Type(fstype) => native(fstype).is_none(),
-    }
+/// Whether only a helper can mount this, or a helper is wanted.
+pub(crate) fn needs_helper(attempt: &Attempt) -> bool {
+    attempt.by_helper
+        || match &attempt.what {
+            What::Bind { .. } => false,
+            What::Type(fstype) => native(fstype).is_none(),
+        }
 }
 
 #[cfg(test)]

@@ -201,6 +201,8 @@ mod tests {
                     source: "h:/x".into(),
                     options: vec!["ro".into(), option.into()],
                     host: Some("h".into()),
+                    address: None,
+                    by_helper: false,
                 },
                 propagation: Propagation::Private,
             },

@@ -53,6 +53,8 @@ fn as_written(mount: &MountPlan, source: BString) -> Attempt {
         source,
         options: mount.options.clone(),
         host,
+        address: None,
+        by_helper: mount.by_helper,
     }
 }
 
@@ -62,6 +64,8 @@ fn bind(mount: &MountPlan, path: &BStr) -> Attempt {
         source: path.into(),
         options: bind_options(&mount.options),
         host: None,
+        address: None,
+        by_helper: false,
     }
 }
 
@@ -73,6 +77,8 @@ fn network(mount: &MountPlan, candidate: &Candidate, path: &BStr) -> Option<Atte
         source: source_of(host.as_ref(), path),
         options: mount.options.clone(),
         host: mount.replicas[candidate.replica].host.clone(),
+        address: None,
+        by_helper: mount.by_helper,
     })
 }
 

@@ -76,6 +76,8 @@ pub struct MountPlan {
     pub selection: Selection,
     /// Whether it needs the network, so that it may hang.
     pub network: bool,
+    /// `mount-helper=yes`: mount(8) mounts it, even where Piton could by itself.
+    pub by_helper: bool,
 }
 
 /// One place a file system can be had from.

@@ -203,6 +203,7 @@ fn action(mount: Mount, target: &BStr) -> Result<Action, Trouble> {
         symlink,
         selection,
         propagation,
+        by_helper,
         ..
     } = mount;
     let plan = |what: What, replicas: Vec<Replica>, symlink: bool, network: bool| {
@@ -215,6 +216,7 @@ fn action(mount: Mount, target: &BStr) -> Result<Action, Trouble> {
             nobind,
             selection,
             network,
+            by_helper,
         })
     };
     let here = |path: BString| {

@@ -211,6 +211,7 @@ mod tests {
             nobind: false,
             selection,
             network: true,
+            by_helper: false,
         }
     }
 

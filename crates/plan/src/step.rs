@@ -1,6 +1,7 @@
 //! The smallest things that can be done to the mount table, in order, and how each is undone.
 
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use bstr::BString;
 use piton_map::options::Propagation;
@@ -55,6 +56,27 @@ pub struct Attempt {
     pub options: Vec<BString>,
     /// The server, where there is one.
     pub host: Option<BString>,
+    /// Which of the server's addresses is to be used, where that was decided; else whoever mounts
+    /// looks for one.
+    pub address: Option<Address>,
+    /// `mount-helper=yes`: mount(8) mounts it, even where Piton could by itself.
+    pub by_helper: bool,
+}
+
+/// An address of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// The number of the interface that a link-local address is on; 0: none is named.
+    pub scope: u32,
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        Self { ip, scope: 0 }
+    }
 }
 
 /// What kind of mount an [`Attempt`] is.

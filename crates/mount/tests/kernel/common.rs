@@ -28,6 +28,8 @@ fn mount_step(
         source: source.into(),
         options,
         host: None,
+        address: None,
+        by_helper: false,
     };
     Step::Mount {
         target: target.into(),

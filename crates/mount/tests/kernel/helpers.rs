@@ -215,6 +215,8 @@ fn a_dead_replica_leaves_time_for_the_next() {
             source: source.into(),
             options: Vec::new(),
             host: None,
+            address: None,
+            by_helper: false,
         });
         let step = Step::Mount {
             target: target.as_str().into(),

@@ -69,12 +69,16 @@ fn mounted(stage: &Stage) -> Result<(), Trouble> {
         source: word(&stage.path("export/home/ann")).into(),
         options: vec!["ro".into()],
         host: None,
+        address: None,
+        by_helper: false,
     };
     let tmpfs = Attempt {
         what: What::Type("tmpfs".into()),
         source: "tmpfs".into(),
         options: vec!["size=1m".into()],
         host: None,
+        address: None,
+        by_helper: false,
     };
     let mut steps = Vec::new();
     for (name, attempt) in [("home/ann", bind), ("home/scratch", tmpfs)] {
