@@ -30,6 +30,8 @@ pub struct Sizes {
     pub rounds: usize,
     /// Failures that are remembered.
     pub negative: usize,
+    /// Servers of which anything is known.
+    pub servers: usize,
     /// Operators who wait for an expiry.
     pub expire_requests: usize,
 }
@@ -46,6 +48,7 @@ impl<T> Engine<T> {
             deadlines: self.deadlines.len(),
             rounds: self.rounds.len(),
             negative: self.negative.len(),
+            servers: self.servers.len(),
             expire_requests: self.expire_requests.len(),
         }
     }

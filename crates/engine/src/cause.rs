@@ -62,8 +62,8 @@ pub enum Cause {
     Mount(Errno, Arc<str>),
     /// Nobody knows the name of the server.
     UnknownHost(Arc<str>),
-    /// None of the servers answered a moment ago, so they are not asked: what they said then.
-    KnownDown(Errno, Arc<str>),
+    /// None of the servers answered a moment ago, so they are not asked: what was said then.
+    KnownDown(Arc<str>),
     /// The deadline passed.
     TimedOut,
     /// The trigger is not (or no longer) one of ours.
@@ -88,8 +88,8 @@ impl Cause {
         match self {
             Self::Lookup(miss) => miss_errno(miss),
             Self::BadEntry(_) => Errno::INVAL,
-            Self::Mount(errno, _) | Self::KnownDown(errno, _) => answerable(*errno),
-            Self::UnknownHost(_) => Errno::HOSTDOWN,
+            Self::Mount(errno, _) => answerable(*errno),
+            Self::UnknownHost(_) | Self::KnownDown(_) => Errno::HOSTDOWN,
             Self::TimedOut => Errno::TIMEDOUT,
             Self::NoTrigger | Self::Denied(_) => Errno::NOENT,
             Self::Stopping => Errno::SHUTDOWN,
@@ -138,7 +138,7 @@ impl fmt::Display for Cause {
             Self::BadEntry(why) => write!(f, "the entry cannot be used: {why}"),
             Self::Mount(_, text) => f.write_str(text),
             Self::UnknownHost(host) => write!(f, "no address is known for the host {host}"),
-            Self::KnownDown(_, text) => write!(f, "{text} (not asked again for a while)"),
+            Self::KnownDown(text) => write!(f, "{text} (not asked again for a while)"),
             Self::TimedOut => f.write_str("not done within the deadline"),
             Self::NoTrigger => f.write_str("no such trigger"),
             Self::Denied(pattern) => write!(f, "the map's filter denies it by {pattern}"),
@@ -209,7 +209,7 @@ mod tests {
                 "not done within the deadline",
             ),
             (
-                Cause::KnownDown(Errno::HOSTDOWN, "h: down".into()),
+                Cause::KnownDown("h: down".into()),
                 Errno::HOSTDOWN,
                 "h: down (not asked again for a while)",
             ),

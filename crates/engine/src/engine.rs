@@ -17,6 +17,7 @@ use crate::expire::{ExpireRequest, covers};
 use crate::job::{Job, Work};
 use crate::negative::Negative;
 use crate::place::Place;
+use crate::servers::Servers;
 use crate::status::LastError;
 use crate::stop::Phase;
 use crate::time::Millis;
@@ -48,6 +49,7 @@ pub struct Engine<T> {
     /// When what orphans left is tried to be taken back again.
     pub(crate) clearings: BTreeSet<(Millis, JobId)>,
     pub(crate) negative: Negative,
+    pub(crate) servers: Servers,
     pub(crate) expire_requests: Vec<ExpireRequest>,
     pub(crate) last_errors: VecDeque<LastError>,
     pub(crate) phase: Phase,
@@ -75,6 +77,7 @@ impl<T> Engine<T> {
             rounds: BTreeSet::new(),
             clearings: BTreeSet::new(),
             negative: Negative::default(),
+            servers: Servers::default(),
             expire_requests: Vec::new(),
             last_errors: VecDeque::new(),
             phase: Phase::Running,
@@ -304,7 +307,7 @@ impl<T> Engine<T> {
         for place in &places {
             self.negative.forget(place);
         }
-        self.negative.forget_servers();
+        self.servers.clear();
         let response = Response::Flushed(places.len() as u64);
         self.out.push(Command::Respond { id, response });
     }

@@ -25,6 +25,7 @@ mod mounting;
 pub mod negative;
 pub mod place;
 pub mod reload;
+mod servers;
 mod settle;
 pub mod status;
 mod stop;

@@ -44,9 +44,17 @@ pub const MAP_MEMORY_MOST_MS: u64 = 30_000;
 /// milliseconds: running the program for each access costs, and whoever mends it tries at once.
 pub const BAD_ENTRY_MEMORY_MS: u64 = 5_000;
 
-/// Servers that may be remembered as failing. A site has dozens; maps made by programs could
-/// name any number. About 200 bytes each.
-pub const FAILING_SERVERS: usize = 1_024;
+/// Servers of which anything is remembered. A site has dozens; maps made by programs could name
+/// any number. A kilobyte each with what their addresses answered.
+pub const SERVERS: usize = 1_024;
+
+/// Answers remembered of one server: more addresses than a name has that anybody mounts from,
+/// each for a version or two.
+pub const HEARD_PER_SERVER: usize = 16;
+
+/// For how long what an address of a server answered saves asking it again, in milliseconds: a
+/// burst of accesses asks once, and what dies is found out soon.
+pub const ANSWERS_FRESH_MS: u64 = 5_000;
 
 /// Failures kept for `status`: enough to see a pattern, little enough to read.
 pub const LAST_ERRORS: usize = 64;

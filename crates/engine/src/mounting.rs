@@ -399,30 +399,45 @@ impl<T> Engine<T> {
 
     /// Why it is no use to ask any of the servers: none of them answered a moment ago.
     fn servers_down(&mut self, target: &Target) -> Option<Cause> {
-        if !self.negative.any_server() {
+        if !self.servers.any_down() {
             return None;
         }
         let now = self.now;
         let mut servers = target.plan.servers(target.node).peekable();
         let first = (*servers.peek()?)?;
-        let down = |host: Option<&BString>| host.is_some_and(|it| self.negative.is_down(it, now));
+        let down = |host: Option<&BString>| host.is_some_and(|it| self.servers.is_down(it, now));
         if !servers.all(down) {
             return None;
         }
-        self.negative.recall_server(first, now)
+        self.servers.recall(first, now)
     }
 
     /// Servers that did not answer a moment ago are asked last.
     fn put_off(&self, steps: &mut [Planned]) {
-        if !self.negative.any_server() {
+        if !self.servers.any_down() {
             return;
         }
         for planned in steps {
             if let Step::Mount { attempts, .. } = &mut planned.step {
                 let host = |attempt: &Attempt| attempt.host.clone();
                 attempts.sort_by_cached_key(|attempt| {
-                    host(attempt).is_some_and(|host| self.negative.is_down(&host, self.now))
+                    host(attempt).is_some_and(|host| self.servers.is_down(&host, self.now))
                 });
+            }
+        }
+    }
+
+    /// A server whose time has come is asked by one access alone: by this one, if it begins there.
+    fn admit_first(&mut self, steps: &[Planned], deadline_ms: u64) {
+        if !self.servers.any_down() {
+            return;
+        }
+        let until = self.now + deadline_ms;
+        for planned in steps {
+            if let Step::Mount { attempts, .. } = &planned.step
+                && let Some(host) = attempts.first().and_then(|it| it.host.as_ref())
+            {
+                self.servers.admit(host, self.now, until);
             }
         }
     }
@@ -448,6 +463,7 @@ impl<T> Engine<T> {
         }
         self.expect_triggers(id, &target, &steps, &numbers);
         let deadline_ms = self.remaining(id);
+        self.admit_first(&steps, deadline_ms);
         if let Some(job) = self.jobs.get_mut(&id) {
             job.work = Work::Mounting(target, steps.clone(), numbers);
         }

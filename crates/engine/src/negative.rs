@@ -1,22 +1,19 @@
-//! Failed look-ups and mounts that are answered from memory for a while, and servers that do not
-//! answer.
+//! Failed look-ups and mounts that are answered from memory for a while.
 //!
 //! How long depends on the cause: see [`crate::limits`] and docs/errno.md. What fails again and
 //! again is tried at growing intervals; a success, a changed map or `flush` begins anew.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bstr::BString;
 use piton_map::lookup::Miss;
 use piton_plan::step::TriggerId;
 
 use crate::cause::{Cause, Errno};
 use crate::config::Settings;
 use crate::limits::{
-    BAD_ENTRY_MEMORY_MS, FAILING_SERVERS, FAILURE_MEMORY_MS, MAP_MEMORY_MOST_MS,
-    MOUNT_MEMORY_MOST_MS, NEGATIVE_ENTRIES, SERVER_MEMORY_MOST_MS,
+    BAD_ENTRY_MEMORY_MS, FAILURE_MEMORY_MS, MAP_MEMORY_MOST_MS, MOUNT_MEMORY_MOST_MS,
+    NEGATIVE_ENTRIES, SERVER_MEMORY_MOST_MS,
 };
 use crate::place::Place;
 use crate::time::Millis;
@@ -74,26 +71,20 @@ pub(crate) fn memory_of(
         first_ms: most_ms,
         most_ms,
     };
-    let growing = |kind, most_ms| Memory {
-        kind,
-        first_ms: FAILURE_MEMORY_MS,
-        most_ms,
-    };
+    let growing = Memory::growing;
     let seconds = negative_timeout.unwrap_or(settings.negative_timeout);
     let absent_ms = u64::from(seconds) * 1_000;
     let memory = match cause {
-        Cause::Lookup(Miss::TimedOut(_)) => growing(Kind::UnreachableMap, MAP_MEMORY_MOST_MS),
+        Cause::Lookup(Miss::TimedOut(_)) => growing(Kind::UnreachableMap),
         // A look-up in a file costs nothing, and a changed file counts at once.
         Cause::Lookup(_) | Cause::BadEntry(_) if !costly => return None,
         Cause::Lookup(Miss::NoSuchKey) => always(Kind::AbsentKey, absent_ms),
         Cause::Lookup(Miss::ProgramFailed(_)) => always(Kind::FailedProgram, absent_ms),
-        Cause::Lookup(_) => growing(Kind::UnreachableMap, MAP_MEMORY_MOST_MS),
+        Cause::Lookup(_) => growing(Kind::UnreachableMap),
         Cause::BadEntry(_) => always(Kind::BadEntry, BAD_ENTRY_MEMORY_MS),
-        Cause::Mount(errno, _) if unreachable(*errno) => {
-            growing(Kind::UnreachableServer, SERVER_MEMORY_MOST_MS)
-        }
-        Cause::UnknownHost(_) => growing(Kind::UnreachableServer, SERVER_MEMORY_MOST_MS),
-        Cause::Mount(..) | Cause::TimedOut => growing(Kind::FailedMount, MOUNT_MEMORY_MOST_MS),
+        Cause::Mount(errno, _) if unreachable(*errno) => growing(Kind::UnreachableServer),
+        Cause::UnknownHost(_) => growing(Kind::UnreachableServer),
+        Cause::Mount(..) | Cause::TimedOut => growing(Kind::FailedMount),
         // Not the place's fault, or known without asking anybody.
         Cause::NoTrigger
         | Cause::Stopping
@@ -122,9 +113,24 @@ pub(crate) fn unreachable(errno: Errno) -> bool {
 }
 
 impl Memory {
+    /// For what is tried again at growing intervals.
+    pub(crate) fn growing(kind: Kind) -> Self {
+        Self {
+            kind,
+            first_ms: FAILURE_MEMORY_MS,
+            most_ms: match kind {
+                Kind::UnreachableServer => SERVER_MEMORY_MOST_MS,
+                Kind::UnreachableMap => MAP_MEMORY_MOST_MS,
+                Kind::FailedMount | Kind::AbsentKey | Kind::FailedProgram | Kind::BadEntry => {
+                    MOUNT_MEMORY_MOST_MS
+                }
+            },
+        }
+    }
+
     /// Milliseconds after the `failures`-th failure in a row. Doubles each time, and is up to a
     /// quarter shorter, by chance, so that what failed together is not tried again together.
-    fn pause(self, failures: u32, chance: u64) -> u64 {
+    pub(crate) fn pause(self, failures: u32, chance: u64) -> u64 {
         let doubled = self.first_ms.saturating_mul(
             1u64.checked_shl(failures.saturating_sub(1))
                 .unwrap_or(u64::MAX),
@@ -159,25 +165,11 @@ pub(crate) struct Failure {
     pub(crate) answered: u64,
 }
 
-/// A server that did not answer.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) errno: Errno,
-    pub(crate) text: Arc<str>,
-    /// Not asked until then.
-    pub(crate) until: Millis,
-    /// How often it did not answer, in a row.
-    pub(crate) failures: u32,
-    /// How many accesses were answered from memory.
-    pub(crate) answered: u64,
-}
-
 /// The memory of failures. Bounded: what would be forgotten first goes when it is full.
 #[derive(Debug, Default)]
 pub(crate) struct Negative {
     entries: BTreeMap<Place, Failure>,
     ends: BTreeSet<(Millis, Place)>,
-    servers: BTreeMap<BString, Server>,
 }
 
 impl Negative {
@@ -200,9 +192,13 @@ impl Negative {
             self.entries.remove(&oldest);
         }
         let until = now + memory.pause(failures, chance);
+        let cause = match memory.kind {
+            Kind::UnreachableServer => Cause::KnownDown(alloc::format!("{cause}").into()),
+            _ => cause.clone(),
+        };
         let failure = Failure {
             kind: memory.kind,
-            cause: cause.clone(),
+            cause,
             until,
             failures,
             answered,
@@ -255,7 +251,6 @@ impl Negative {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.ends.clear();
-        self.servers.clear();
     }
 
     /// What is answered from memory now.
@@ -271,81 +266,6 @@ impl Negative {
     /// How many places are remembered.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
-    }
-
-    // -- servers ---------------------------------------------------------------------------
-
-    /// Remembers that a server did not answer.
-    pub(crate) fn server_failed(
-        &mut self,
-        host: &BString,
-        errno: Errno,
-        text: &Arc<str>,
-        now: Millis,
-        chance: u64,
-    ) {
-        let before = self.servers.get(host);
-        // Several accesses that waited at the same time are one failure.
-        if before.is_some_and(|server| server.until > now) {
-            return;
-        }
-        let (failures, answered) = before.map_or((0, 0), |it| (it.failures, it.answered));
-        let failures = failures.saturating_add(1);
-        if before.is_none() && self.servers.len() >= FAILING_SERVERS {
-            let first = self.servers.iter().min_by_key(|(_, server)| server.until);
-            if let Some(first) = first.map(|(host, _)| host.clone()) {
-                self.servers.remove(&first);
-            }
-        }
-        let memory = Memory {
-            kind: Kind::UnreachableServer,
-            first_ms: FAILURE_MEMORY_MS,
-            most_ms: SERVER_MEMORY_MOST_MS,
-        };
-        let server = Server {
-            errno,
-            text: text.clone(),
-            until: now + memory.pause(failures, chance),
-            failures,
-            answered,
-        };
-        self.servers.insert(host.clone(), server);
-    }
-
-    /// A server answered.
-    pub(crate) fn server_answered(&mut self, host: &BString) {
-        self.servers.remove(host);
-    }
-
-    /// Forgets which servers did not answer.
-    pub(crate) fn forget_servers(&mut self) {
-        self.servers.clear();
-    }
-
-    /// Whether a server did not answer a moment ago.
-    pub(crate) fn is_down(&self, host: &BString, now: Millis) -> bool {
-        let server = self.servers.get(host);
-        server.is_some_and(|server| server.until > now)
-    }
-
-    /// Whether any server is remembered.
-    pub(crate) fn any_server(&self) -> bool {
-        !self.servers.is_empty()
-    }
-
-    /// What is known of a server that did not answer a moment ago; counts the answer.
-    pub(crate) fn recall_server(&mut self, host: &BString, now: Millis) -> Option<Cause> {
-        let server = self.servers.get_mut(host).filter(|it| it.until > now)?;
-        server.answered = server.answered.saturating_add(1);
-        Some(Cause::KnownDown(
-            server.errno,
-            alloc::format!("{host}: {}", server.text).into(),
-        ))
-    }
-
-    /// The servers that are not asked now.
-    pub(crate) fn servers(&self, now: Millis) -> impl Iterator<Item = (&BString, &Server)> {
-        self.servers.iter().filter(move |(_, it)| it.until > now)
     }
 }
 
@@ -446,32 +366,5 @@ mod tests {
         assert_eq!(negative.ends.len(), 1);
         negative.clear();
         assert_eq!(negative.recall(&place("a"), Millis(0)), None);
-    }
-
-    #[test]
-    fn servers_are_bounded_and_forgiven() {
-        let mut negative = Negative::default();
-        let text: Arc<str> = "no answer".into();
-        for number in 0..=FAILING_SERVERS {
-            let host = format!("h{number}").into();
-            let now = Millis(number as u64);
-            negative.server_failed(&host, Errno::TIMEDOUT, &text, now, 0);
-        }
-        assert_eq!(negative.servers.len(), FAILING_SERVERS);
-        let (first, last) = ("h0".into(), format!("h{FAILING_SERVERS}").into());
-        let now = Millis(FAILING_SERVERS as u64);
-        assert!(!negative.is_down(&first, Millis(0)) && negative.is_down(&last, now));
-        assert!(matches!(
-            negative.recall_server(&last, now),
-            Some(Cause::KnownDown(Errno::TIMEDOUT, _))
-        ));
-        assert_eq!(negative.servers[&last].answered, 1);
-        negative.server_failed(&last, Errno::TIMEDOUT, &text, now, 0);
-        assert_eq!(negative.servers[&last].failures, 1, "one failure for all");
-        let later = negative.servers[&last].until;
-        negative.server_failed(&last, Errno::TIMEDOUT, &text, later, 0);
-        assert_eq!(negative.servers[&last].failures, 2);
-        negative.server_answered(&last);
-        assert!(!negative.is_down(&last, now));
     }
 }

@@ -31,6 +31,7 @@ impl<T> Engine<T> {
             return;
         }
         self.negative.clear();
+        self.servers.clear();
         self.waiting.clear();
         let Sorted {
             fresh,

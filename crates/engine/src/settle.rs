@@ -6,7 +6,7 @@ use core::mem;
 
 use bstr::BString;
 use piton_map::lookup::Miss;
-use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
+use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind};
 
 use crate::cause::{Cause, Errno};
 use crate::command::{Answer, Note};
@@ -96,7 +96,7 @@ impl<T> Engine<T> {
             if let Some(Step::Mount { attempts, .. }) = step_at(steps, done.index)
                 && let Some(host) = attempts.get(done.attempt).and_then(|it| it.host.as_ref())
             {
-                self.negative.server_answered(host);
+                self.servers.answered(host, self.now);
             }
         }
         for failure in outcome.failed.iter().chain(&outcome.tolerated) {
@@ -104,6 +104,7 @@ impl<T> Engine<T> {
                 continue;
             };
             if !unreachable(failure.errno) {
+                self.spoke(attempts);
                 continue;
             }
             // When time ran out, only the first is known to have been asked.
@@ -117,9 +118,23 @@ impl<T> Engine<T> {
                 .filter_map(|it| it.host.as_ref())
             {
                 let chance = self.chance();
-                self.negative
-                    .server_failed(host, failure.errno, &failure.text, self.now, chance);
+                self.servers.failed(host, &failure.text, self.now, chance);
             }
+        }
+    }
+
+    /// A mount failed for another reason than silence: a server that was asked alone is there.
+    fn spoke(&mut self, attempts: &[Attempt]) {
+        let mut hosts = attempts.iter().map(|it| it.host.as_ref());
+        let Some(first) = hosts.next().flatten() else {
+            return;
+        };
+        match hosts.all(|host| host == Some(first)) {
+            true => {
+                self.servers.answered(first, self.now);
+            }
+            // Which of several it was is not known.
+            false => self.servers.undecided(first, self.now),
         }
     }
 

@@ -163,14 +163,15 @@ impl<T> Engine<T> {
                 })
                 .collect(),
             servers: self
-                .negative
-                .servers(now)
+                .servers
+                .iter()
+                .filter(|(_, server)| server.is_down(now))
                 .map(|(host, server)| ServerStatus {
                     host: host.clone(),
-                    text: server.text.clone(),
+                    text: server.error.clone().unwrap_or_default(),
                     failures: server.failures,
                     answered: server.answered,
-                    left_ms: server.until.since(now),
+                    left_ms: server.left_ms(now),
                 })
                 .collect(),
             last_errors: self.last_errors.iter().cloned().collect(),

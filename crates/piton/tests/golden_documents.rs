@@ -76,7 +76,7 @@ fn errno_md_has_every_cause() {
         Cause::BadEntry("x".into()),
         Cause::UnknownHost("h".into()),
         Cause::Mount(Errno::IO, "x".into()),
-        Cause::KnownDown(Errno::IO, "x".into()),
+        Cause::KnownDown("x".into()),
         Cause::TimedOut,
         Cause::NoTrigger,
         Cause::Denied("x".into()),
@@ -94,7 +94,6 @@ fn errno_md_has_every_cause() {
             .unwrap_or_else(|| panic!("no row begins with {words:?}"));
         let told = match cause {
             Cause::Mount(..) => "what the kernel or the helper said, see below",
-            Cause::KnownDown(..) => "what was said then",
             _ => name(cause.errno()),
         };
         assert!(row.ends_with(&format!("| {told} |")), "{row}");
