@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    automount, check, daemon, demo, expire, explain, flush, list, mount, reload, status, stop,
-    trace, unmount, upgrade, worker,
+    automount, check, daemon, demo, expire, explain, flush, list, mount, reload, resolver, status,
+    stop, trace, unmount, upgrade, worker,
 };
 use crate::exit::Exit;
 
@@ -74,6 +74,7 @@ pub(crate) fn run(mut args: Vec<OsString>) -> ExitCode {
     // What follows `daemon` and `automount` has a grammar of its own.
     match args.get(1).and_then(|word| word.to_str()) {
         Some("worker") if args.len() == 2 => return worker::run().into(),
+        Some("resolver") if args.len() == 2 => return resolver::run().into(),
         Some("daemon") => return daemon::run(&args.split_off(2)).into(),
         Some("automount") => return automount::run(&args.split_off(2)).into(),
         _ => {}

@@ -13,6 +13,6 @@ mod scratch;
 
 pub use access::{Access, Answer};
 pub use fuse::{BadFuse, Silence};
-pub use namespace::{in_private_namespace, privately};
+pub use namespace::{in_private_namespace, in_private_network, privately};
 pub use probe::{MountLine, mount_table, mounted_at, wait_until};
 pub use scratch::Scratch;

@@ -26,6 +26,11 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// root, for then nothing would have been tested.
 #[track_caller]
 pub fn in_private_namespace(name: &str, body: impl FnOnce()) {
+    enter(name, &[], body);
+}
+
+#[track_caller]
+fn enter(name: &str, more: &[&str], body: impl FnOnce()) {
     assert!(
         rustix::process::geteuid().is_root(),
         "the test {name} mounts and must run as root; it is not skipped, since then nothing would \
@@ -37,7 +42,7 @@ pub fn in_private_namespace(name: &str, body: impl FnOnce()) {
         return;
     }
     let mut output = tempfile::tempfile().expect("a file for the test's output");
-    let mut child = start(name, &output);
+    let mut child = start(name, more, &output);
     let ended = wait(&mut child, LIMIT);
     let mut text = String::new();
     output.rewind().expect("reading the test's output");
@@ -59,16 +64,38 @@ pub fn in_private_namespace(name: &str, body: impl FnOnce()) {
 /// As [`in_private_namespace`].
 #[track_caller]
 pub fn privately<F: FnOnce()>(body: F) {
-    let whole = std::any::type_name::<F>();
-    let path = whole.strip_suffix("::{{closure}}").unwrap_or(whole);
-    let name = path.split_once("::").map_or(path, |(_, name)| name);
-    in_private_namespace(name, body);
+    in_private_namespace(test_of::<F>(), body);
 }
 
-fn start(name: &str, output: &File) -> Child {
+/// [`privately`], in a network of its own as well, in which there is nobody: only the loopback
+/// device, with its two addresses and whatever `127.0.0.0/8` has. All ports are free.
+///
+/// # Panics
+/// As [`in_private_namespace`]; or there is no ip(8).
+#[track_caller]
+pub fn in_private_network<F: FnOnce()>(body: F) {
+    enter(test_of::<F>(), &["--net"], || {
+        let up = Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status();
+        assert!(up.expect("ip(8), of iproute2").success(), "lo can be used");
+        body();
+    });
+}
+
+/// The name of the test that a closure stands in.
+fn test_of<F>() -> &'static str {
+    let whole = std::any::type_name::<F>();
+    let path = whole.strip_suffix("::{{closure}}").unwrap_or(whole);
+    path.split_once("::").map_or(path, |(_, name)| name)
+}
+
+fn start(name: &str, more: &[&str], output: &File) -> Child {
     let writer = || Stdio::from(output.try_clone().expect("the output file once more"));
     Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--"])
+        .args(["--mount", "--propagation", "private"])
+        .args(more)
+        .arg("--")
         .arg(std::env::current_exe().expect("the test binary"))
         .args([
             name,

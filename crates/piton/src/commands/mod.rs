@@ -10,6 +10,7 @@ pub(crate) mod flush;
 pub(crate) mod list;
 pub(crate) mod mount;
 pub(crate) mod reload;
+pub(crate) mod resolver;
 pub(crate) mod status;
 pub(crate) mod stop;
 mod talk;

@@ -1,0 +1,209 @@
+//! The daemon's side: questions with a time each, whatever becomes of the process.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bstr::{BStr, ByteSlice};
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::limits;
+use crate::process::{Process, Unanswered};
+use crate::wire::{Ask, Said};
+
+/// A way to ask the network, through an unprivileged process. Clones ask the same process.
+///
+/// All questions block until they are answered, but not longer than they are given; many threads
+/// may ask at once.
+#[derive(Clone, Debug)]
+pub struct Resolver(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// What is run, with its arguments; its standard input is the socket for [`serve`].
+    ///
+    /// [`serve`]: crate::serve
+    command: Vec<OsString>,
+    process: Mutex<Option<Arc<Process>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(process) = self.process() {
+            process.end();
+        }
+    }
+}
+
+impl Resolver {
+    /// Starts nothing yet; `command` will be run when something is asked, with the socket as
+    /// standard input, in the process group of the caller.
+    pub fn new(command: Vec<OsString>) -> Self {
+        Self(Arc::new(Inner {
+            command,
+            process: Mutex::default(),
+        }))
+    }
+
+    /// The addresses of a server, in the order of the system's resolver; none if nobody knows the
+    /// name. An address, with or without brackets, is its own.
+    ///
+    /// # Errors
+    /// The name could not be asked for: no name server answered (`EAGAIN`), not in time
+    /// (`ETIMEDOUT`), or there is no process that could ask.
+    pub fn addresses(&self, name: &BStr, until: Instant) -> Result<Vec<IpAddr>, Error> {
+        // A host's name is ASCII; anything else is a name that nobody knows.
+        let Ok(text) = name.to_str() else {
+            return Ok(Vec::new());
+        };
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(text);
+        if bare.is_empty() || bare.len() > limits::NAME || bare.contains('\0') {
+            return Ok(Vec::new());
+        }
+        if let Ok(address) = bare.parse() {
+            return Ok(vec![address]);
+        }
+        match self.ask(name, &Ask::Addresses(bare.into()), until)? {
+            Said::Addresses(mut addresses) => {
+                addresses.truncate(limits::ADDRESSES);
+                Ok(addresses)
+            }
+            other => Err(unexpected(name, other)),
+        }
+    }
+
+    fn ask(&self, about: &BStr, ask: &Ask, until: Instant) -> Result<Said, Error> {
+        for _ in 0..limits::ATTEMPTS {
+            let process = self.0.running().map_err(|error| {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                let why = format!("the resolver process cannot be started: {error}");
+                Error::new(about, errno, why)
+            })?;
+            match process.ask(ask.clone(), until) {
+                Ok(said) => return Ok(said),
+                // Somebody has to ask again: it died, or had to begin afresh.
+                Err(Unanswered::Gone) => {}
+                Err(Unanswered::Late) => return Err(Error::late(about, "asking the network")),
+                Err(Unanswered::Full) => {
+                    let why = "too much is being asked of the network already";
+                    return Err(Error::new(about, Errno::AGAIN, why));
+                }
+            }
+        }
+        let why = "the resolver process ended before it answered, each time it was asked";
+        Err(Error::new(about, Errno::AGAIN, why))
+    }
+}
+
+impl Inner {
+    /// The process that runs.
+    fn process(&self) -> Option<Arc<Process>> {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        process.clone()
+    }
+
+    /// A process that can be asked: the one there is, or another.
+    fn running(&self) -> io::Result<Arc<Process>> {
+        let mut slot = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(process) = slot.as_ref().filter(|process| process.is_well()) {
+            return Ok(process.clone());
+        }
+        let process = Process::start(&self.command)?;
+        *slot = Some(process.clone());
+        Ok(process)
+    }
+}
+
+/// What is no answer to what was asked; or a failure, which is one to everything.
+fn unexpected(about: &BStr, said: Said) -> Error {
+    match said {
+        Said::Failed(errno, why) => {
+            // Only errors of the system are numbers below this.
+            let errno = Some(errno).filter(|errno| (1..4096).contains(errno));
+            Error::new(
+                about,
+                errno.map_or(Errno::IO, Errno::from_raw_os_error),
+                why,
+            )
+        }
+        _ => Error::new(
+            about,
+            Errno::IO,
+            "the resolver process answered something else",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A resolver that runs this script, whose standard input and output are the connection.
+    fn script(text: &str) -> Resolver {
+        let words = ["/bin/sh", "-c", text];
+        Resolver::new(words.map(OsString::from).to_vec())
+    }
+
+    fn ask(resolver: &Resolver, milliseconds: u64) -> Error {
+        let until = Instant::now() + Duration::from_millis(milliseconds);
+        resolver.addresses("name".into(), until).unwrap_err()
+    }
+
+    #[test]
+    fn what_needs_no_network_needs_no_process() {
+        let resolver = Resolver::new(Vec::new());
+        let of = |name: &[u8]| resolver.addresses(name.into(), Instant::now());
+        assert_eq!(of(b"192.0.2.1"), Ok(vec![[192, 0, 2, 1].into()]));
+        assert_eq!(of(b"[::1]"), Ok(vec!["::1".parse().unwrap()]));
+        for name in [&b""[..], b"[]", b"\xff", b"a\0b"] {
+            assert_eq!(of(name), Ok(Vec::new()), "{name:?}");
+        }
+        let longest = vec![b'x'; limits::NAME];
+        assert!(of(&longest).is_err(), "somebody would have to be asked");
+        assert_eq!(of(&[&longest[..], b"x"].concat()), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let resolver = Resolver::new(vec!["/no/such/program".into()]);
+        let error = ask(&resolver, 1000);
+        assert_eq!(error.errno(), Errno::NOENT.raw_os_error());
+        assert!(error.why().contains("cannot be started"), "{error}");
+    }
+
+    #[test]
+    fn a_process_that_ends_at_once_is_tried_a_few_times() {
+        let error = ask(&script("exit 1"), 10_000);
+        assert_eq!(error.errno(), Errno::AGAIN.raw_os_error());
+        assert!(error.why().contains("ended"), "{error}");
+    }
+
+    #[test]
+    fn a_process_that_talks_rubbish_is_ended() {
+        for rubbish in ["echo rubbish >&0", "printf '\\0\\0\\0\\2xy' >&0; sleep 60"] {
+            let error = ask(&script(rubbish), 10_000);
+            assert!(error.why().contains("ended"), "{rubbish}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_says_nothing_is_replaced() {
+        let resolver = script("exec sleep 60");
+        let error = ask(&resolver, 20);
+        assert_eq!(error.errno(), Errno::TIMEDOUT.raw_os_error());
+        let first = resolver.0.process().unwrap();
+        assert!(first.is_well());
+        piton_testkit::wait_until("it is silent", Duration::from_secs(20), || !first.is_well());
+        ask(&resolver, 20);
+        let second = resolver.0.process().unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+    }
+}

@@ -1,0 +1,229 @@
+//! Names become addresses, by the C library: whatever nsswitch.conf says, each look-up in a thread.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use crate::limits;
+use crate::wire::Said;
+
+/// What is told an answer.
+pub(crate) type Tell = Box<dyn FnOnce(Said) + Send>;
+
+/// The look-ups that are under way. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Names(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    /// By name, and by number.
+    lookups: BTreeMap<(String, u64), Lookup>,
+}
+
+struct Lookup {
+    since: Instant,
+    /// When the last who waits gives up.
+    until: Instant,
+    waiting: Vec<Tell>,
+}
+
+/// Nearly all threads are stuck in look-ups that nobody waits for any more: the process can only
+/// get rid of them by ending.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stuck;
+
+impl Names {
+    /// Looks up a name in a thread, or waits for one that has just begun to.
+    pub(crate) fn ask(&self, name: &str, until: Instant, tell: Tell) -> Result<(), Stuck> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let first = (name.to_owned(), 0);
+        let last = (name.to_owned(), u64::MAX);
+        let same = state.lookups.range(first..=last).count();
+        let first = (name.to_owned(), 0);
+        if let Some((_, newest)) = state
+            .lookups
+            .range_mut(first..=(name.to_owned(), u64::MAX))
+            .next_back()
+            && (same >= limits::LOOKUPS_OF_A_NAME
+                || now.duration_since(newest.since) < limits::SAME_LOOKUP)
+        {
+            newest.until = newest.until.max(until);
+            newest.waiting.push(tell);
+            return Ok(());
+        }
+        if state.lookups.len() >= limits::LOOKUPS {
+            let given_up = state.lookups.values().filter(|it| it.until <= now).count();
+            drop(state);
+            if given_up > limits::LOOKUPS / 2 {
+                return Err(Stuck);
+            }
+            let why = "too many names are being looked up already".into();
+            tell(Said::Failed(Errno::AGAIN.raw_os_error(), why));
+            return Ok(());
+        }
+        let number = state.next;
+        state.next += 1;
+        let key = (name.to_owned(), number);
+        let lookup = Lookup {
+            since: now,
+            until,
+            waiting: vec![tell],
+        };
+        state.lookups.insert(key.clone(), lookup);
+        drop(state);
+        let names = self.clone();
+        let thread = std::thread::Builder::new().name("look-up".into());
+        let begun = key.clone();
+        let started = thread
+            .stack_size(limits::LOOKUP_STACK)
+            .spawn(move || names.answer(&begun, &look_up(&begun.0)));
+        if let Err(error) = started {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+            let why = format!("no thread can be started to look it up: {error}");
+            self.answer(&key, &Said::Failed(errno.raw_os_error(), why));
+        }
+        Ok(())
+    }
+
+    fn answer(&self, key: &(String, u64), said: &Said) {
+        let lookup = self.lock().lookups.remove(key);
+        for tell in lookup.into_iter().flat_map(|lookup| lookup.waiting) {
+            tell(said.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks the C library. Blocks for as long as that does: half a minute if name servers are silent.
+fn look_up(name: &str) -> Said {
+    match (name, 0).to_socket_addrs() {
+        Ok(found) => {
+            let mut addresses: Vec<IpAddr> = Vec::new();
+            for address in found.map(|found| found.ip()) {
+                if !addresses.contains(&address) && addresses.len() < limits::ADDRESSES {
+                    addresses.push(address);
+                }
+            }
+            Said::Addresses(addresses)
+        }
+        Err(error) if is_temporary(&error) => {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+            Said::Failed(
+                errno.raw_os_error(),
+                format!("its name could not be looked up: {error}"),
+            )
+        }
+        // Nobody knows it.
+        Err(_) => Said::Addresses(Vec::new()),
+    }
+}
+
+/// EAI_AGAIN, or the errno of a failed call. The standard library has only the text of
+/// getaddrinfo's errors.
+fn is_temporary(error: &std::io::Error) -> bool {
+    error.raw_os_error().is_some() || error.to_string().contains("Temporary failure")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    /// Look-ups that will never be answered, of names that nobody asks for.
+    fn stuck(names: &Names, count: usize, until: Instant) {
+        let mut state = names.lock();
+        for number in 0..count {
+            let lookup = Lookup {
+                since: until.checked_sub(Duration::from_secs(1)).unwrap(),
+                until,
+                waiting: Vec::new(),
+            };
+            let number = u64::try_from(number).unwrap() + 1000;
+            state.lookups.insert(("stuck".into(), number), lookup);
+        }
+    }
+
+    fn ask(names: &Names, name: &str) -> Result<Option<Said>, Stuck> {
+        let (send, receive) = mpsc::channel();
+        names.ask(name, soon(), Box::new(move |said| drop(send.send(said))))?;
+        Ok(receive.recv_timeout(Duration::from_secs(20)).ok())
+    }
+
+    #[test]
+    fn numbers_are_their_own_addresses() {
+        let names = Names::default();
+        let is = |text: &str| Said::Addresses(vec![text.parse().unwrap()]);
+        assert_eq!(ask(&names, "127.0.0.1").unwrap(), Some(is("127.0.0.1")));
+        assert_eq!(ask(&names, "::1").unwrap(), Some(is("::1")));
+        assert!(names.lock().lookups.is_empty());
+    }
+
+    #[test]
+    fn stuck_look_ups_leave_room_for_others_up_to_the_limit() {
+        let names = Names::default();
+        stuck(&names, limits::LOOKUPS - 1, soon());
+        assert!(matches!(
+            ask(&names, "127.0.0.1"),
+            Ok(Some(Said::Addresses(_)))
+        ));
+        stuck(&names, limits::LOOKUPS, soon());
+        let Ok(Some(Said::Failed(errno, _))) = ask(&names, "127.0.0.1") else {
+            panic!("one more than there may be")
+        };
+        assert_eq!(errno, Errno::AGAIN.raw_os_error());
+    }
+
+    #[test]
+    fn when_nobody_waits_for_most_of_them_the_process_should_end() {
+        let names = Names::default();
+        stuck(&names, limits::LOOKUPS, Instant::now());
+        assert_eq!(ask(&names, "127.0.0.1"), Err(Stuck));
+    }
+
+    #[test]
+    fn a_name_that_is_just_being_looked_up_is_asked_for_once() {
+        let names = Names::default();
+        let (send, receive) = mpsc::channel();
+        let lookup = Lookup {
+            since: Instant::now() + Duration::from_secs(60),
+            until: Instant::now(),
+            waiting: Vec::new(),
+        };
+        let key = ("name".to_owned(), 0);
+        names.lock().lookups.insert(key.clone(), lookup);
+        let tell = Box::new(move |said| drop(send.send(said)));
+        names.ask("name", soon(), tell).unwrap();
+        assert_eq!(names.lock().lookups.len(), 1);
+        names.answer(&key, &Said::Addresses(Vec::new()));
+        assert_eq!(receive.recv(), Ok(Said::Addresses(Vec::new())));
+    }
+
+    #[test]
+    fn a_stuck_look_up_of_a_name_is_not_the_only_one() {
+        let names = Names::default();
+        stuck(&names, limits::LOOKUPS_OF_A_NAME - 1, soon());
+        let tell = |_: Said| {};
+        for _ in 0..2 {
+            for lookup in names.lock().lookups.values_mut() {
+                lookup.since = Instant::now().checked_sub(limits::SAME_LOOKUP).unwrap();
+            }
+            names.ask("stuck", soon(), Box::new(tell)).unwrap();
+        }
+        // The first began another look-up, which may be over; the second joined one if it is not.
+        assert!(names.lock().lookups.len() <= limits::LOOKUPS_OF_A_NAME);
+    }
+}
