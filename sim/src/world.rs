@@ -11,6 +11,7 @@ use piton_engine::time::Millis;
 use piton_engine::{Command, Engine, Event};
 use piton_map::lookup::Miss;
 use piton_plan::facts::{HostAnswer, HostAnswers};
+use piton_plan::probe::{Answer as Heard, Target};
 
 use crate::Recipe;
 use crate::dice::{About, Dice};
@@ -446,6 +447,7 @@ impl World {
                 let answers = self.resolve(hosts);
                 self.deliver(&place, Event::Resolved { job, answers });
             }
+            Command::Probe { job, targets, .. } => self.probe(job, &targets),
             Command::Perform {
                 job,
                 steps,
@@ -553,6 +555,32 @@ impl World {
             answers.insert(host, HostAnswer { addresses });
         }
         answers
+    }
+
+    /// Servers are asked: some are silent, some refuse.
+    fn probe(&mut self, job: JobId, targets: &[Target]) {
+        let silent = self.faults[Fault::Host];
+        if silent > 0 {
+            self.excuses.of_servers(self.now + 100_000);
+        }
+        let mut answers = Vec::new();
+        for target in targets {
+            let place = target.address.to_string();
+            let place = place.as_bytes();
+            let fails = self.dice.chance(About::Host, place, silent);
+            answers.push(match (fails, self.dice.below(About::Way, place, 4)) {
+                (false, way) => Heard::Serves {
+                    micros: way as u32 * 1_000 + 200,
+                },
+                (true, 0 | 1) => Heard::Silent,
+                (true, 2) => Heard::Unheard,
+                (true, _) => Heard::Refused {
+                    errno: 111,
+                    micros: 100,
+                },
+            });
+        }
+        self.deliver(&job.0.to_le_bytes(), Event::Probed { job, answers });
     }
 
     // -- the daemon's requests -------------------------------------------------------------

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use bstr::BString;
 use piton_map::diagnostic::Diagnostic;
 use piton_map::requester::Requester;
+use piton_plan::probe::Target;
 use piton_plan::step::{Planned, TriggerId, TriggerKind, TriggerSpec};
 
 use crate::cause::Cause;
@@ -45,6 +46,17 @@ pub enum Command<T> {
         job: JobId,
         /// Names as written in the map.
         hosts: Vec<BString>,
+        /// Milliseconds it may take.
+        deadline_ms: u64,
+    },
+    /// Ask servers whether they serve, all at the same time; answered by `Event::Probed`.
+    Probe {
+        /// Comes back with the answer.
+        job: JobId,
+        /// Whom; never empty.
+        targets: Vec<Target>,
+        /// Milliseconds that are waited for the others after the first answer.
+        grace_ms: u64,
         /// Milliseconds it may take.
         deadline_ms: u64,
     },

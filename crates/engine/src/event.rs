@@ -7,6 +7,7 @@ use bstr::BString;
 use piton_map::lookup::{Found, Miss};
 use piton_map::requester::{Requester, RequesterNames};
 use piton_plan::facts::{HostAnswers, Interface};
+use piton_plan::probe::Answer;
 use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::cause::Errno;
@@ -64,6 +65,13 @@ pub enum Event<T> {
         job: JobId,
         /// Addresses by name.
         answers: HostAnswers,
+    },
+    /// Servers were asked for a [`crate::Command::Probe`].
+    Probed {
+        /// The job that asked.
+        job: JobId,
+        /// One for each target, in their order.
+        answers: Vec<Answer>,
     },
     /// A [`crate::Command::Perform`] ended.
     Performed {

@@ -3,8 +3,12 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use bstr::BString;
 use piton_map::requester::Requester;
+use piton_plan::facts::HostAnswers;
 use piton_plan::plan::Plan;
+use piton_plan::probe::Target as Asked;
+use piton_plan::select::Choice;
 use piton_plan::step::{Planned, TriggerId};
 
 use crate::event::{RequestId, StepFailure};
@@ -48,6 +52,8 @@ pub(crate) enum Work<T> {
     Fetching,
     /// Waiting for addresses of servers.
     Resolving(Target),
+    /// Waiting for answers of servers.
+    Probing(Asking),
     /// Waiting for the mount.
     Mounting(Target, Vec<Planned>, Vec<(usize, TriggerId)>),
     /// Taking down, deepest first.
@@ -64,6 +70,22 @@ pub(crate) struct Target {
     /// Which part of it.
     pub(crate) node: usize,
 }
+
+/// Whom a job asks before it mounts.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    /// What is to be mounted.
+    pub(crate) target: Target,
+    /// Addresses by name.
+    pub(crate) hosts: HostAnswers,
+    /// The servers of it.
+    pub(crate) choice: Choice,
+    /// Who was asked.
+    pub(crate) asked: Vec<Whom>,
+}
+
+/// An address that is asked, with the name of its server as written.
+pub(crate) type Whom = (Option<BString>, Asked);
 
 /// What a job unmounts, and for whom.
 #[derive(Debug)]
@@ -86,7 +108,7 @@ impl<T> Job<T> {
     /// Whether nothing was changed for it yet, so that it may simply be dropped.
     pub(crate) fn only_asks(&self) -> bool {
         match self.work {
-            Work::Inspecting | Work::Fetching | Work::Resolving(_) => true,
+            Work::Inspecting | Work::Fetching | Work::Resolving(_) | Work::Probing(_) => true,
             Work::Mounting(..) | Work::Unmounting(_) | Work::Clearing(_) => false,
         }
     }
@@ -97,6 +119,7 @@ impl<T> Job<T> {
             Work::Inspecting => "inspecting",
             Work::Fetching => "looking up",
             Work::Resolving(_) => "resolving",
+            Work::Probing(_) => "asking servers",
             Work::Mounting(..) => "mounting",
             Work::Unmounting(_) => "unmounting",
             Work::Clearing(_) => "clearing",

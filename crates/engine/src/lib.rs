@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod audit;
 pub mod cause;
+mod choosing;
 mod clearing;
 pub mod command;
 pub mod config;

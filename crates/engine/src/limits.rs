@@ -56,6 +56,15 @@ pub const HEARD_PER_SERVER: usize = 16;
 /// burst of accesses asks once, and what dies is found out soon.
 pub const ANSWERS_FRESH_MS: u64 = 5_000;
 
+/// For how long better servers are waited for once one has answered, in milliseconds: more than a
+/// server of this continent takes, and less than a person notices.
+pub const PROBE_GRACE_MS: u64 = 200;
+
+/// For how long servers are asked at most when none answers, in milliseconds: room for two lost
+/// packets (TCP asks again after 1 and 3 seconds). It is never more than half of what those who
+/// wait have left.
+pub const PROBE_MOST_MS: u64 = 5_000;
+
 /// Failures kept for `status`: enough to see a pattern, little enough to read.
 pub const LAST_ERRORS: usize = 64;
 

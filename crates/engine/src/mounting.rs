@@ -12,6 +12,7 @@ use piton_map::requester::{Requester, RequesterNames};
 use piton_plan::facts::HostAnswers;
 use piton_plan::plan::{Action, Plan, SubmountPlan, TriggerDefaults};
 use piton_plan::planner::{PlanRequest, plan};
+use piton_plan::select::Ranked;
 use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec};
 
 use crate::cause::Cause;
@@ -168,7 +169,7 @@ impl<T> Engine<T> {
 
     /// Ends a job that nobody waits for any more, if nothing was changed for it yet: nothing is
     /// mounted for nobody. Returns whether it did.
-    fn abandoned(&mut self, id: JobId) -> bool {
+    pub(crate) fn abandoned(&mut self, id: JobId) -> bool {
         let idle = |job: &Job<T>| job.waiters.is_empty() && job.only_asks();
         if !self.jobs.get(&id).is_some_and(idle) {
             return false;
@@ -387,7 +388,7 @@ impl<T> Engine<T> {
         };
         job.work = Work::Resolving(target);
         if hosts.is_empty() {
-            return self.resolved(id, &HostAnswers::new());
+            return self.resolved(id, HostAnswers::new());
         }
         let deadline_ms = self.remaining(id);
         self.out.push(Command::Resolve {
@@ -442,23 +443,34 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Servers' addresses are known: everything is there to mount.
-    pub(crate) fn resolved(&mut self, id: JobId, answers: &HostAnswers) {
+    /// Servers' addresses are known.
+    pub(crate) fn resolved(&mut self, id: JobId, hosts: HostAnswers) {
         let Some(Work::Resolving(target)) = self.jobs.get(&id).map(|job| &job.work) else {
             return;
         };
         let target = target.clone();
-        if self.abandoned(id) {
-            return;
+        if !self.abandoned(id) {
+            self.choose(id, target, hosts);
         }
-        let Some((mut steps, numbers)) = self.steps(id, &target, answers) else {
+    }
+
+    /// Servers are chosen: everything is there to mount.
+    pub(crate) fn prepare(
+        &mut self,
+        id: JobId,
+        target: &Target,
+        hosts: &HostAnswers,
+        servers: &[Ranked],
+    ) {
+        let target = target.clone();
+        let Some((mut steps, numbers)) = self.steps(id, &target, servers) else {
             return self.fail(id, Cause::NoTrigger, false);
         };
         self.put_off(&mut steps);
         if let Err(cause) = self.leave_out_what_is_there(id, &mut steps) {
             return self.fail(id, cause, false);
         }
-        if let Some(host) = self.unknown_host(&target, &steps, answers) {
+        if let Some(host) = self.unknown_host(&target, &steps, hosts) {
             return self.fail(id, Cause::UnknownHost(host), false);
         }
         self.expect_triggers(id, &target, &steps, &numbers);
@@ -532,7 +544,7 @@ impl<T> Engine<T> {
         &mut self,
         id: JobId,
         target: &Target,
-        answers: &HostAnswers,
+        servers: &[Ranked],
     ) -> Option<(Vec<Planned>, Numbers)> {
         let job = self.jobs.get(&id)?;
         let trigger = self.triggers.get(&job.place.trigger)?;
@@ -543,8 +555,6 @@ impl<T> Engine<T> {
             strict_expire: trigger.binding.options.strict_expire,
             propagation: trigger.binding.options.propagation,
         };
-        let facts = self.settings.facts.clone();
-        let seed = self.settings.seed ^ self.now.0 ^ (id.0 << 32);
         let mut numbers = Vec::new();
         let mut number = |node| {
             let trigger = self.new_trigger_id();
@@ -552,15 +562,8 @@ impl<T> Engine<T> {
             trigger
         };
         let (plan, node) = (&target.plan, target.node);
-        let steps = plan.steps(
-            node,
-            make_root,
-            &facts,
-            answers,
-            seed,
-            &mut number,
-            &defaults,
-        );
+        let attempts = plan.attempts(node, servers);
+        let steps = plan.steps(node, make_root, attempts, &mut number, &defaults);
         Some((steps, numbers))
     }
 

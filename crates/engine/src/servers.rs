@@ -16,6 +16,7 @@ use core::net::IpAddr;
 
 use bstr::BString;
 use piton_plan::probe::{Answer, Target};
+use piton_plan::step::Address;
 
 use crate::cause::Cause;
 use crate::limits::{ANSWERS_FRESH_MS, HEARD_PER_SERVER, SERVERS};
@@ -141,7 +142,6 @@ impl Servers {
     /// What came of asking addresses of it. One that serves proves that the server is there:
     /// returns true if and only if it was believed dead. Silence proves nothing by itself: whoever
     /// gives up on the server says so by [`Self::failed`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "servers are not probed yet"))]
     pub(crate) fn heard<'t>(
         &mut self,
         host: &BString,
@@ -174,7 +174,6 @@ impl Servers {
     }
 
     /// What an address of a server answered a moment ago: no need to ask it again.
-    #[cfg_attr(not(test), expect(dead_code, reason = "servers are not probed yet"))]
     pub(crate) fn fresh(&self, host: &BString, target: &Target, now: Millis) -> Option<&Answer> {
         let same = |it: &&Heard| {
             it.target.address == target.address
@@ -184,6 +183,27 @@ impl Servers {
         };
         let heard = self.table.get(host)?.heard.iter().find(same)?;
         Some(&heard.answer)
+    }
+
+    /// Something was mounted from an address: what it said a while ago still holds.
+    pub(crate) fn proved(&mut self, host: &BString, address: Option<Address>, now: Millis) {
+        let (Some(server), Some(address)) = (self.table.get_mut(host), address) else {
+            return;
+        };
+        for heard in &mut server.heard {
+            if heard.target.address == address.ip && heard.answer.serves() {
+                heard.at = now;
+            }
+        }
+    }
+
+    /// A mount from an address failed: what it said is doubtful.
+    pub(crate) fn forget(&mut self, host: &BString, address: Option<Address>) {
+        if let (Some(server), Some(address)) = (self.table.get_mut(host), address) {
+            server
+                .heard
+                .retain(|heard| heard.target.address != address.ip);
+        }
     }
 
     /// How many microseconds an address of a server took for its last answer, however long ago.
@@ -388,6 +408,29 @@ mod tests {
         assert!(servers.fresh(&srv, &target(1), last + 1).is_none());
         assert_eq!(servers.micros(&srv, target(1).address), Some(700));
         assert_eq!(servers.micros(&srv, target(2).address), None);
+    }
+
+    #[test]
+    fn a_mount_proves_what_an_address_said_or_makes_it_doubtful() {
+        let (mut servers, srv) = (Servers::default(), host("srv"));
+        let at = |last| {
+            Some(Address {
+                ip: target(last).address,
+                scope: 0,
+            })
+        };
+        let both = [(target(1), SERVES), (target(2), Answer::Silent)];
+        servers.heard(&srv, both.iter().map(|(t, a)| (t, a)), Millis(0));
+        let later = Millis(ANSWERS_FRESH_MS);
+        for last in [1, 2] {
+            servers.proved(&srv, at(last), later);
+        }
+        assert_eq!(servers.fresh(&srv, &target(1), later + 1), Some(&SERVES));
+        assert_eq!(servers.fresh(&srv, &target(2), later + 1), None);
+        servers.forget(&srv, at(2));
+        assert!(servers.fresh(&srv, &target(1), later + 1).is_some());
+        servers.forget(&srv, at(1));
+        assert_eq!(servers.fresh(&srv, &target(1), later + 1), None);
     }
 
     #[test]

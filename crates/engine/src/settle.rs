@@ -94,15 +94,25 @@ impl<T> Engine<T> {
     fn judge_servers(&mut self, steps: &[Planned], outcome: &Outcome) {
         for done in &outcome.done {
             if let Some(Step::Mount { attempts, .. }) = step_at(steps, done.index)
-                && let Some(host) = attempts.get(done.attempt).and_then(|it| it.host.as_ref())
+                && let Some(attempt) = attempts.get(done.attempt)
             {
-                self.servers.answered(host, self.now);
+                if let Some(host) = &attempt.host {
+                    self.servers.answered(host, self.now);
+                    self.servers.proved(host, attempt.address, self.now);
+                }
+                // Who was tried before it failed.
+                for failed in attempts.iter().take(done.attempt) {
+                    self.doubt(failed);
+                }
             }
         }
         for failure in outcome.failed.iter().chain(&outcome.tolerated) {
             let Some(Step::Mount { attempts, .. }) = step_at(steps, failure.index) else {
                 continue;
             };
+            for failed in attempts {
+                self.doubt(failed);
+            }
             if !unreachable(failure.errno) {
                 self.spoke(attempts);
                 continue;
@@ -135,6 +145,13 @@ impl<T> Engine<T> {
             }
             // Which of several it was is not known.
             false => self.servers.undecided(first, self.now),
+        }
+    }
+
+    /// What was heard of a server is doubtful: a mount from it failed.
+    fn doubt(&mut self, attempt: &Attempt) {
+        if let Some(host) = &attempt.host {
+            self.servers.forget(host, attempt.address);
         }
     }
 
@@ -284,7 +301,11 @@ impl<T> Engine<T> {
         match &job.work {
             Work::Inspecting => {}
             Work::Unmounting(_) => return self.unmount_inspected(id, mounted),
-            Work::Fetching | Work::Resolving(_) | Work::Mounting(..) | Work::Clearing(_) => return,
+            Work::Fetching
+            | Work::Resolving(_)
+            | Work::Probing(_)
+            | Work::Mounting(..)
+            | Work::Clearing(_) => return,
         }
         let place = job.place.clone();
         if mounted && let Some(tree) = self.trees.get_mut(&place) {

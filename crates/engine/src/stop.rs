@@ -124,6 +124,7 @@ impl<T> Engine<T> {
             match event {
                 Event::Fetched { .. }
                 | Event::Resolved { .. }
+                | Event::Probed { .. }
                 | Event::Performed { .. }
                 | Event::Inspected { .. }
                 | Event::Hidden { .. }

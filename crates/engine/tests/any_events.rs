@@ -111,6 +111,14 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
                 number => Ok(found(&"key".into(), line(number))),
             },
         },
+        6 if other % 2 == 0 => Event::Probed {
+            job,
+            answers: match other % 3 {
+                0 => vec![],
+                1 => vec![piton_plan::probe::Answer::Serves { micros: 1 }; 2],
+                _ => vec![piton_plan::probe::Answer::Silent; 3],
+            },
+        },
         6 => Event::Resolved {
             job,
             answers: HostAnswers::new(),

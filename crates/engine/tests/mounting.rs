@@ -241,7 +241,7 @@ fn commands_are_given_the_time_that_is_left() {
     play.touch("/home/bob");
     play.until("resolve");
     play.pass(7_000);
-    play.step();
+    play.until("perform");
     let Some(Command::Perform { deadline_ms, .. }) = play.open.front() else {
         panic!("a mount was expected");
     };

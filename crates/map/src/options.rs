@@ -29,6 +29,8 @@ pub enum Selection {
     Proximity,
     /// Weight, whatever the distance.
     WeightOnly,
+    /// The first that answers, whatever its distance and weight.
+    FirstResponder,
     /// Any of them.
     Random,
 }

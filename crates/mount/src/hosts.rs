@@ -20,10 +20,7 @@ pub fn interfaces() -> std::io::Result<Vec<Interface>> {
                 if_addrs::IfAddr::V4(v4) => v4.prefixlen,
                 if_addrs::IfAddr::V6(v6) => v6.prefixlen,
             };
-            Interface {
-                address: interface.ip(),
-                prefix,
-            }
+            Interface::new(interface.ip(), prefix)
         })
         .collect())
 }

@@ -4,23 +4,20 @@ use alloc::vec::Vec;
 
 use bstr::{BStr, BString, ByteSlice};
 
-use crate::facts::{HostAnswers, HostFacts};
 use crate::plan::{MountPlan, source_of};
 use crate::proximity::Proximity;
-use crate::select::{Candidate, candidates};
+use crate::select::{Ranked, is_nfs};
 use crate::step::{Attempt, What};
 
-/// Ways to mount `mount` at `target`.
+/// Ways to mount `mount` at `target`: from each of `servers` in turn, where servers are chosen.
 ///
 /// A path of this host is bind-mounted; if a server was named for it the real mount comes
 /// after, for paths that are exported under other names than they have here.
-pub(crate) fn attempts(
-    mount: &MountPlan,
-    target: &BStr,
-    facts: &HostFacts,
-    answers: &HostAnswers,
-    seed: u64,
-) -> Vec<Attempt> {
+///
+/// When some servers answered, those that did not, or refused, are not tried. When none did, those
+/// that refused in words of their own are: the mount has better words than the question. Who was
+/// silent is never tried: it would use up the time of those who wait.
+pub(crate) fn attempts(mount: &MountPlan, target: &BStr, servers: &[Ranked]) -> Vec<Attempt> {
     if !is_nfs(&mount.what) {
         return mount
             .replicas
@@ -28,21 +25,23 @@ pub(crate) fn attempts(
             .map(|replica| as_written(mount, replica.path.clone()))
             .collect();
     }
+    let may_serve = |ranked: &&Ranked| ranked.verdict.may_serve();
+    let refused = |ranked: &&Ranked| ranked.verdict.is_there();
+    let mut tried: Vec<&Ranked> = servers.iter().filter(may_serve).collect();
+    if tried.is_empty() {
+        tried.extend(servers.iter().filter(refused));
+    }
     let mut attempts = Vec::new();
-    for candidate in candidates(mount, facts, answers, seed) {
+    for ranked in tried {
+        let candidate = &ranked.candidate;
         let path = mount.replicas[candidate.replica].path.as_bstr();
         let own = candidate.proximity == Proximity::Own;
         if own && !mount.nobind && !is_within(path, target) {
             attempts.push(bind(mount, path));
         }
-        attempts.extend(network(mount, &candidate, path));
+        attempts.extend(network(mount, ranked, path));
     }
     attempts
-}
-
-/// Returns true if and only if `what` is a network file system whose servers are chosen here.
-fn is_nfs(what: &What) -> bool {
-    matches!(what, What::Type(name) if name == "nfs" || name == "nfs4")
 }
 
 /// What mount is given as it stands in the map.
@@ -70,14 +69,15 @@ fn bind(mount: &MountPlan, path: &BStr) -> Attempt {
 }
 
 /// The mount over the network; none for a location that names no server.
-fn network(mount: &MountPlan, candidate: &Candidate, path: &BStr) -> Option<Attempt> {
+fn network(mount: &MountPlan, ranked: &Ranked, path: &BStr) -> Option<Attempt> {
+    let candidate = &ranked.candidate;
     let host = candidate.host.as_ref()?;
     Some(Attempt {
         what: mount.what.clone(),
         source: source_of(host.as_ref(), path),
         options: mount.options.clone(),
         host: mount.replicas[candidate.replica].host.clone(),
-        address: None,
+        address: ranked.address,
         by_helper: mount.by_helper,
     })
 }

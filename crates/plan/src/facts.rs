@@ -25,6 +25,8 @@ pub struct HostFacts {
     pub environment: Vec<(BString, BString)>,
     /// Addresses of this host's interfaces with their prefix lengths.
     pub interfaces: Vec<Interface>,
+    /// Where packets go; empty when that is not known, and then prefix lengths tell.
+    pub routes: Vec<Route>,
     /// `use_hostname_for_mounts` of autofs.conf: a server with several addresses is mounted by
     /// its name, not by the address that was chosen.
     pub hostname_for_mounts: bool,
@@ -37,6 +39,30 @@ pub struct Interface {
     pub address: IpAddr,
     /// Length of its network prefix in bits.
     pub prefix: u8,
+    /// Whether it is one end of a link with two: what is behind the other end is not on it.
+    pub point_to_point: bool,
+}
+
+impl Interface {
+    /// An address on a link that many may share.
+    pub fn new(address: IpAddr, prefix: u8) -> Self {
+        Self {
+            address,
+            prefix,
+            point_to_point: false,
+        }
+    }
+}
+
+/// Where packets for some addresses go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The addresses: those that begin as this one.
+    pub destination: IpAddr,
+    /// In so many bits.
+    pub prefix: u8,
+    /// Whether they are on a link of this host; if not, a router is asked to pass packets on.
+    pub on_link: bool,
 }
 
 /// What is known of the servers an entry names, by name as written.

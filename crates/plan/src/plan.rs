@@ -13,7 +13,7 @@ use piton_map::text::Origin;
 
 use crate::attempt;
 use crate::facts::{HostAnswers, HostFacts};
-use crate::select;
+use crate::select::{self, Choice, Ranked};
 use crate::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec, What};
 
 /// What one key becomes.
@@ -157,40 +157,52 @@ impl Plan {
             .map(|(number, _)| number)
     }
 
-    /// Ways to mount `node`, best first. Empty when nothing is mounted there, and when no
-    /// server of a mount exists.
-    pub fn attempts(
+    /// The servers that `node` could come from, to be chosen among; nothing where nothing is
+    /// mounted.
+    pub fn choice(
         &self,
         node: usize,
         facts: &HostFacts,
-        answers: &HostAnswers,
+        hosts: &HostAnswers,
         seed: u64,
-    ) -> Vec<Attempt> {
+    ) -> Option<Choice> {
+        self.mount(node)
+            .map(|mount| Choice::new(mount, facts, hosts, seed))
+    }
+
+    /// Ways to mount `node` from `servers`, best first. Empty when nothing is mounted there, and
+    /// when no server may serve it.
+    pub fn attempts(&self, node: usize, servers: &[Ranked]) -> Vec<Attempt> {
         let Some(mount) = self.mount(node) else {
             return Vec::new();
         };
-        attempt::attempts(
-            mount,
-            self.nodes[node].target.as_ref(),
-            facts,
-            answers,
-            seed,
-        )
+        attempt::attempts(mount, self.nodes[node].target.as_ref(), servers)
+    }
+
+    /// The same when no server is asked.
+    pub fn attempts_unasked(
+        &self,
+        node: usize,
+        facts: &HostFacts,
+        hosts: &HostAnswers,
+        seed: u64,
+    ) -> Vec<Attempt> {
+        let choice = self.choice(node, facts, hosts, seed);
+        choice.map_or_else(Vec::new, |choice| {
+            self.attempts(node, &choice.ranked(&|_, _| None))
+        })
     }
 
     /// The steps that mount `node` and put the triggers of its children in place.
     ///
-    /// `make_root` asks for the directory of an indirect key; only then may the key become a
+    /// `attempts` are the ways to mount it. `make_root` asks for the directory of an indirect key; only then may the key become a
     /// symbolic link. `triggers` gives the number for the trigger of a node: of each child, and
     /// of `node` itself when it is a submount.
-    #[allow(clippy::too_many_arguments)]
     pub fn steps(
         &self,
         node: usize,
         make_root: bool,
-        facts: &HostFacts,
-        answers: &HostAnswers,
-        seed: u64,
+        attempts: Vec<Attempt>,
         triggers: &mut dyn FnMut(usize) -> TriggerId,
         defaults: &TriggerDefaults,
     ) -> Vec<Planned> {
@@ -199,7 +211,6 @@ impl Plan {
             return steps;
         };
         let path = place.target.clone();
-        let attempts = self.attempts(node, facts, answers, seed);
         if let Some(to) = self.link(node, make_root, &attempts) {
             steps.push(Planned {
                 step: Step::Symlink { path, to },

@@ -5,6 +5,11 @@
 
 use core::net::IpAddr;
 
+use bstr::{BString, ByteSlice};
+
+use crate::select::is_nfs;
+use crate::step::What;
+
 /// A server to be asked: one address of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
@@ -60,5 +65,96 @@ impl Answer {
     /// Returns true if and only if the server can be mounted from.
     pub fn serves(&self) -> bool {
         matches!(self, Self::Serves { .. })
+    }
+}
+
+/// What is wanted of the servers of a mount; nothing where servers cannot be asked: it is no NFS,
+/// or is reached by means that a question does not take (RDMA), or is of a version that nobody
+/// speaks any more.
+pub fn service(what: &What, options: &[BString]) -> Option<Service> {
+    if !is_nfs(what) {
+        return None;
+    }
+    let fourth = matches!(what, What::Type(name) if name == "nfs4");
+    let mut service = Service {
+        version: fourth.then_some(4),
+        ..Service::default()
+    };
+    // Of options that contradict each other the last counts, as for the kernel.
+    for option in options {
+        let (name, value) = option.split_once_str(b"=").unwrap_or((option, b""));
+        match name {
+            b"vers" | b"nfsvers" => service.version = Some(version(value)?),
+            b"v2" => return None,
+            b"v3" => service.version = Some(3),
+            b"v4" | b"v4.0" | b"v4.1" | b"v4.2" => service.version = Some(4),
+            b"port" => service.port = number(value).filter(|port| *port > 0),
+            b"proto" => match value {
+                b"tcp" | b"tcp6" => service.udp = false,
+                b"udp" | b"udp6" => service.udp = true,
+                _ => return None,
+            },
+            b"tcp" => service.udp = false,
+            b"udp" => service.udp = true,
+            b"rdma" => return None,
+            _ => {}
+        }
+    }
+    Some(service)
+}
+
+/// The major version of NFS that `vers=` names.
+fn version(value: &[u8]) -> Option<u8> {
+    match value.split_once_str(b".").map_or(value, |(major, _)| major) {
+        b"3" => Some(3),
+        b"4" => Some(4),
+        _ => None,
+    }
+}
+
+fn number(value: &[u8]) -> Option<u16> {
+    value.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn of(fstype: &str, options: &str) -> Option<Service> {
+        let options: Vec<BString> = options.split(',').map(BString::from).collect();
+        service(&What::Type(fstype.into()), &options)
+    }
+
+    #[test]
+    fn options_say_what_is_wanted() {
+        let service = |version, port, udp| Some(Service { version, port, udp });
+        for (fstype, options, wanted) in [
+            ("nfs", "rw,hard", service(None, None, false)),
+            ("nfs4", "", service(Some(4), None, false)),
+            ("nfs", "vers=4.2,port=0", service(Some(4), None, false)),
+            (
+                "nfs",
+                "nfsvers=3,port=7049",
+                service(Some(3), Some(7049), false),
+            ),
+            ("nfs", "v4.1,proto=tcp6", service(Some(4), None, false)),
+            ("nfs", "proto=tcp,udp,v3", service(Some(3), None, true)),
+            ("nfs", "port=99999", service(None, None, false)),
+            (
+                "nfs",
+                "mountport=5,mountproto=udp",
+                service(None, None, false),
+            ),
+            ("nfs", "proto=rdma", None),
+            ("nfs", "rdma,port=20049", None),
+            ("nfs", "vers=2", None),
+            ("nfs", "v2", None),
+            ("cifs", "vers=3", None),
+        ] {
+            assert_eq!(of(fstype, options), wanted, "{fstype} {options}");
+        }
+        assert_eq!(super::service(&What::Bind { recursive: false }, &[]), None);
     }
 }

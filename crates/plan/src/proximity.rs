@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::facts::Interface;
+use crate::facts::{HostFacts, Interface, Route};
 
 /// Distance classes, nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,43 +29,91 @@ impl Proximity {
         }
     }
 
-    /// How far `address` is from a host with these interfaces.
-    pub fn of(address: IpAddr, interfaces: &[Interface]) -> Self {
+    /// How far `address` is from this host.
+    ///
+    /// Any of the interfaces counts, and the nearest. What the longest matching route puts on a
+    /// link is on a subnet of ours, and what it gives to a router is not, whatever the prefix
+    /// lengths of the interfaces say: they are asked where no route but the default matches.
+    pub fn of(address: IpAddr, facts: &HostFacts) -> Self {
         let address = address.to_canonical();
-        if address.is_loopback() {
+        let interfaces = &facts.interfaces;
+        let own = |interface: &Interface| interface.address.to_canonical() == address;
+        if address.is_loopback() || interfaces.iter().any(own) {
             return Self::Own;
+        }
+        let routed = route(address, &facts.routes);
+        if routed.is_some_and(|route| route.on_link) {
+            return Self::Subnet;
         }
         let each = interfaces
             .iter()
             .map(|interface| Self::from_interface(address, interface));
-        each.min().unwrap_or(Self::Other)
+        let nearest = each.min().unwrap_or(Self::Other);
+        match routed {
+            Some(_) => nearest.max(Self::Net),
+            None => nearest,
+        }
     }
 
     fn from_interface(address: IpAddr, interface: &Interface) -> Self {
         let own = interface.address.to_canonical();
-        if own == address {
-            return Self::Own;
-        }
-        if own.is_loopback() {
+        if own.is_loopback() || interface.point_to_point {
             return Self::Other;
         }
         match (address, own) {
-            (IpAddr::V4(theirs), IpAddr::V4(ours)) => {
-                let differ = u128::from(theirs.to_bits() ^ ours.to_bits()) << 96;
-                class(differ, interface.prefix, class_prefix(ours))
+            (IpAddr::V4(_), IpAddr::V4(ours)) => {
+                class(common(address, own), interface.prefix, class_prefix(ours))
             }
-            (IpAddr::V6(theirs), IpAddr::V6(ours)) if !ours.is_unicast_link_local() => {
-                let differ = theirs.to_bits() ^ ours.to_bits();
-                class(differ, interface.prefix, 48)
+            (IpAddr::V6(_), IpAddr::V6(ours)) if !ours.is_unicast_link_local() => {
+                class(common(address, own), interface.prefix, 48)
             }
             _ => Self::Other,
         }
     }
 }
 
-/// The class of two addresses whose differing bits are `differ`, highest bit first.
-fn class(differ: u128, subnet: u8, net: u8) -> Proximity {
-    let common = differ.leading_zeros();
+/// Returns true if and only if this host has an address from which `address` could be asked: one
+/// of its family that others can see. A host that has none at all is only not connected yet.
+pub(crate) fn is_reachable(address: IpAddr, facts: &HostFacts) -> bool {
+    let address = address.to_canonical();
+    let link_local = |address: IpAddr| match address {
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    };
+    let mut ours = facts
+        .interfaces
+        .iter()
+        .map(|interface| interface.address.to_canonical())
+        .filter(|own| !own.is_loopback())
+        .peekable();
+    ours.peek().is_none()
+        || ours.any(|own| {
+            own.is_ipv4() == address.is_ipv4() && (!link_local(own) || link_local(address))
+        })
+}
+
+/// The longest route for an address; the default routes, which say nothing, left out.
+fn route(address: IpAddr, routes: &[Route]) -> Option<&Route> {
+    let matching = routes.iter().filter(|route| {
+        let destination = route.destination.to_canonical();
+        let same_kind = destination.is_ipv4() == address.is_ipv4();
+        same_kind && route.prefix > 0 && common(address, destination) >= u32::from(route.prefix)
+    });
+    // Of equal ones the one on a link.
+    matching.max_by_key(|route| (route.prefix, route.on_link))
+}
+
+/// In how many leading bits two addresses of one family are the same.
+fn common(one: IpAddr, other: IpAddr) -> u32 {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
+        _ => 0,
+    }
+}
+
+/// The class of two addresses that have so many leading bits in common.
+fn class(common: u32, subnet: u8, net: u8) -> Proximity {
     // A prefix of no bits says nothing of a subnet: everything would be on it.
     if subnet > 0 && common >= u32::from(subnet) {
         Proximity::Subnet
@@ -94,12 +142,13 @@ mod tests {
     fn of(address: &str, interfaces: &[(&str, u8)]) -> Proximity {
         let interfaces: Vec<_> = interfaces
             .iter()
-            .map(|(address, prefix)| Interface {
-                address: address.parse().unwrap(),
-                prefix: *prefix,
-            })
+            .map(|(address, prefix)| Interface::new(address.parse().unwrap(), *prefix))
             .collect();
-        Proximity::of(address.parse().unwrap(), &interfaces)
+        let facts = HostFacts {
+            interfaces,
+            ..HostFacts::default()
+        };
+        Proximity::of(address.parse().unwrap(), &facts)
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Which of the servers of a location comes first.
+//! Which of the servers of a location comes first: docs/replicas.md has the formula.
 //!
-//! Proximity, then weight, then the order written. A name that has several
-//! addresses of one kind stands for several machines, as in autofs: each is ranked by itself
-//! and mounted by its address, unless the name is wanted ([`HostFacts::hostname_for_mounts`],
-//! or Kerberos, whose tickets are for names).
+//! Proximity, then weight, then the time of the answer, then the order written.
+//! A name that has several addresses of one kind stands for several machines, as in autofs: each
+//! is ranked by itself and mounted by its address, unless the name is wanted
+//! ([`HostFacts::hostname_for_mounts`], or Kerberos, whose tickets are for names). An IPv4 and an
+//! IPv6 address of one name are one machine: both are asked, and the first answer counts.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -14,7 +15,9 @@ use piton_map::options::Selection;
 
 use crate::facts::{HostAnswers, HostFacts};
 use crate::plan::{MountPlan, Replica};
-use crate::proximity::Proximity;
+use crate::probe::{Answer, Service, Target, service};
+use crate::proximity::{Proximity, is_reachable};
+use crate::step::{Address, What};
 use crate::variables::split_host;
 
 /// A server to try: one replica, or one address of it.
@@ -22,47 +25,407 @@ use crate::variables::split_host;
 pub struct Candidate {
     /// Which of [`MountPlan::replicas`].
     pub replica: usize,
+    /// The server as written; `None` for this host.
+    pub name: Option<BString>,
     /// What stands before the colon in the text given to mount: the name as written, or one
     /// address; `None` for this host.
     pub host: Option<BString>,
+    /// Its addresses of the families that this host has; empty when none is known.
+    pub addresses: Vec<IpAddr>,
+    /// The number of the interface that a link-local address is on; 0: none is named.
+    pub scope: u32,
     /// How far it is.
     pub proximity: Proximity,
     /// The administrator's bias.
     pub weight: u32,
+    /// Whether it can be used at all.
+    pub standing: Standing,
 }
 
-/// The servers of `mount`, best first. Names that are known not to exist are left out.
-pub fn candidates(
-    mount: &MountPlan,
-    facts: &HostFacts,
-    answers: &HostAnswers,
-    seed: u64,
-) -> Vec<Candidate> {
-    let by_name = facts.hostname_for_mounts || is_kerberos(&mount.options);
-    let mut all = Vec::new();
-    for (number, replica) in mount.replicas.iter().enumerate() {
-        let candidate = |host, proximity| Candidate {
-            replica: number,
-            host,
-            proximity,
-            weight: replica.weight,
-        };
-        match place(replica, facts, answers, by_name) {
-            Place::Known(proximity) => all.push(candidate(replica.host.clone(), proximity)),
-            Place::Addresses(addresses) => all.extend(addresses.into_iter().map(|address| {
-                let host = Some(address.to_string().into());
-                candidate(host, Proximity::of(address, &facts.interfaces))
-            })),
-            Place::Nowhere => {}
+/// Whether a candidate can be used at all, before anybody is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is a directory of this host, and bind-mounted.
+    Here,
+    /// It may be.
+    Usable,
+    /// The name is known not to exist.
+    Nowhere,
+    /// This host has no address of its family.
+    Unsupported,
+}
+
+/// What is known of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answered, so many microseconds after it was asked.
+    Serves {
+        /// Microseconds.
+        micros: u32,
+    },
+    /// It is a directory of this host: nobody needs to be asked.
+    Here,
+    /// It was not asked.
+    Unasked,
+    /// Others answered first, before there was time to hear of it.
+    Unheard,
+    /// It is there, and does not serve what is wanted, or cannot be reached.
+    Refused {
+        /// What the system says.
+        errno: i32,
+    },
+    /// Nothing was heard of it in the time that there was.
+    Silent,
+    /// Its name does not exist.
+    Nowhere,
+    /// This host has no address of its family.
+    Unsupported,
+}
+
+/// A candidate in its place among the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranked {
+    /// Who. Where only one of its addresses answered, that stands in place of the name.
+    pub candidate: Candidate,
+    /// What is known of it.
+    pub verdict: Verdict,
+    /// The address that answered first.
+    pub address: Option<Address>,
+}
+
+/// The servers of one mount, and how they are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    candidates: Vec<Candidate>,
+    /// For each candidate: how much it is wanted before anybody is asked; the least is best.
+    ranks: Vec<u32>,
+    selection: Selection,
+    service: Option<Service>,
+    by_name: bool,
+}
+
+/// What is known of an address of a candidate; nothing: it was not asked, or too long ago.
+pub type Heard<'a> = &'a dyn Fn(&Candidate, &Target) -> Option<Answer>;
+
+impl Choice {
+    /// The servers of `mount`; `seed` decides where chance does.
+    pub fn new(mount: &MountPlan, facts: &HostFacts, hosts: &HostAnswers, seed: u64) -> Self {
+        let candidates = candidates(mount, facts, hosts);
+        let ranks = ranks(&candidates, mount.selection, seed);
+        Self {
+            ranks,
+            selection: mount.selection,
+            service: service(&mount.what, &mount.options),
+            by_name: wants_name(mount, facts),
+            candidates,
         }
     }
-    // A stable sort keeps the order written among equals.
-    match mount.selection {
-        Selection::Proximity => all.sort_by_key(|one| (one.proximity, one.weight)),
-        Selection::WeightOnly => all.sort_by_key(|one| one.weight),
-        Selection::Random => shuffle(&mut all, seed),
+
+    /// The servers, in the order written.
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// Whom to ask, if anybody is asked at all: each address of each candidate.
+    pub fn targets(&self) -> impl Iterator<Item = (&Candidate, Target)> {
+        let each = self.candidates.iter().zip(&self.ranks);
+        each.flat_map(|(candidate, rank)| {
+            let targets = self.targets_of(candidate, *rank).into_iter();
+            targets.map(move |target| (candidate, target))
+        })
+    }
+
+    fn targets_of(&self, candidate: &Candidate, rank: u32) -> Vec<Target> {
+        let Some(service) = self.service else {
+            return Vec::new();
+        };
+        if candidate.standing != Standing::Usable {
+            return Vec::new();
+        }
+        let target = |address: &IpAddr| Target {
+            address: *address,
+            scope: candidate.scope,
+            service,
+            rank,
+        };
+        candidate.addresses.iter().map(target).collect()
+    }
+
+    /// Whether asking would change nothing: there is nobody to ask, or the best of those that are
+    /// not known to fail is known to serve.
+    pub fn is_decided(&self, heard: Heard) -> bool {
+        if self.targets().next().is_none() {
+            return true;
+        }
+        let mut all: Vec<(u32, Verdict)> = self.verdicts(heard);
+        all.sort_by_key(|(rank, _)| *rank);
+        for group in all.chunk_by(|(one, _), (other, _)| one == other) {
+            let mut open = false;
+            for (_, verdict) in group {
+                match verdict {
+                    Verdict::Serves { .. } | Verdict::Here => return true,
+                    Verdict::Unasked | Verdict::Unheard => open = true,
+                    _ => {}
+                }
+            }
+            if open {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn verdicts(&self, heard: Heard) -> Vec<(u32, Verdict)> {
+        let each = self.candidates.iter().zip(&self.ranks);
+        each.map(|(candidate, rank)| (*rank, self.judge(candidate, *rank, heard).0))
+            .collect()
+    }
+
+    /// What is known of a candidate, and the address of it that answered first.
+    fn judge(&self, candidate: &Candidate, rank: u32, heard: Heard) -> (Verdict, Option<Address>) {
+        match candidate.standing {
+            Standing::Here => return (Verdict::Here, None),
+            Standing::Nowhere => return (Verdict::Nowhere, None),
+            Standing::Unsupported => return (Verdict::Unsupported, None),
+            Standing::Usable => {}
+        }
+        let targets = self.targets_of(candidate, rank);
+        let each = targets.iter().map(|target| {
+            let verdict = match heard(candidate, target) {
+                None => Verdict::Unasked,
+                Some(Answer::Serves { micros }) => Verdict::Serves { micros },
+                Some(Answer::Refused { errno, .. }) => Verdict::Refused { errno },
+                Some(Answer::Silent) => Verdict::Silent,
+                Some(Answer::Unheard) => Verdict::Unheard,
+            };
+            let address = Address {
+                ip: target.address,
+                scope: target.scope,
+            };
+            (
+                verdict,
+                matches!(verdict, Verdict::Serves { .. }).then_some(address),
+            )
+        });
+        let best = each.min_by_key(|(verdict, _)| (verdict.tier(), verdict.micros()));
+        best.unwrap_or((Verdict::Unasked, None))
+    }
+
+    /// All servers, best first, with what is known of them.
+    pub fn ranked(&self, heard: Heard) -> Vec<Ranked> {
+        let mut all: Vec<(u32, Ranked)> = self
+            .candidates
+            .iter()
+            .zip(&self.ranks)
+            .map(|(candidate, rank)| {
+                let (verdict, address) = self.judge(candidate, *rank, heard);
+                let mut candidate = candidate.clone();
+                if let Some(address) = address
+                    && !self.by_name
+                    && self.is_only_one(&candidate, *rank, heard)
+                {
+                    candidate.host = Some(address.ip.to_string().into());
+                }
+                (
+                    *rank,
+                    Ranked {
+                        candidate,
+                        verdict,
+                        address,
+                    },
+                )
+            })
+            .collect();
+        // Stable: the order written is kept among equals.
+        all.sort_by_key(|(rank, one)| (one.verdict.tier(), *rank, one.verdict.micros()));
+        if self.selection != Selection::FirstResponder {
+            for group in all.chunk_by_mut(|(one, first), (other, second)| {
+                one == other && first.verdict.tier() == second.verdict.tier()
+            }) {
+                self.forgive_noise(group);
+            }
+        }
+        all.into_iter().map(|(_, one)| one).collect()
+    }
+
+    /// Whether of several addresses of a candidate only one is known to serve, so that its name
+    /// might lead astray.
+    fn is_only_one(&self, candidate: &Candidate, rank: u32, heard: Heard) -> bool {
+        let targets = self.targets_of(candidate, rank);
+        let serving = targets
+            .iter()
+            .filter(|target| heard(candidate, target).is_some_and(|answer| answer.serves()));
+        serving.count() < targets.len()
+    }
+
+    /// Puts answers that took about the same time into the order written. `group` is in the order
+    /// of the answers.
+    fn forgive_noise(&self, group: &mut [(u32, Ranked)]) {
+        let mut rest = group;
+        while let Some((_, first)) = rest.first() {
+            let limit = as_fast_as(first.verdict.micros());
+            let many = rest.partition_point(|(_, one)| one.verdict.micros() <= limit);
+            let (alike, slower) = rest.split_at_mut(many.max(1));
+            alike.sort_by_key(|(_, one)| self.written(one));
+            rest = slower;
+        }
+    }
+
+    /// Where a candidate stands in the order written.
+    fn written(&self, ranked: &Ranked) -> usize {
+        let same = |one: &Candidate| {
+            one.replica == ranked.candidate.replica && one.addresses == ranked.candidate.addresses
+        };
+        self.candidates.iter().position(same).unwrap_or(usize::MAX)
+    }
+}
+
+/// Up to which time an answer counts as fast as one that took `micros`: what is left is noise of
+/// the network and of this host.
+pub fn as_fast_as(micros: u32) -> u32 {
+    micros.saturating_add((micros / 4).max(1_000))
+}
+
+impl Verdict {
+    /// Those of a larger tier come after all of a smaller one.
+    fn tier(self) -> u8 {
+        match self {
+            Self::Serves { .. } | Self::Here => 0,
+            Self::Unasked | Self::Unheard => 1,
+            Self::Refused { .. } => 2,
+            Self::Silent => 3,
+            Self::Nowhere | Self::Unsupported => 4,
+        }
+    }
+
+    /// Whether a mount from it may well work.
+    pub fn may_serve(self) -> bool {
+        self.tier() < 2
+    }
+
+    /// Whether it answered at all, if only with a refusal of its own: the system, which says for
+    /// others that nobody listens there or that there is no way, did not say this.
+    pub fn is_there(self) -> bool {
+        match self {
+            Self::Refused { errno } => !UNREACHABLE.contains(&errno),
+            _ => self.may_serve(),
+        }
+    }
+
+    /// The time of the answer; 0 where there is none.
+    fn micros(self) -> u32 {
+        match self {
+            Self::Serves { micros } => micros,
+            _ => 0,
+        }
+    }
+
+    /// The word for people and for `explain --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serves { .. } => "serves",
+            Self::Here => "here",
+            Self::Unasked => "unasked",
+            Self::Unheard => "unheard",
+            Self::Refused { .. } => "refused",
+            Self::Silent => "silent",
+            Self::Nowhere => "unknown-host",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// What the system says of a server that cannot be reached: ENETDOWN, ENETUNREACH, ECONNABORTED,
+/// ECONNRESET, ETIMEDOUT, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH.
+const UNREACHABLE: [i32; 8] = [100, 101, 103, 104, 110, 111, 112, 113];
+
+/// The servers of `mount`, in the order written.
+fn candidates(mount: &MountPlan, facts: &HostFacts, hosts: &HostAnswers) -> Vec<Candidate> {
+    let by_name = wants_name(mount, facts);
+    let mut all = Vec::new();
+    for (number, replica) in mount.replicas.iter().enumerate() {
+        let candidate = |host, addresses, proximity, standing| Candidate {
+            replica: number,
+            name: replica.host.clone(),
+            host,
+            addresses,
+            scope: replica.host.as_ref().map_or(0, |host| zone(host.as_ref())),
+            proximity,
+            weight: replica.weight,
+            standing,
+        };
+        let name = replica.host.clone();
+        match place(replica, facts, hosts) {
+            Place::Here(addresses) => {
+                let standing = match mount.nobind && name.is_some() {
+                    true => Standing::Usable,
+                    false => Standing::Here,
+                };
+                all.push(candidate(name, addresses, Proximity::Own, standing));
+            }
+            Place::Nowhere => {
+                let standing = Standing::Nowhere;
+                all.push(candidate(name, Vec::new(), Proximity::Other, standing));
+            }
+            Place::Unknown => {
+                let standing = Standing::Usable;
+                all.push(candidate(name, Vec::new(), Proximity::Other, standing));
+            }
+            Place::At(addresses) => {
+                let reachable = |address: &&IpAddr| is_reachable(**address, facts);
+                let usable: Vec<IpAddr> = addresses.iter().filter(reachable).copied().collect();
+                let nearest = |addresses: &[IpAddr]| {
+                    let each = addresses.iter().map(|it| Proximity::of(*it, facts));
+                    each.min().unwrap_or(Proximity::Other)
+                };
+                if usable.is_empty() {
+                    let (proximity, standing) = (nearest(&addresses), Standing::Unsupported);
+                    all.push(candidate(name, addresses, proximity, standing));
+                } else if by_name || !are_several(&addresses) {
+                    let proximity = nearest(&usable);
+                    all.push(candidate(name, usable, proximity, Standing::Usable));
+                } else {
+                    all.extend(usable.into_iter().map(|address| {
+                        let host = Some(address.to_string().into());
+                        let proximity = Proximity::of(address, facts);
+                        candidate(host, [address].into(), proximity, Standing::Usable)
+                    }));
+                }
+            }
+        }
     }
     all
+}
+
+/// How much each candidate is wanted before anybody is asked.
+fn ranks(candidates: &[Candidate], selection: Selection, seed: u64) -> Vec<u32> {
+    let dense = |keys: Vec<(Proximity, u32)>| {
+        let mut sorted = keys.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let rank = |key: &(Proximity, u32)| sorted.partition_point(|it| it < key) as u32;
+        keys.iter().map(rank).collect()
+    };
+    match selection {
+        Selection::Proximity => dense(
+            candidates
+                .iter()
+                .map(|one| (one.proximity, one.weight))
+                .collect(),
+        ),
+        Selection::WeightOnly => dense(
+            candidates
+                .iter()
+                .map(|one| (Proximity::Own, one.weight))
+                .collect(),
+        ),
+        Selection::FirstResponder => alloc::vec![0; candidates.len()],
+        Selection::Random => {
+            let mut ranks: Vec<u32> = (0..candidates.len() as u32).collect();
+            shuffle(&mut ranks, seed);
+            ranks
+        }
+    }
 }
 
 /// Returns true if and only if the address of `host` must be asked for to rank it: it is
@@ -73,37 +436,37 @@ pub fn needs_address(host: &BStr, facts: &HostFacts) -> bool {
 
 /// Where a replica is.
 enum Place {
-    /// One server, so far away.
-    Known(Proximity),
-    /// One server for each address.
-    Addresses(Vec<IpAddr>),
+    /// On this host.
+    Here(Vec<IpAddr>),
+    /// At these addresses.
+    At(Vec<IpAddr>),
+    /// Nobody has told.
+    Unknown,
     /// The name is known not to exist.
     Nowhere,
 }
 
-fn place(replica: &Replica, facts: &HostFacts, answers: &HostAnswers, by_name: bool) -> Place {
+fn place(replica: &Replica, facts: &HostFacts, hosts: &HostAnswers) -> Place {
     let Some(host) = &replica.host else {
-        return Place::Known(Proximity::Own);
+        return Place::Here(Vec::new());
     };
-    if let Some(address) = literal(host.as_ref()) {
-        return Place::Known(Proximity::of(address, &facts.interfaces));
-    }
-    if is_own_name(host.as_ref(), facts) {
-        return Place::Known(Proximity::Own);
-    }
-    let Some(answer) = answers.get(host) else {
-        return Place::Known(Proximity::Other);
-    };
-    let addresses = &answer.addresses;
-    let each = addresses
-        .iter()
-        .map(|address| Proximity::of(*address, &facts.interfaces));
-    match each.min() {
-        None => Place::Nowhere,
-        Some(nearest) if by_name || nearest == Proximity::Own || !are_several(addresses) => {
-            Place::Known(nearest)
+    let addresses = match literal(host.as_ref()) {
+        Some(address) => [address].into(),
+        None if is_own_name(host.as_ref(), facts) => {
+            return Place::Here([IpAddr::from([127, 0, 0, 1])].into());
         }
-        Some(_) => Place::Addresses(addresses.clone()),
+        None => match hosts.get(host) {
+            Some(answer) => answer.addresses.clone(),
+            None => return Place::Unknown,
+        },
+    };
+    let own = |address: &&IpAddr| Proximity::of(**address, facts) == Proximity::Own;
+    if addresses.is_empty() {
+        return Place::Nowhere;
+    }
+    match addresses.iter().find(own) {
+        Some(own) => Place::Here([*own].into()),
+        None => Place::At(addresses),
     }
 }
 
@@ -121,6 +484,13 @@ fn literal(host: &BStr) -> Option<IpAddr> {
     address.to_str().ok()?.parse().ok()
 }
 
+/// The interface that a literal link-local address names by its number; 0: none.
+fn zone(host: &BStr) -> u32 {
+    let zone = host.split_once_str(b"%").map(|(_, zone)| zone);
+    zone.and_then(|zone| zone.to_str().ok()?.parse().ok())
+        .unwrap_or(0)
+}
+
 /// Returns true if and only if `host` is a name of this host.
 fn is_own_name(host: &BStr, facts: &HostFacts) -> bool {
     let host = host.strip_suffix(b".").unwrap_or(host);
@@ -130,6 +500,11 @@ fn is_own_name(host: &BStr, facts: &HostFacts) -> bool {
         || own
             .iter()
             .any(|own| !own.is_empty() && host.eq_ignore_ascii_case(own))
+}
+
+/// Returns true if and only if servers are mounted by their names, never by an address.
+fn wants_name(mount: &MountPlan, facts: &HostFacts) -> bool {
+    facts.hostname_for_mounts || is_kerberos(&mount.options)
 }
 
 /// Returns true if and only if the options ask for Kerberos.
@@ -142,7 +517,7 @@ fn is_kerberos(options: &[BString]) -> bool {
 }
 
 /// Puts `all` into an order that depends on `seed` alone.
-fn shuffle(all: &mut [Candidate], seed: u64) {
+fn shuffle(all: &mut [u32], seed: u64) {
     let mut state = seed;
     for last in (1..all.len()).rev() {
         // splitmix64: good enough to spread load, and the same on every machine.
@@ -155,167 +530,10 @@ fn shuffle(all: &mut [Candidate], seed: u64) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use alloc::format;
-    use alloc::string::String;
-
-    use super::*;
-    use crate::facts::{HostAnswer, Interface};
-    use crate::step::What;
-
-    fn facts() -> HostFacts {
-        let interface = |address: &str, prefix| Interface {
-            address: address.parse().unwrap(),
-            prefix,
-        };
-        HostFacts {
-            hostname: "client1.example.org".into(),
-            interfaces: [interface("10.77.0.1", 24), interface("fd77::1", 64)].into(),
-            ..HostFacts::default()
-        }
-    }
-
-    fn answers() -> HostAnswers {
-        let answer = |addresses: &[&str]| HostAnswer {
-            addresses: addresses
-                .iter()
-                .map(|address| address.parse().unwrap())
-                .collect(),
-        };
-        HostAnswers::from([
-            ("near".into(), answer(&["10.77.0.11"])),
-            ("net".into(), answer(&["10.78.0.11"])),
-            ("far".into(), answer(&["172.16.5.11"])),
-            ("multi".into(), answer(&["172.16.5.50", "10.77.0.50"])),
-            ("dual".into(), answer(&["172.16.5.61", "fd77::161"])),
-            ("us".into(), answer(&["172.16.5.2", "10.77.0.1"])),
-            ("none".into(), answer(&[])),
-        ])
-    }
-
-    fn mount(servers: &[(&str, u32)], selection: Selection) -> MountPlan {
-        MountPlan {
-            what: What::Type("nfs".into()),
-            options: Vec::new(),
-            replicas: servers
-                .iter()
-                .map(|(host, weight)| Replica {
-                    host: (*host != "-").then(|| BString::from(*host)),
-                    path: "/x".into(),
-                    weight: *weight,
-                })
-                .collect(),
-            propagation: Default::default(),
-            symlink: false,
-            nobind: false,
-            selection,
-            network: true,
-            by_helper: false,
-        }
-    }
-
-    fn ranked(mount: &MountPlan, facts: &HostFacts) -> Vec<String> {
-        let host = |one: &Candidate| one.host.as_ref().map_or("-".into(), BString::to_string);
-        let name = |one: &Candidate| format!("{} {}", host(one), one.proximity.name());
-        candidates(mount, facts, &answers(), 1)
-            .iter()
-            .map(name)
-            .collect()
-    }
-
-    fn order(servers: &[(&str, u32)]) -> Vec<String> {
-        ranked(&mount(servers, Selection::Proximity), &facts())
-    }
-
-    #[test]
-    fn proximity_then_weight_then_order() {
-        assert_eq!(
-            order(&[
-                ("far", 0),
-                ("net", 0),
-                ("near", 9),
-                ("localhost", 5),
-                ("asked", 0)
-            ]),
-            [
-                "localhost self",
-                "near subnet",
-                "net net",
-                "far other",
-                "asked other"
-            ]
-        );
-        assert_eq!(
-            order(&[("far", 2), ("later", 1), ("172.16.9.9", 1)]),
-            ["later other", "172.16.9.9 other", "far other"]
-        );
-    }
-
-    #[test]
-    fn names_of_this_host_need_no_address() {
-        for own in [
-            "localhost",
-            "CLIENT1",
-            "client1.example.org.",
-            "127.0.0.1",
-            "::1",
-            "10.77.0.1",
-        ] {
-            assert_eq!(order(&[(own, 0)]), [format!("{own} self")]);
-            assert!(!needs_address(own.into(), &facts()), "{own}");
-        }
-        assert_eq!(order(&[("us", 0), ("-", 0)]), ["us self", "- self"]);
-        assert!(needs_address("near".into(), &facts()));
-        assert!(!needs_address("fe80::1%eth0".into(), &facts()));
-        let nameless = HostFacts::default();
-        assert!(needs_address("x".into(), &nameless));
-    }
-
-    #[test]
-    fn several_addresses_of_a_kind_are_several_servers() {
-        assert_eq!(
-            order(&[("multi", 0)]),
-            ["10.77.0.50 subnet", "172.16.5.50 other"]
-        );
-        assert_eq!(order(&[("dual", 0)]), ["dual subnet"]);
-        let by_name = HostFacts {
-            hostname_for_mounts: true,
-            ..facts()
-        };
-        assert_eq!(
-            ranked(&mount(&[("multi", 0)], Selection::Proximity), &by_name),
-            ["multi subnet"]
-        );
-        let mut kerberos = mount(&[("multi", 0)], Selection::Proximity);
-        kerberos.options = ["sec=sys".into(), "sec=krb5p".into()].into();
-        assert_eq!(ranked(&kerberos, &facts()), ["multi subnet"]);
-    }
-
-    #[test]
-    fn names_that_do_not_exist_are_left_out() {
-        assert_eq!(order(&[("none", 0), ("far", 0)]), ["far other"]);
-        assert!(order(&[("none", 0)]).is_empty());
-    }
-
-    #[test]
-    fn other_rankings() {
-        let weights = mount(
-            &[("near", 9), ("far", 1), ("net", 1)],
-            Selection::WeightOnly,
-        );
-        assert_eq!(
-            ranked(&weights, &facts()),
-            ["far other", "net net", "near subnet"]
-        );
-        let random = mount(&[("near", 0), ("far", 0), ("net", 0)], Selection::Random);
-        let orders: alloc::collections::BTreeSet<Vec<usize>> = (0..64)
-            .map(|seed| {
-                let order = candidates(&random, &facts(), &answers(), seed);
-                assert_eq!(order, candidates(&random, &facts(), &answers(), seed));
-                order.iter().map(|one| one.replica).collect()
-            })
-            .collect();
-        assert_eq!(orders.len(), 6, "every order comes up");
-    }
+/// Returns true if and only if `what` is a network file system whose servers are chosen here.
+pub(crate) fn is_nfs(what: &What) -> bool {
+    matches!(what, What::Type(name) if name == "nfs" || name == "nfs4")
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,8 +139,9 @@ fn mounted(mount: &Mount, entry: &Entry) -> String {
         What::Servers { fstype, servers } => {
             let ranking = match (servers.len(), mount.selection) {
                 (1, _) => "",
-                (_, Selection::Proximity) => ", ranked by proximity, then weight",
+                (_, Selection::Proximity) => ", ranked by proximity, then weight, then answer time",
                 (_, Selection::WeightOnly) => ", ranked by weight alone",
+                (_, Selection::FirstResponder) => ", the first that answers",
                 (_, Selection::Random) => ", in random order",
             };
             format!("{fstype} from {} server(s){ranking}", servers.len())

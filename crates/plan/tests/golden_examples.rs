@@ -50,10 +50,7 @@ impl Site {
             hostname: "desk.example.org".into(),
             os_name: "Linux".into(),
             machine: "sun4".into(),
-            interfaces: vec![Interface {
-                address: "10.1.1.1".parse().unwrap(),
-                prefix: 24,
-            }],
+            interfaces: vec![Interface::new("10.1.1.1".parse().unwrap(), 24)],
             ..HostFacts::default()
         }
     }
@@ -137,7 +134,7 @@ impl Site {
                 options
             };
             let mut line = format!("{} {name} {options}", node.target);
-            for attempt in plan.attempts(number, &self.facts(), &answers, 0) {
+            for attempt in plan.attempts_unasked(number, &self.facts(), &answers, 0) {
                 line += &format!(" {}", attempt.source);
             }
             mounts.push(line);

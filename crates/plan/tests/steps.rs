@@ -13,10 +13,7 @@ use piton_plan::{Plan, PlanRequest, Planning, TriggerDefaults, plan};
 fn facts() -> HostFacts {
     HostFacts {
         hostname: "client1.example.org".into(),
-        interfaces: vec![Interface {
-            address: "10.77.0.1".parse().unwrap(),
-            prefix: 24,
-        }],
+        interfaces: vec![Interface::new("10.77.0.1".parse().unwrap(), 24)],
         ..HostFacts::default()
     }
 }
@@ -71,16 +68,8 @@ fn steps(plan: &Plan, node: usize, make_root: bool) -> Vec<String> {
         ..TriggerDefaults::default()
     };
     let mut number = |child: usize| TriggerId(100 + child as u32);
-    let answers = HostAnswers::new();
-    let planned = plan.steps(
-        node,
-        make_root,
-        &facts(),
-        &answers,
-        0,
-        &mut number,
-        &defaults,
-    );
+    let attempts = plan.attempts_unasked(node, &facts(), &HostAnswers::new(), 0);
+    let planned = plan.steps(node, make_root, attempts, &mut number, &defaults);
     planned
         .iter()
         .map(|planned| {
@@ -173,7 +162,7 @@ fn an_entry_without_a_root_makes_its_directory_only() {
     );
     assert!(plan.strict);
     assert!(
-        plan.attempts(0, &facts(), &HostAnswers::new(), 0)
+        plan.attempts_unasked(0, &facts(), &HostAnswers::new(), 0)
             .is_empty()
     );
 }
@@ -312,7 +301,7 @@ fn decisions_are_told_in_words() {
             "/ is a bind mount of /srv/key, options g",
             "/b is `q` as fake, options g,x=",
             "/c is the map m, options g",
-            "/d is nfs from 2 server(s), ranked by proximity, then weight, options g",
+            "/d is nfs from 2 server(s), ranked by proximity, then weight, then answer time, options g",
             "/e is a recursive bind mount of /e, options g",
             "/f is a symbolic link to /f, options g",
             "what is mounted goes after 5 idle seconds",
@@ -327,13 +316,13 @@ fn decisions_are_told_in_words() {
 #[test]
 fn a_server_is_named_for_queues_also_of_other_types() {
     let plan = indirect("-fstype=cifs ://win/share");
-    let attempts = plan.attempts(0, &facts(), &HostAnswers::new(), 0);
+    let attempts = plan.attempts_unasked(0, &facts(), &HostAnswers::new(), 0);
     assert_eq!(attempts[0].host, Some("win".into()));
     assert!(plan.mount(0).unwrap().network);
     assert!(plan.hosts(0, &facts()).is_empty());
     let local = indirect("-fstype=ext4 :/dev/sdb");
     assert_eq!(
-        local.attempts(0, &facts(), &HostAnswers::new(), 0)[0].host,
+        local.attempts_unasked(0, &facts(), &HostAnswers::new(), 0)[0].host,
         None
     );
     let replica = &indirect("[fd00::1]:/x").mount(0).unwrap().replicas[0].clone();
@@ -345,15 +334,8 @@ fn steps_and_their_undoing() {
     let plan = indirect("/ s:/1 /x s:/2");
     let mut number = |child: usize| TriggerId(child as u32);
     let defaults = TriggerDefaults::default();
-    let planned = plan.steps(
-        0,
-        true,
-        &facts(),
-        &HostAnswers::new(),
-        0,
-        &mut number,
-        &defaults,
-    );
+    let attempts = plan.attempts_unasked(0, &facts(), &HostAnswers::new(), 0);
+    let planned = plan.steps(0, true, attempts, &mut number, &defaults);
     let undone: Vec<Step> = planned
         .iter()
         .filter_map(|planned| planned.step.undo(true))

@@ -20,6 +20,7 @@ use piton_map::options::PointOptions;
 use piton_map::requester::Requester;
 use piton_map::text::{Fragment, Origin, Position, Span};
 use piton_plan::facts::{HostAnswer, HostAnswers};
+use piton_plan::probe::{Answer as Heard, Target};
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind, TriggerSpec};
 
 /// A duty to answer; not `Clone`, as in the daemon.
@@ -43,6 +44,8 @@ pub struct Play {
     pub broken: BTreeMap<String, i32>,
     /// Servers without an address.
     pub unknown: BTreeSet<BString>,
+    /// Servers that do not serve, by their addresses.
+    pub servers: BTreeMap<std::net::IpAddr, Heard>,
     /// What `Inspect` finds nothing at.
     pub bare: BTreeSet<BString>,
     /// Every command in words, in order.
@@ -73,6 +76,7 @@ impl Play {
             costly: false,
             broken: BTreeMap::new(),
             unknown: BTreeSet::new(),
+            servers: BTreeMap::new(),
             bare: BTreeSet::new(),
             log: Vec::new(),
             next_ticket: 0,
@@ -282,6 +286,10 @@ impl Play {
                 let answers = self.addresses(hosts);
                 self.feed(Event::Resolved { job, answers });
             }
+            Command::Probe { job, targets, .. } => {
+                let answers = self.probe(&targets);
+                self.feed(Event::Probed { job, answers });
+            }
             Command::Perform { job, steps, .. } => {
                 let outcome = self.outcome(&steps);
                 self.feed(Event::Performed { job, outcome });
@@ -320,6 +328,15 @@ impl Play {
             costly,
             result,
         });
+    }
+
+    /// All serve, but those that are said to do otherwise.
+    pub fn probe(&self, targets: &[Target]) -> Vec<Heard> {
+        let serves = Heard::Serves { micros: 500 };
+        let answer = |target: &Target| self.servers.get(&target.address).cloned();
+        let each = targets.iter();
+        each.map(|target| answer(target).unwrap_or(serves.clone()))
+            .collect()
     }
 
     pub fn addresses(&self, hosts: Vec<BString>) -> HostAnswers {
@@ -528,6 +545,12 @@ pub fn words(command: &Command<Ticket>) -> String {
         Command::Reply { ticket, answer } => format!("reply {} {answer:?}", ticket.0),
         Command::Fetch { key, .. } => format!("fetch {key}"),
         Command::Resolve { hosts, .. } => format!("resolve {}", bstr::join(" ", hosts).as_bstr()),
+        Command::Probe { targets, .. } => {
+            let each = targets
+                .iter()
+                .map(|it| format!(" {}:{}", it.address, it.rank));
+            format!("probe{}", each.collect::<String>())
+        }
         Command::Perform { steps, .. } => {
             let steps: Vec<String> = steps.iter().map(|it| step_words(&it.step)).collect();
             format!("perform {}", steps.join(", "))

@@ -112,7 +112,7 @@ fn mounts(opened: &Opened, planning: &Planning) -> Vec<(BString, String)> {
         Action::Nothing => "a directory".to_owned(),
         Action::Submount(submount) => format!("the map {}", submount.map.name),
         Action::Mount(_) => {
-            let attempts = plan.attempts(number, &opened.facts, &answers, 0);
+            let attempts = plan.attempts_unasked(number, &opened.facts, &answers, 0);
             let each = attempts.iter().map(|attempt| {
                 let kind = match &attempt.what {
                     What::Bind { recursive: true } => "rbind".to_owned(),

@@ -16,6 +16,7 @@ use piton_map::lookup::Miss;
 use piton_map::requester::{Program, Requester};
 use piton_mount::{Lane, Workers, process};
 use piton_plan::facts::HostAnswers;
+use piton_plan::probe::{Answer as Heard, Target};
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
 use super::convert::text;
@@ -456,6 +457,12 @@ impl Runtime {
                 hosts,
                 deadline_ms,
             } => self.resolve(job, hosts, deadline_ms),
+            Command::Probe {
+                job,
+                targets,
+                grace_ms,
+                deadline_ms,
+            } => self.probe(job, targets, grace_ms, deadline_ms),
             Command::Perform {
                 job,
                 steps,
@@ -553,6 +560,12 @@ impl Runtime {
                 mailbox.post(Message::Task(number, Event::Resolved { job, answers }));
             }
         });
+    }
+
+    fn probe(&mut self, job: JobId, targets: Vec<Target>, _grace_ms: u64, _deadline_ms: u64) {
+        // There is nobody yet who could ask.
+        let answers = vec![Heard::Unheard; targets.len()];
+        self.events.push_back(Event::Probed { job, answers });
     }
 
     fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {

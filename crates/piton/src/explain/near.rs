@@ -50,7 +50,9 @@ impl Near {
     pub(crate) fn servers(&self, mount: &MountPlan, facts: &HostFacts) -> Vec<Server> {
         let mut servers: Vec<Server> = Vec::new();
         let mut seen = Vec::new();
-        for candidate in select::candidates(mount, facts, &self.answers, 0) {
+        let choice = select::Choice::new(mount, facts, &self.answers, 0);
+        for ranked in choice.ranked(&|_, _| None) {
+            let candidate = ranked.candidate;
             let replica = &mount.replicas[candidate.replica];
             // A name with several addresses is several candidates, and one server to a reader.
             if seen.contains(&candidate.replica) {

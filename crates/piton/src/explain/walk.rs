@@ -471,7 +471,7 @@ fn mounts(plan: &Plan, opened: &Opened, near: &mut Near, path: &BStr) -> Vec<Mou
             Action::Submount(submount) => mount.source = submount.map.name.clone(),
             Action::Mount(what) => {
                 near.learn(plan.hosts(number, &opened.facts));
-                let attempts = plan.attempts(number, &opened.facts, near.answers(), 0);
+                let attempts = plan.attempts_unasked(number, &opened.facts, near.answers(), 0);
                 let Some(first) = attempts.first() else {
                     continue;
                 };

@@ -337,7 +337,8 @@ impl<'c> Site<'c> {
         outcome: &Outcome,
         ours: &mut Ours,
     ) -> bool {
-        let answers = self.answers(plan, node);
+        let hosts = self.answers(plan, node);
+        let attempts = plan.attempts_unasked(node, &self.facts, &hosts, 0);
         let target = plan.nodes[node].target.to_string();
         let mut numbers = Vec::new();
         let mut number = |child: usize| {
@@ -345,15 +346,7 @@ impl<'c> Site<'c> {
             TriggerId(child as u32)
         };
         let defaults = TriggerDefaults::default();
-        let steps = plan.steps(
-            node,
-            make_root,
-            &self.facts,
-            &answers,
-            0,
-            &mut number,
-            &defaults,
-        );
+        let steps = plan.steps(node, make_root, attempts, &mut number, &defaults);
         for planned in steps {
             let done = match planned.step {
                 Step::Mount {
@@ -457,10 +450,7 @@ impl<'c> Site<'c> {
 }
 
 fn facts(case: &Case) -> HostFacts {
-    let interface = |address: &str, prefix| Interface {
-        address: address.parse().unwrap(),
-        prefix,
-    };
+    let interface = |address: &str, prefix| Interface::new(address.parse().unwrap(), prefix);
     HostFacts {
         hostname: case.hostname().into(),
         os_name: "Linux".into(),

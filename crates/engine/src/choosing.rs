@@ -1,0 +1,224 @@
+//! Choosing a server: whom to ask, and what comes of it.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bstr::BString;
+use piton_plan::facts::HostAnswers;
+use piton_plan::probe::{Answer, Target as Asked};
+use piton_plan::select::{Candidate, Ranked, Verdict};
+
+use crate::cause::{Cause, Errno};
+use crate::command::Command;
+use crate::engine::Engine;
+use crate::event::JobId;
+use crate::job::{Asking, Target, Whom, Work};
+use crate::limits::{PROBE_GRACE_MS, PROBE_MOST_MS};
+
+impl<T> Engine<T> {
+    /// Addresses are known: asks the servers, unless what they said a moment ago tells which is
+    /// the best.
+    pub(crate) fn choose(&mut self, id: JobId, target: Target, hosts: HostAnswers) {
+        let (facts, seed) = (self.settings.facts.clone(), self.seed_of(id));
+        let Some(choice) = target.plan.choice(target.node, &facts, &hosts, seed) else {
+            return self.prepare(id, &target, &hosts, &[]);
+        };
+        let heard = |candidate: &Candidate, asked: &Asked| self.known(candidate, asked);
+        let ranked = choice.ranked(&heard);
+        if choice.is_decided(&heard) {
+            return self.chosen(id, &target, &hosts, &ranked);
+        }
+        // Who did not answer a moment ago is not asked.
+        let down = |candidate: &Candidate| {
+            let name = candidate.name.as_ref();
+            name.is_some_and(|name| self.servers.is_down(name, self.now))
+        };
+        let asked: Vec<Whom> = choice
+            .targets()
+            .filter(|(candidate, _)| !down(candidate))
+            .map(|(candidate, target)| (candidate.name.clone(), target))
+            .collect();
+        if asked.is_empty() {
+            return self.chosen(id, &target, &hosts, &ranked);
+        }
+        let deadline_ms = (self.remaining(id) / 2).min(PROBE_MOST_MS);
+        for host in asked.iter().filter_map(|(name, _)| name.as_ref()) {
+            self.servers.admit(host, self.now, self.now + deadline_ms);
+        }
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        self.out.push(Command::Probe {
+            job: id,
+            targets: asked.iter().map(|(_, target)| target.clone()).collect(),
+            grace_ms: PROBE_GRACE_MS,
+            deadline_ms,
+        });
+        job.work = Work::Probing(Asking {
+            target,
+            hosts,
+            choice,
+            asked,
+        });
+    }
+
+    /// What is known of an address without asking: what it said a moment ago, or that its server
+    /// does not answer.
+    fn known(&self, candidate: &Candidate, asked: &Asked) -> Option<Answer> {
+        let name = candidate.name.as_ref()?;
+        match self.servers.is_down(name, self.now) {
+            true => Some(Answer::Silent),
+            false => self.servers.fresh(name, asked, self.now).cloned(),
+        }
+    }
+
+    /// Where chance decides about a job.
+    fn seed_of(&self, id: JobId) -> u64 {
+        self.settings.seed ^ self.now.0 ^ (id.0 << 32)
+    }
+
+    /// Servers answered, or did not.
+    pub(crate) fn probed(&mut self, id: JobId, answers: Vec<Answer>) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        if !matches!(job.work, Work::Probing(_)) {
+            return;
+        }
+        let work = core::mem::replace(&mut job.work, Work::Fetching);
+        let Work::Probing(asking) = work else {
+            return;
+        };
+        self.hear(&asking.asked, &answers);
+        if self.abandoned(id) {
+            return;
+        }
+        let heard = |candidate: &Candidate, target: &Asked| {
+            let this = |(name, asked): &Whom| *name == candidate.name && asked == target;
+            let Some(at) = asking.asked.iter().position(this) else {
+                return self.known(candidate, target);
+            };
+            // What is not answered at all is silent: whoever asks may have died.
+            Some(answers.get(at).cloned().unwrap_or(Answer::Silent))
+        };
+        let ranked = asking.choice.ranked(&heard);
+        self.judge_answers(&asking.asked, &ranked);
+        self.chosen(id, &asking.target, &asking.hosts, &ranked);
+    }
+
+    /// Remembers what servers said. Who was too late to be heard although it was wanted more than
+    /// one that answered is not waited for again so soon.
+    fn hear(&mut self, asked: &[Whom], answers: &[Answer]) {
+        let each = || asked.iter().zip(answers);
+        let serving = each().filter(|(_, answer)| answer.serves());
+        let best = serving.map(|((_, target), _)| target.rank).min();
+        for ((name, target), answer) in each() {
+            let late = *answer == Answer::Unheard && best.is_some_and(|best| target.rank < best);
+            let answer = match late {
+                true => &Answer::Silent,
+                false => answer,
+            };
+            if let Some(name) = name {
+                self.servers.heard(name, [(target, answer)], self.now);
+            }
+        }
+    }
+
+    /// Remembers which of the servers that were asked are there and which are not, by their names.
+    fn judge_answers(&mut self, asked: &[Whom], ranked: &[Ranked]) {
+        let name = |ranked: &Ranked| {
+            let name = &ranked.candidate.name;
+            let was_asked = asked.iter().any(|(asked, _)| asked == name);
+            name.clone().filter(|_| was_asked)
+        };
+        let there: Vec<BString> = ranked
+            .iter()
+            .filter(|one| one.verdict.is_there())
+            .filter_map(name)
+            .collect();
+        for one in ranked {
+            let Some(host) = name(one) else { continue };
+            match (trouble(one.verdict), one.verdict) {
+                (Some((_, text)), _) if !there.contains(&host) => {
+                    let (text, chance): (Arc<str>, _) = (text.into(), self.chance());
+                    self.servers.failed(&host, &text, self.now, chance);
+                }
+                (_, Verdict::Unheard) => self.servers.undecided(&host, self.now),
+                _ => {
+                    self.servers.answered(&host, self.now);
+                }
+            }
+        }
+    }
+
+    /// The servers are in their order: mounts from the first, unless there is none.
+    fn chosen(&mut self, id: JobId, target: &Target, hosts: &HostAnswers, ranked: &[Ranked]) {
+        let hopeless = !ranked.is_empty() && !ranked.iter().any(|one| one.verdict.is_there());
+        let failing = ranked.iter().filter_map(|one| trouble(one.verdict));
+        // Of several the first that was reached at all says most.
+        let errno = failing
+            .map(|(errno, _)| errno)
+            .min_by_key(|errno| *errno == Errno::TIMEDOUT);
+        match errno {
+            Some(errno) if hopeless && self.is_required(target) => {
+                let cause = Cause::Mount(errno, in_words(target, ranked).into());
+                self.fail(id, cause, false);
+            }
+            _ => self.prepare(id, target, hosts, ranked),
+        }
+    }
+
+    /// Whether nothing of a place is of use without its own mount: see `Plan::steps`.
+    fn is_required(&self, target: &Target) -> bool {
+        target.plan.strict || target.plan.children(target.node).next().is_none()
+    }
+}
+
+/// What a verdict says against a server, if anybody was asked.
+fn trouble(verdict: Verdict) -> Option<(Errno, &'static str)> {
+    match verdict {
+        Verdict::Silent => Some((Errno::TIMEDOUT, "the server does not answer")),
+        Verdict::Refused { errno } => Some((Errno(errno), refusal(Errno(errno)))),
+        Verdict::Unsupported => Some((
+            Errno::NETUNREACH,
+            "this host has no address from which it could be reached",
+        )),
+        _ => None,
+    }
+}
+
+fn refusal(errno: Errno) -> &'static str {
+    match errno {
+        Errno::CONNREFUSED => "the server refuses: NFS does not run there",
+        Errno::HOSTUNREACH | Errno::NETUNREACH => "there is no way to the server",
+        Errno::CONNRESET => "the server ended the connection",
+        Errno::TIMEDOUT | Errno::HOSTDOWN => "the server does not answer",
+        _ => "the server does not serve what is asked for",
+    }
+}
+
+/// What became of each server, for people: each name once.
+fn in_words(target: &Target, ranked: &[Ranked]) -> String {
+    let mut text = String::new();
+    let Some(mount) = target.plan.mount(target.node) else {
+        return text;
+    };
+    let mut told: Vec<String> = Vec::new();
+    for one in ranked {
+        let host = one.candidate.host.as_ref();
+        let name = match (host, &mount.replicas[one.candidate.replica].host) {
+            (Some(host), Some(name)) if host != name => format!("{name} ({host})"),
+            (_, Some(name)) => format!("{name}"),
+            _ => continue,
+        };
+        let words = match one.verdict {
+            Verdict::Nowhere => "nobody knows its address",
+            verdict => trouble(verdict).map_or("not asked", |(_, words)| words),
+        };
+        told.push(format!("{name}: {words}"));
+    }
+    text.push_str(&told.join("; "));
+    text
+}
