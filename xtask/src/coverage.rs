@@ -1,7 +1,9 @@
 //! Which lines of map, plan and engine the tests reach, from rustc's own instrumentation.
 
 use crate::install;
-use crate::process::{Failure, Outcome, cargo, command, is_installed, is_root, quietly, root};
+use crate::process::{
+    Failure, Outcome, cargo, command, executables, is_installed, is_root, quietly, root,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,20 +83,6 @@ fn build(folder: &Path) -> Result<Vec<String>, Failure> {
             .into_owned(),
     );
     Ok(binaries)
-}
-
-/// The paths in cargo's lines `Executable unittests src/lib.rs (PATH)`.
-fn executables(stderr: &str, root: &Path) -> Vec<String> {
-    stderr
-        .lines()
-        .filter(|line| line.trim_start().starts_with("Executable"))
-        .filter_map(|line| line.rsplit_once('(')?.1.strip_suffix(')'))
-        .map(|path| {
-            // Cargo shortens paths below the folder where it stands: the workspace's.
-            root.join(path)
-        })
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect()
 }
 
 /// Runs the tests and the simulator.
@@ -341,15 +329,6 @@ mod tests {
     fn tests_at_the_bottom_do_not_count() {
         assert_eq!(start_of_tests("fn f() {}\n#[cfg(test)]\nmod tests {\n"), 2);
         assert_eq!(start_of_tests("#[cfg(test)]\nuse x;\n"), usize::MAX);
-    }
-
-    #[test]
-    fn programs_are_read_from_what_cargo_says() {
-        let said = "   Compiling x\n  Executable unittests src/lib.rs (/t/debug/deps/x-1)\n";
-        assert_eq!(executables(said, Path::new("/r")), ["/t/debug/deps/x-1"]);
-        let said = "  Executable tests/a.rs (target/coverage/debug/deps/a-1)\n";
-        let below_the_root = ["/r/target/coverage/debug/deps/a-1"];
-        assert_eq!(executables(said, Path::new("/r")), below_the_root);
     }
 
     #[test]

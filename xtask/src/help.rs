@@ -1,7 +1,7 @@
 //! What `cargo xtask` can do.
 
 use crate::process::{Failure, Outcome};
-use crate::{coverage, fuzz, licences, soak, test, tidy};
+use crate::{coverage, fuzz, licences, soak, test, tidy, vm};
 
 const TEXT: &str = "\
 cargo xtask CHORE
@@ -11,13 +11,17 @@ cargo xtask CHORE
   test --quick         without root's tiers, 1,000 seeds; a few minutes
   test --unprivileged  as an ordinary user: leaves out the kernel and differential tiers, says so
   test --only TIER     one tier or check: fmt clippy tidy licences unit golden property simulator
-                       fuzz kernel differential soak
+                       fuzz kernel differential soak bench vm
   fuzz [--seconds N] [LAW...]
                        libFuzzer on the laws of fuzz/, 60 s each; wants a C++ compiler
   fuzz --shrink [LAW...]
                        keeps the fewest inputs in fuzz/corpus/ that reach as much
   soak [--minutes N] [--seed N]
                        a daemon used, reloaded, expired and killed, 2 minutes; as root
+  vm-test [--dev] [--show] [--out FOLDER] [NAME...]
+                       tests in a virtual machine, all or those whose names contain a NAME; makes
+                       the machine first; --dev: with a build of Piton that is quicker to make;
+                       --show: what they print; as root (vm/README.md)
   tidy                 the laws of ARCHITECTURE.md and CONTRIBUTING.md that a program can check
   founding             writes docs/founding-documents.md: which test shows what is asked for
   licences             that deny.toml allows what is built in
@@ -36,6 +40,7 @@ pub(crate) fn chore(words: &[String]) -> Outcome {
         "coverage" => coverage::run(rest),
         "fuzz" => fuzz::run(rest),
         "soak" => soak::run(rest),
+        "vm-test" => vm::run(rest),
         "founding" => tidy::write_founding(),
         "licences" => licences::run(),
         "help" | "--help" | "-h" => {

@@ -10,6 +10,7 @@ mod soak;
 mod targets;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 

@@ -129,6 +129,32 @@ fn effective_user(status: &str) -> Option<u32> {
     line.split_whitespace().nth(2)?.parse().ok()
 }
 
+/// The paths in cargo's lines `Executable unittests src/lib.rs (PATH)`.
+pub(crate) fn executables(stderr: &str, root: &std::path::Path) -> Vec<String> {
+    stderr
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Executable"))
+        .filter_map(|line| line.rsplit_once('(')?.1.strip_suffix(')'))
+        .map(|path| {
+            // Cargo shortens paths below the folder where it stands: the workspace's.
+            root.join(path)
+        })
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Cargo's folder for what it builds.
+pub(crate) fn target_folder() -> PathBuf {
+    std::env::var("CARGO_TARGET_DIR")
+        .map_or_else(|_| root().join("target"), |folder| root().join(folder))
+}
+
+/// The program as released, once it is built.
+pub(crate) fn release_binary() -> String {
+    let binary = target_folder().join("release/piton");
+    binary.to_string_lossy().into_owned()
+}
+
 fn describe(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
     let mut words = vec![
@@ -172,5 +198,20 @@ mod tests {
     fn a_missing_program_is_named() {
         let failure = quietly(command("no-such-program-here", &[])).unwrap_err();
         assert!(failure.to_string().contains("no-such-program-here"));
+    }
+
+    #[test]
+    fn programs_are_read_from_what_cargo_says() {
+        let said = "   Compiling x\n  Executable unittests src/lib.rs (/t/debug/deps/x-1)\n";
+        assert_eq!(
+            executables(said, std::path::Path::new("/r")),
+            ["/t/debug/deps/x-1"]
+        );
+        let said = "  Executable tests/a.rs (target/coverage/debug/deps/a-1)\n";
+        let below_the_root = ["/r/target/coverage/debug/deps/a-1"];
+        assert_eq!(
+            executables(said, std::path::Path::new("/r")),
+            below_the_root
+        );
     }
 }

@@ -24,7 +24,7 @@ fn soaked(words: &[String]) -> Result<bool, Failure> {
     if !built.success {
         return Err(Failure::new("soak: the daemon cannot be built"));
     }
-    let binary = crate::test::release_binary();
+    let binary = crate::process::release_binary();
     let mut arguments = vec!["soak/soak.py", "--binary", &binary];
     if !words.iter().any(|word| word == "--minutes") {
         arguments.extend(["--minutes", MINUTES]);

@@ -1,11 +1,12 @@
 //! All tiers of tests in one command, counted.
 
-use crate::process::{Done, Failure, Outcome, cargo, command, is_root, python_tests, root, shown};
-use crate::{fuzz, install, licences, soak, targets, tidy};
+use crate::process::{Done, Failure, Outcome, cargo, command, is_root, python_tests};
+use crate::process::{release_binary, root, shown};
+use crate::{fuzz, install, licences, soak, targets, tidy, vm};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     "fmt",
     "clippy",
     "tidy",
@@ -19,8 +20,9 @@ const STEPS: [&str; 13] = [
     "differential",
     "soak",
     "bench",
+    "vm",
 ];
-const ROOT_ONLY: [&str; 4] = ["kernel", "differential", "soak", "bench"];
+const ROOT_ONLY: [&str; 5] = ["kernel", "differential", "soak", "bench", "vm"];
 
 /// What the command line asks for.
 #[derive(Debug, Default, PartialEq)]
@@ -119,15 +121,7 @@ fn steps_left_out(wanted: &Wanted, root: bool) -> Vec<&'static str> {
 fn perform(step: &str, wanted: &Wanted, targets: &BTreeSet<String>) -> Result<Count, Failure> {
     match step {
         "fmt" => check(shown(cargo(&["fmt", "--all", "--check"]))?),
-        "clippy" => check(shown(cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ]))?),
+        "clippy" => clippy(),
         "tidy" => Ok(said(tidy::run(&[]))),
         "licences" => Ok(said(licences::run())),
         "unit" => unit(targets),
@@ -138,6 +132,7 @@ fn perform(step: &str, wanted: &Wanted, targets: &BTreeSet<String>) -> Result<Co
         "soak" => soaking(),
         "simulator" => simulator(if wanted.quick { 1_000 } else { 10_000 }),
         "bench" => bench(),
+        "vm" => machines(),
         _ => differential(),
     }
 }
@@ -145,6 +140,22 @@ fn perform(step: &str, wanted: &Wanted, targets: &BTreeSet<String>) -> Result<Co
 fn check(done: Done) -> Result<Count, Failure> {
     Ok(Count {
         success: done.success,
+        ..Count::default()
+    })
+}
+
+fn clippy() -> Result<Count, Failure> {
+    // The tests of the VM are no part of "all targets": they are not for this machine.
+    let mut success = true;
+    for what in [
+        &["--workspace", "--all-targets"][..],
+        &["-p", "piton-vm", "--test", "*"],
+    ] {
+        let words = [&["clippy", "--quiet"], what, &["--", "-D", "warnings"]].concat();
+        success &= shown(cargo(&words))?.success;
+    }
+    Ok(Count {
+        success,
         ..Count::default()
     })
 }
@@ -233,6 +244,16 @@ fn fuzzing() -> Result<Count, Failure> {
         passed: held,
         success: laws == held,
         note: format!("laws, {SECONDS} s each"),
+    })
+}
+
+fn machines() -> Result<Count, Failure> {
+    let (tests, passed) = vm::all()?;
+    Ok(Count {
+        tests,
+        passed,
+        success: tests == passed,
+        note: String::new(),
     })
 }
 
@@ -332,12 +353,6 @@ fn rows_measured(stdout: &str) -> (usize, usize) {
     let numbers = line.and_then(|line| line.split_once(" of "));
     let number = |text: &str| text.parse().unwrap_or(0);
     numbers.map_or((0, 0), |(have, of)| (number(have), number(of)))
-}
-
-pub(crate) fn release_binary() -> String {
-    let target = std::env::var("CARGO_TARGET_DIR")
-        .map_or_else(|_| root().join("target"), |folder| root().join(folder));
-    target.join("release/piton").to_string_lossy().into_owned()
 }
 
 /// Reads `differential: N cases: A equal, B explained (...), C unexplained; ...`.
