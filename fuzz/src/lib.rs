@@ -6,6 +6,7 @@
 
 mod control;
 mod entry;
+mod exports;
 mod index;
 mod kernel;
 mod line;
@@ -15,6 +16,7 @@ mod source;
 
 pub use control::{status, varlink};
 pub use entry::{entry, expansion, lexer, options};
+pub use exports::exports;
 pub use index::index;
 pub use kernel::{mountinfo, packet};
 pub use line::line;
@@ -31,7 +33,7 @@ use piton_map::text::Span;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All laws. `Cargo.toml` and `fuzz_targets/` have the same names.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("lexer", lexer),
     ("expansion", expansion),
     ("options", options),
@@ -48,6 +50,7 @@ pub const TARGETS: [Target; 16] = [
     ("worker", worker),
     ("varlink", varlink),
     ("status", status),
+    ("exports", exports),
 ];
 
 /// The first line of an input and the rest: parameters first, then the text.

@@ -109,6 +109,7 @@ fn miss_errno(miss: &Miss) -> Errno {
         Miss::NotAvailable(_) => Errno::OPNOTSUPP,
         Miss::TimedOut(_) => Errno::TIMEDOUT,
         Miss::Refused(_) => Errno::ACCES,
+        Miss::Server { errno, .. } => answerable(Errno(*errno)),
     }
 }
 
@@ -133,7 +134,8 @@ impl fmt::Display for Cause {
                 | Miss::NotAvailable(why)
                 | Miss::ProgramFailed(why)
                 | Miss::TimedOut(why)
-                | Miss::Refused(why) => f.write_str(why),
+                | Miss::Refused(why)
+                | Miss::Server { text: why, .. } => f.write_str(why),
             },
             Self::BadEntry(why) => write!(f, "the entry cannot be used: {why}"),
             Self::Mount(_, text) => f.write_str(text),
@@ -183,6 +185,13 @@ mod tests {
         assert_eq!(errno(Miss::NotAvailable("ldap".into())), Errno::OPNOTSUPP);
         assert_eq!(errno(Miss::TimedOut("p".into())), Errno::TIMEDOUT);
         assert_eq!(errno(Miss::Refused("mode".into())), Errno::ACCES);
+        let text = || "nas".into();
+        let server = |errno| Miss::Server {
+            errno,
+            text: text(),
+        };
+        assert_eq!(errno(server(Errno::HOSTDOWN.0)), Errno::HOSTDOWN);
+        assert_eq!(errno(server(Errno::STALE.0)), Errno::IO);
     }
 
     #[test]
@@ -257,6 +266,10 @@ mod tests {
             Miss::ProgramFailed("x".into()),
             Miss::TimedOut("x".into()),
             Miss::Refused("x".into()),
+            Miss::Server {
+                errno: 5,
+                text: "x".into(),
+            },
         ] {
             assert_eq!(words(miss), "x");
         }

@@ -75,7 +75,7 @@ pub(crate) fn memory_of(
     let seconds = negative_timeout.unwrap_or(settings.negative_timeout);
     let absent_ms = u64::from(seconds) * 1_000;
     let memory = match cause {
-        Cause::Lookup(Miss::TimedOut(_)) => growing(Kind::UnreachableMap),
+        Cause::Lookup(Miss::TimedOut(_) | Miss::Server { .. }) => growing(Kind::UnreachableMap),
         // A look-up in a file costs nothing, and a changed file counts at once.
         Cause::Lookup(_) | Cause::BadEntry(_) if !costly => return None,
         Cause::Lookup(Miss::NoSuchKey) => always(Kind::AbsentKey, absent_ms),

@@ -14,6 +14,7 @@ use crate::findings::Findings;
 use crate::fstype::Family;
 use crate::key::KEY_LIMIT;
 use crate::lexer;
+use crate::limits::HOSTS_MAP;
 use crate::location::{self, Colons, Server};
 use crate::lookup::{Found, MapSpec};
 use crate::mount_options::{Merging, OptionWord, Settled, merge, settle};
@@ -168,7 +169,11 @@ impl<'c, 'f> Checker<'c, 'f> {
             global: outer(request.global),
             master: outer(&request.point.mount),
             entry: Vec::new(),
-            merging: Merging::new(request.dialect, request.append),
+            // What a server exports is no level that an administrator has written.
+            merging: match is_exports(request.found) {
+                true => Merging::Append,
+                false => Merging::new(request.dialect, request.append),
+            },
         }
     }
 
@@ -249,7 +254,7 @@ impl<'c, 'f> Checker<'c, 'f> {
             None => "/".into(),
         };
         let own = written(&syntax.options);
-        let settled = self.settle(&own)?;
+        let mut settled = self.settle(&own)?;
         if syntax.locations.is_empty() {
             let help = "an offset is followed by its location; a location that begins with a \
                         slash has a colon before it, as in :/path";
@@ -257,6 +262,9 @@ impl<'c, 'f> Checker<'c, 'f> {
             return None;
         }
         let what = self.what(&settled, &own, syntax)?;
+        if is_exports(self.request.found) && !matches!(what, What::Map { .. }) {
+            distrust(&mut settled.options);
+        }
         Some(self.shape(offset, what, &settled, syntax.span))
     }
 
@@ -335,6 +343,15 @@ impl<'c, 'f> Checker<'c, 'f> {
     /// The options of a submount's point. Those of the command line are left out: they come
     /// again when an entry of the submount is read.
     fn submount(&mut self, own: &[OptionWord]) -> Option<PointOptions> {
+        if is_exports(self.request.found) {
+            // Another directory of the same server: nobody has written an entry for it, and all that
+            // its map says holds for it too.
+            return Some(PointOptions {
+                browse: Some(true),
+                mode: None,
+                ..self.request.point.clone()
+            });
+        }
         let words = merge(&[&self.master, &self.entry], own, self.merging);
         // What there is to say about the words was said when all levels were settled.
         let mut silent = Findings::new(self.findings.fragment());
@@ -412,6 +429,21 @@ impl<'c, 'f> Checker<'c, 'f> {
                 .related
                 .push((earlier.span, String::from("given first here")));
             finding.help = Some("remove one of them".into());
+        }
+    }
+}
+
+/// Whether a server's exports are read, and no entry that somebody has written.
+fn is_exports(found: &Found) -> bool {
+    *found.map == *HOSTS_MAP
+}
+
+/// Any server that somebody names is mounted by `-hosts`, so that its files are not trusted unless
+/// the map says so. autofs leaves them out too when a word only contains `suid` or `dev`.
+fn distrust(options: &mut Vec<BString>) {
+    for (word, careful) in [("suid", "nosuid"), ("dev", "nodev")] {
+        if !options.iter().any(|it| it == word || it == careful) {
+            options.push(careful.into());
         }
     }
 }
@@ -606,6 +638,69 @@ mod tests {
         };
         assert_eq!(map.kind, Some(crate::lookup::MapType::Hosts));
         assert_eq!(reading("-hosts").entry, None);
+    }
+
+    /// What `-hosts` makes of `value`, in a map with these options.
+    fn exports(value: &str, options: &[&str], dialect: &Dialect) -> Entry {
+        let found = Found {
+            fragment: Fragment::whole("exports of srv", value),
+            key: Span::default(),
+            value: Span::new(0, value.len()),
+            matched: Matched::Exact,
+            map: HOSTS_MAP.into(),
+            via: Vec::new(),
+        };
+        let point = PointOptions {
+            mount: options.iter().map(|word| BString::from(*word)).collect(),
+            ..PointOptions::default()
+        };
+        let reading = read(&EntryRequest {
+            found: &found,
+            key: "srv".into(),
+            variables: &(),
+            point: &point,
+            global: &[],
+            append: true,
+            dialect,
+        });
+        reading.entry.unwrap()
+    }
+
+    #[test]
+    fn exports_are_not_trusted_unless_the_map_says_so() {
+        for (options, expected) in [
+            (&[][..], &["nosuid", "nodev"][..]),
+            (&["soft", "nosuid", "nodev"], &["soft", "nosuid", "nodev"]),
+            (&["suid"], &["suid", "nodev"]),
+            (&["suid", "dev", "hard"], &["suid", "dev", "hard"]),
+            // What autofs takes for `suid` and `dev`.
+            (
+                &["context=devil_suid_t"],
+                &["context=devil_suid_t", "nosuid", "nodev"],
+            ),
+        ] {
+            for dialect in [&Dialect::LINUX, &Dialect::SUN] {
+                let entry = exports("/ srv:/ /a srv:/a", options, dialect);
+                for mount in &entry.mounts {
+                    assert_eq!(mount.options, expected, "{dialect:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_of_exports_has_all_that_its_map_says() {
+        let text = "-fstype=autofs hosts:srv/a%20b";
+        for dialect in [&Dialect::LINUX, &Dialect::SUN] {
+            let entry = exports(text, &["fstype=nfs4", "soft"], dialect);
+            let What::Map { map, point } = &entry.mounts[0].what else {
+                panic!("{entry}")
+            };
+            assert_eq!(map.kind, Some(crate::lookup::MapType::Hosts));
+            assert_eq!(map.name, "srv/a%20b");
+            assert_eq!(point.mount, ["fstype=nfs4", "soft"]);
+            assert_eq!(point.browse, Some(true));
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ pub enum MapType {
     File,
     /// A program that is given the key and prints an entry.
     Program,
-    /// `-hosts`: the exports of the server named by the key.
+    /// `-hosts`: the exports of the server named by the key. A map `hosts:SERVER/PATH` is those of
+    /// one server below a path.
     Hosts,
     /// `-null`: cancels an earlier or later line.
     Null,
@@ -87,4 +88,11 @@ pub enum Miss {
     TimedOut(Arc<str>),
     /// Refused for safety: owner or mode of a program.
     Refused(Arc<str>),
+    /// The server that the map is had from cannot be asked, or does not say.
+    Server {
+        /// Why, as errno(3) numbers it.
+        errno: i32,
+        /// The same in words, with the server's name.
+        text: Arc<str>,
+    },
 }

@@ -11,6 +11,7 @@ use core::fmt;
 use bstr::{BString, ByteSlice};
 
 use crate::entry::{Entry, Mount, What};
+use crate::limits::HOSTS_MAP;
 use crate::location::Server;
 use crate::lookup::{MapSpec, MapType};
 use crate::options::{PointOptions, Propagation, Selection};
@@ -124,7 +125,7 @@ impl Printer {
     fn map(&mut self, map: &MapSpec) {
         self.blank();
         self.text.push(b':');
-        if let Some(kind) = map.kind.as_ref().filter(|kind| **kind != MapType::Hosts) {
+        if let Some(kind) = map.kind.as_ref().filter(|_| map.name != HOSTS_MAP) {
             self.text.extend_from_slice(type_name(kind).as_bytes());
             if let Some(format) = &map.format {
                 self.text.push(b',');

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use bstr::{BStr, ByteSlice};
 
 use crate::key;
+use crate::limits::HOSTS_MAP;
 use crate::lookup::{MapSpec, MapType};
 use crate::text::Origin;
 
@@ -119,7 +120,7 @@ pub fn parse(word: &BStr, origin: Option<Origin>) -> Result<MapSpec, SpecError> 
         }
         None => (None, None, word.as_bytes()),
     };
-    if name.is_empty() {
+    if name.is_empty() && kind != Some(MapType::Hosts) {
         return Err(SpecError {
             code: "map-without-name",
             message: "the map has a type but no name".into(),
@@ -129,14 +130,17 @@ pub fn parse(word: &BStr, origin: Option<Origin>) -> Result<MapSpec, SpecError> 
     Ok(spec(kind, format, name.as_bstr(), origin))
 }
 
-/// A map's name with escapes resolved.
+/// A map's name with escapes resolved. `-hosts` has one name, however it is written.
 pub(crate) fn spec(
     kind: Option<MapType>,
     format: Option<Arc<str>>,
     written: &BStr,
     origin: Option<Origin>,
 ) -> MapSpec {
-    let name = key::unquote(written).into_owned();
+    let name = match (&kind, written.as_bytes()) {
+        (Some(MapType::Hosts), b"" | b"hosts" | b"hosts:") => HOSTS_MAP.into(),
+        _ => key::unquote(written).into_owned(),
+    };
     MapSpec {
         kind,
         format,
@@ -183,6 +187,8 @@ mod tests {
         assert_eq!(parsed("auto.x:y").name, "auto.x:y");
         assert_eq!(parsed("ldap:srv:ou=x").name, "srv:ou=x");
         assert_eq!(parsed("-hosts").kind, Some(MapType::Hosts));
+        assert_eq!(parsed("hosts:"), parsed("-hosts"));
+        assert_eq!(parsed("hosts:fd00::1/a").name, "fd00::1/a");
         assert_eq!(parsed("//srv/dn").kind, Some(MapType::Other("ldap".into())));
         assert_eq!(parsed("/etc/auto\\ q").name, "/etc/auto q");
     }

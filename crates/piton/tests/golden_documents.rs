@@ -44,6 +44,7 @@ fn row_of(cause: &Cause) -> &'static str {
             Miss::NotAvailable(_) => "the map's source or format",
             Miss::TimedOut(_) => "the map's program or server did not answer",
             Miss::Refused(_) => "running the map is refused",
+            Miss::Server { .. } => "a server was asked for its exports",
         },
         Cause::BadEntry(_) => "the entry was found and cannot be used",
         Cause::UnknownHost(_) => "nobody knows an address",
@@ -73,6 +74,10 @@ fn errno_md_has_every_cause() {
         lookup(Miss::NotAvailable("x".into())),
         lookup(Miss::TimedOut("x".into())),
         lookup(Miss::Refused("x".into())),
+        lookup(Miss::Server {
+            errno: 112,
+            text: "x".into(),
+        }),
         Cause::BadEntry("x".into()),
         Cause::UnknownHost("h".into()),
         Cause::Mount(Errno::IO, "x".into()),
@@ -94,6 +99,7 @@ fn errno_md_has_every_cause() {
             .unwrap_or_else(|| panic!("no row begins with {words:?}"));
         let told = match cause {
             Cause::Mount(..) => "what the kernel or the helper said, see below",
+            Cause::Lookup(Miss::Server { .. }) => "what came of asking, see below",
             _ => name(cause.errno()),
         };
         assert!(row.ends_with(&format!("| {told} |")), "{row}");

@@ -27,6 +27,7 @@ use piton_map::text::Origin;
 use self::text::{Loaded, LoadedSwitch};
 pub(crate) use self::walk::said;
 use self::walk::{List, Search, Stop};
+use crate::hosts::{AskExports, Lists, ServerExports};
 use crate::memory::Overlay;
 use crate::source::LookupContext;
 
@@ -43,6 +44,10 @@ pub struct Settings {
     pub run_programs: bool,
     /// Whether programs get the requester's variables without the prefix `AUTOFS_`.
     pub standard_names: bool,
+    /// Who asks servers for their exports; `None`: there is no map `-hosts`.
+    pub exports: Option<Arc<dyn AskExports>>,
+    /// Whether `-hosts` has exports too that are for other hosts only.
+    pub all_exports: bool,
 }
 
 impl Default for Settings {
@@ -53,6 +58,8 @@ impl Default for Settings {
             nsswitch: "/etc/nsswitch.conf".into(),
             run_programs: true,
             standard_names: false,
+            exports: None,
+            all_exports: false,
         }
     }
 }
@@ -68,6 +75,8 @@ pub struct Maps {
     /// the same text wait for one another.
     reading: Mutex<HashMap<(BString, usize), Turn>>,
     switch: RwLock<Option<Arc<LoadedSwitch>>>,
+    /// What servers export.
+    exports: Lists,
     /// Files that were looked for and are not there.
     missing: Mutex<BTreeSet<PathBuf>>,
 }
@@ -262,6 +271,17 @@ impl Maps {
                 .clear();
         }
         lock(&self.missing).clear();
+        self.renew_exports();
+    }
+
+    /// Has servers asked again before what is known of their exports is used.
+    pub fn renew_exports(&self) {
+        self.exports.out_of_date();
+    }
+
+    /// What is known of servers' exports, in the order of their names.
+    pub fn exports(&self) -> Vec<ServerExports> {
+        self.exports.status()
     }
 
     /// Where the file is that maps call `path`.

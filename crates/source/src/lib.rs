@@ -13,6 +13,7 @@ pub mod cache;
 pub mod conf;
 pub mod directory;
 pub mod file;
+pub mod hosts;
 pub mod limits;
 pub mod master;
 pub mod memory;

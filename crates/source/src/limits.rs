@@ -46,3 +46,42 @@ pub const STAMP_TICK: Duration = Duration::from_millis(50);
 /// How often a file that changes while it is being read is read again before what was read is
 /// taken as it is.
 pub const READ_RETRIES: usize = 3;
+
+/// Exports of one server that are used. 30,000 were seen; a server that means harm could send
+/// millions.
+pub const EXPORTS: usize = 100_000;
+
+/// Bytes of an export's path: MNTPATHLEN of the MOUNT protocol (RFC 1813, 5.1.1).
+pub const EXPORT_PATH: usize = 1024;
+
+/// Components of an export's path. Each is a directory of its own when it is walked, and the kernel
+/// has a limit for mounts; ten are many for a real one.
+pub const EXPORT_DEPTH: usize = 32;
+
+/// Lines of an export list that are told when they are not used. The rest is counted.
+pub const REFUSED_SHOWN: usize = 5;
+
+/// Servers whose exports are remembered: a household has a few, a campus dozens.
+pub const EXPORT_LISTS: usize = 256;
+
+/// Bytes of all remembered export lists together, about: forty of the longest ever seen.
+pub const EXPORT_LISTS_BYTES: usize = 64 << 20;
+
+/// Time to ask a server for its exports when the caller sets no deadline: as long as an access may
+/// take.
+pub const EXPORTS_TIME: Duration = Duration::from_secs(10);
+
+/// For how long the answer of a server is new when somebody comes to it: those who come together ask
+/// once.
+pub const EXPORTS_FRESH: Duration = Duration::from_secs(2);
+
+/// How often a server is asked again because a name is not in its list. Many names that are not
+/// there (a shell that looks for `.git` upwards) ask no more often.
+pub const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
+
+/// Exports below another one whose entry is written without a thread of its own: a microsecond
+/// each.
+pub const OFFSETS_AT_ONCE: usize = 200;
+
+/// Largest hosts file that is read for the names in `-hosts` with browsing, in bytes.
+pub const HOSTS_FILE_BYTES: u64 = 1 << 20;

@@ -62,7 +62,7 @@ impl Status {
     pub fn of(miss: &Miss) -> Self {
         match miss {
             Miss::NoSuchKey | Miss::NoSuchMap(_) | Miss::BadKey(_) => Self::NotFound,
-            Miss::TimedOut(_) => Self::TryAgain,
+            Miss::TimedOut(_) | Miss::Server { .. } => Self::TryAgain,
             Miss::Unreadable(_)
             | Miss::NotAvailable(_)
             | Miss::ProgramFailed(_)

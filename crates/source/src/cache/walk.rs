@@ -6,13 +6,15 @@ use std::sync::Arc;
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_map::index::{Include, Listed, Step};
+use piton_map::key::MapKind;
 use piton_map::lookup::{Found, MapSpec, MapType, Miss};
 use piton_map::text::Origin;
 
 use super::text::{Identity, Loaded};
 use super::{ListedKey, Listing, Maps};
 use crate::file;
-use crate::limits::{INCLUDE_DEPTH, INCLUDES_IN_ALL};
+use crate::hosts::{self, Look, Scope};
+use crate::limits::{HOSTS_FILE_BYTES, INCLUDE_DEPTH, INCLUDES_IN_ALL};
 use crate::program::ProgramSource;
 use crate::source::{LookupContext, MapSource};
 use crate::switch::{Action, Status, Switch};
@@ -42,6 +44,8 @@ enum Place {
     Program(BString),
     /// Ask the name service switch.
     Named,
+    /// Ask servers for their exports.
+    Hosts(Scope),
     /// In no place of this build.
     Nowhere(Miss),
 }
@@ -68,9 +72,13 @@ fn place(maps: &Maps, spec: &MapSpec, included: bool) -> Place {
         Some(MapType::File) => Place::File(path()),
         Some(MapType::Program) => Place::Program(path()),
         Some(MapType::Null) => Place::Nowhere(Miss::NoSuchKey),
-        Some(MapType::Hosts) => {
-            not_here("-hosts comes with NFS support and is not in this build".into())
-        }
+        Some(MapType::Hosts) => match Scope::of(name) {
+            _ if maps.settings.exports.is_none() => {
+                not_here("-hosts: servers are not asked for their exports here".into())
+            }
+            Ok(scope) => Place::Hosts(scope),
+            Err(miss) => Place::Nowhere(miss),
+        },
         Some(MapType::Passwd) => not_here("-passwd is not in this build".into()),
         Some(MapType::Other(other)) => not_here(format!(
             "map {other}:{name}: the source {other} is not in this build"
@@ -101,6 +109,7 @@ fn graver(one: Option<Miss>, other: Miss) -> Miss {
             Miss::Unreadable(_) => 5,
             Miss::Refused(_) => 6,
             Miss::TimedOut(_) => 7,
+            Miss::Server { .. } => 8,
         }
     }
     match one {
@@ -157,8 +166,20 @@ impl<'s> Search<'s> {
             Place::FileOrProgram(path) => self.file_or_program(path.as_ref(), key),
             Place::Program(path) => self.program(path.as_ref(), key),
             Place::Named => self.named(spec.name.as_ref(), key),
+            Place::Hosts(scope) => self.hosts(&scope, key),
             Place::Nowhere(miss) => Err(miss.into()),
         }
+    }
+
+    /// Asks a server for its exports.
+    fn hosts(&mut self, scope: &Scope, key: &BStr) -> Result<Found, Stop> {
+        if self.context.kind == MapKind::Direct {
+            return Err(Miss::NoSuchKey.into());
+        }
+        let look = self.maps.look(self.context, self.may_block)?;
+        let mut found = look.entry(scope, key).ok_or(Stop::WouldBlock)??;
+        found.via = self.via.clone();
+        Ok(found)
     }
 
     /// Searches the services of the name service switch.
@@ -294,6 +315,18 @@ impl Maps {
         file::is_program(&self.real(path)).unwrap_or(false)
     }
 
+    /// A look at servers' exports.
+    fn look(&self, context: &LookupContext<'_>, may_block: bool) -> Result<Look<'_>, Miss> {
+        let asker = self.settings.exports.as_deref();
+        Ok(Look {
+            lists: &self.exports,
+            asker: asker.ok_or(Miss::NoSuchKey)?,
+            all: self.settings.all_exports,
+            may_block,
+            until: context.deadline,
+        })
+    }
+
     /// The program called `path`.
     fn program(&self, path: &BStr) -> Result<ProgramSource, Miss> {
         if !self.settings.run_programs {
@@ -360,6 +393,7 @@ impl<'l> List<'l> {
             Place::FileOrProgram(path) => self.file_or_program(path.as_ref()),
             Place::Program(path) => self.program(path.as_ref()),
             Place::Named => self.named(spec.name.as_ref()),
+            Place::Hosts(scope) => self.hosts(&scope),
             Place::Nowhere(Miss::NoSuchKey) => Ok(()),
             Place::Nowhere(miss) => Err(miss),
         }
@@ -391,6 +425,53 @@ impl<'l> List<'l> {
         match self.maps.is_program(path) {
             true => self.program(path),
             false => self.file(path),
+        }
+    }
+
+    /// Lists the servers of /etc/hosts, or the names in a directory of a server's exports. That the
+    /// map is there is true before any server is asked.
+    fn hosts(&mut self, scope: &Scope) -> Result<(), Miss> {
+        if self.context.kind == MapKind::Direct {
+            let why = "-hosts has servers as keys, which cannot be those of a direct map";
+            return Err(Miss::NotAvailable(why.into()));
+        }
+        let Scope::Below { server, path } = scope else {
+            self.listing.served = true;
+            if self.want_keys {
+                self.servers();
+            }
+            return Ok(());
+        };
+        let look = self.maps.look(self.context, true)?;
+        let list = look.directory(server.as_ref(), path.as_ref());
+        let list = list.unwrap_or(Err(Miss::NoSuchKey))?;
+        self.listing.served = true;
+        if self.want_keys {
+            let origin = hosts::origin(server.as_ref());
+            let listed = list.names(path.as_ref()).map(|name| ListedKey {
+                key: name.into(),
+                origin: origin.clone(),
+            });
+            self.listing.keys.extend(listed);
+        }
+        self.diagnostics
+            .extend(hosts::findings(server.as_ref(), &list));
+        Ok(())
+    }
+
+    /// Lists the names of /etc/hosts.
+    fn servers(&mut self) {
+        let path = self.maps.real(BStr::new("/etc/hosts"));
+        let name: Arc<str> = "/etc/hosts".into();
+        let Ok(text) = file::read_text(&path, &name, HOSTS_FILE_BYTES) else {
+            return;
+        };
+        let fragment = text.fragment;
+        for (key, span) in hosts::names_in(&fragment.text) {
+            if self.seen.insert(key.to_owned()) {
+                let (key, origin) = (key.to_owned(), fragment.origin(span));
+                self.listing.keys.push(ListedKey { key, origin });
+            }
         }
     }
 
@@ -521,6 +602,7 @@ pub(crate) fn said(miss: &Miss) -> String {
         | Miss::NotAvailable(why)
         | Miss::ProgramFailed(why)
         | Miss::TimedOut(why)
-        | Miss::Refused(why) => why.to_string(),
+        | Miss::Refused(why)
+        | Miss::Server { text: why, .. } => why.to_string(),
     }
 }
