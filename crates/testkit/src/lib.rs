@@ -9,10 +9,12 @@ mod access;
 mod fuse;
 mod namespace;
 mod probe;
+mod rpc;
 mod scratch;
 
 pub use access::{Access, Answer};
 pub use fuse::{BadFuse, Silence};
 pub use namespace::{in_private_namespace, in_private_network, privately};
 pub use probe::{MountLine, mount_table, mounted_at, wait_until};
+pub use rpc::{FakeNfs, FakeServer, Mischief};
 pub use scratch::Scratch;
