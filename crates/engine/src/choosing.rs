@@ -15,7 +15,7 @@ use crate::command::Command;
 use crate::engine::Engine;
 use crate::event::JobId;
 use crate::job::{Asking, Target, Whom, Work};
-use crate::limits::{PROBE_GRACE_MS, PROBE_MOST_MS};
+use crate::limits::{PROBE_GRACE_MS, PROBE_LEAST_MS, PROBE_MOST_MS};
 
 impl<T> Engine<T> {
     /// Addresses are known: asks the servers, unless what they said a moment ago tells which is
@@ -44,23 +44,33 @@ impl<T> Engine<T> {
             return self.chosen(id, &target, &hosts, &ranked);
         }
         let deadline_ms = (self.remaining(id) / 2).min(PROBE_MOST_MS);
-        for host in asked.iter().filter_map(|(name, _)| name.as_ref()) {
-            self.servers.admit(host, self.now, self.now + deadline_ms);
-        }
+        let patient = deadline_ms >= PROBE_LEAST_MS;
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        self.out.push(Command::Probe {
-            job: id,
-            targets: asked.iter().map(|(_, target)| target.clone()).collect(),
-            grace_ms: PROBE_GRACE_MS,
-            deadline_ms,
-        });
         job.work = Work::Probing(Asking {
             target,
             hosts,
             choice,
-            asked,
+            asked: asked.clone(),
+            patient,
+        });
+        // Many keys of one server: one question is enough.
+        match self.questions.get_mut(&asked) {
+            Some((_, others)) if patient => return others.push(id),
+            None if patient => {
+                self.questions.insert(asked.clone(), (id, Vec::new()));
+            }
+            _ => {}
+        }
+        for host in asked.iter().filter_map(|(name, _)| name.as_ref()) {
+            self.servers.admit(host, self.now, self.now + deadline_ms);
+        }
+        self.out.push(Command::Probe {
+            job: id,
+            targets: asked.into_iter().map(|(_, target)| target).collect(),
+            grace_ms: PROBE_GRACE_MS,
+            deadline_ms,
         });
     }
 
@@ -80,18 +90,43 @@ impl<T> Engine<T> {
     }
 
     /// Servers answered, or did not.
-    pub(crate) fn probed(&mut self, id: JobId, answers: Vec<Answer>) {
+    pub(crate) fn probed(&mut self, id: JobId, mut answers: Vec<Answer>) {
+        // The job that asked may be gone: others may wait for the same.
+        let mut questions = self.questions.iter();
+        let question = questions.find(|(_, (by, _))| *by == id);
+        let question = question.map(|(asked, _)| asked.clone());
+        let (asked, patient) = match (question, self.jobs.get(&id).map(|job| &job.work)) {
+            (Some(asked), _) => (asked, true),
+            (None, Some(Work::Probing(asking))) if !asking.patient => (asking.asked.clone(), false),
+            _ => return,
+        };
+        // What is not answered at all is silent: whoever asks may have died.
+        answers.resize(asked.len(), Answer::Silent);
+        if !patient {
+            let silent = answers.iter_mut().filter(|it| **it == Answer::Silent);
+            silent.for_each(|answer| *answer = Answer::Unheard);
+        }
+        self.hear(&asked, &answers);
+        let others = match patient {
+            true => self.questions.remove(&asked),
+            false => None,
+        };
+        self.go_on(id, &answers);
+        for other in others.into_iter().flat_map(|(_, others)| others) {
+            self.go_on(other, &answers);
+        }
+    }
+
+    /// Goes on with a job that waits for these answers.
+    fn go_on(&mut self, id: JobId, answers: &[Answer]) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        if !matches!(job.work, Work::Probing(_)) {
-            return;
-        }
         let work = core::mem::replace(&mut job.work, Work::Fetching);
         let Work::Probing(asking) = work else {
+            job.work = work;
             return;
         };
-        self.hear(&asking.asked, &answers);
         if self.abandoned(id) {
             return;
         }
@@ -100,8 +135,7 @@ impl<T> Engine<T> {
             let Some(at) = asking.asked.iter().position(this) else {
                 return self.known(candidate, target);
             };
-            // What is not answered at all is silent: whoever asks may have died.
-            Some(answers.get(at).cloned().unwrap_or(Answer::Silent))
+            answers.get(at).cloned()
         };
         let ranked = asking.choice.ranked(&heard);
         self.judge_answers(&asking.asked, &ranked);

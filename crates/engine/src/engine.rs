@@ -14,7 +14,7 @@ use crate::command::{Answer, Command, Note, Response};
 use crate::config::{Point, Settings};
 use crate::event::{Event, JobId, Request, RequestId};
 use crate::expire::{ExpireRequest, covers};
-use crate::job::{Job, Work};
+use crate::job::{Job, Whom, Work};
 use crate::negative::Negative;
 use crate::place::Place;
 use crate::servers::Servers;
@@ -50,6 +50,9 @@ pub struct Engine<T> {
     pub(crate) clearings: BTreeSet<(Millis, JobId)>,
     pub(crate) negative: Negative,
     pub(crate) servers: Servers,
+    /// Questions to servers under way, the job that asks, and the others that want to know the
+    /// same.
+    pub(crate) questions: BTreeMap<Vec<Whom>, (JobId, Vec<JobId>)>,
     pub(crate) expire_requests: Vec<ExpireRequest>,
     pub(crate) last_errors: VecDeque<LastError>,
     pub(crate) phase: Phase,
@@ -78,6 +81,7 @@ impl<T> Engine<T> {
             clearings: BTreeSet::new(),
             negative: Negative::default(),
             servers: Servers::default(),
+            questions: BTreeMap::new(),
             expire_requests: Vec::new(),
             last_errors: VecDeque::new(),
             phase: Phase::Running,

@@ -82,6 +82,8 @@ pub(crate) struct Asking {
     pub(crate) choice: Choice,
     /// Who was asked.
     pub(crate) asked: Vec<Whom>,
+    /// Whether there was time enough for silence to mean something.
+    pub(crate) patient: bool,
 }
 
 /// An address that is asked, with the name of its server as written.

@@ -65,6 +65,10 @@ pub const PROBE_GRACE_MS: u64 = 200;
 /// wait have left.
 pub const PROBE_MOST_MS: u64 = 5_000;
 
+/// Servers that are given less time than this to answer, in milliseconds, are not taken for dead
+/// when they don't: who waits has not the time to find out.
+pub const PROBE_LEAST_MS: u64 = 1_000;
+
 /// Failures kept for `status`: enough to see a pattern, little enough to read.
 pub const LAST_ERRORS: usize = 64;
 

@@ -2,7 +2,6 @@
 //! format of postcard. Both ends are the same program, so there are no versions.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -23,8 +22,6 @@ pub(crate) enum Request {
     At(Box<At>),
     /// Say whether something of ours is at a path.
     Inspect(BString),
-    /// Find a server's addresses.
-    Resolve(BString),
 }
 
 /// Something to be done at a place.
@@ -94,8 +91,6 @@ pub(crate) enum Answer {
     No,
     /// These directories were made.
     Made(Vec<BString>),
-    /// A server's addresses.
-    Addresses(Vec<IpAddr>),
     /// It failed with this errno, in these words.
     Failed(i32, String),
 }
@@ -230,7 +225,6 @@ mod tests {
         assert_eq!(settings.program.unwrap().mount.to_str(), Some("/p/mount"));
         for answer in [
             Answer::Made(vec!["/a".into()]),
-            Answer::Addresses(vec![[127, 0, 0, 1].into()]),
             Answer::Failed(110, "mount.nfs: timed out".into()),
         ] {
             let reply = Reply {

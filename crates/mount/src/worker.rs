@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::hands::System;
 use crate::helper;
-use crate::hosts;
 use crate::inspect::inspect;
 use crate::lifeline;
 use crate::limits;
@@ -58,12 +57,6 @@ fn act(request: Request, fd: Option<OwnedFd>) -> Answer {
     let result = match request {
         Request::At(at) => act_at(*at, fd),
         Request::Inspect(path) => inspect(path.as_bstr(), How::Waiting).map(yes_or_no),
-        Request::Resolve(host) => hosts::resolve(host.as_bstr())
-            .map(|found| Answer::Addresses(found.addresses))
-            .map_err(|error| {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-                Error::refused(&host, errno, error.to_string())
-            }),
     };
     result.unwrap_or_else(|error| Answer::failed(&error))
 }

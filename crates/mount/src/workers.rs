@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString};
-use piton_plan::facts::HostAnswer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -165,15 +164,6 @@ impl Workers {
     pub fn inspect(&self, target: &BStr, until: Instant, hold: &Hold) -> bool {
         let request = Request::Inspect(target.into());
         matches!(self.ask(target, &request, until, hold), Ok(Answer::Yes))
-    }
-
-    /// The addresses of a server; none if nobody knows the name, or tells in time.
-    pub fn resolve(&self, host: &BStr, until: Instant, hold: &Hold) -> HostAnswer {
-        let request = Request::Resolve(host.into());
-        match self.ask(host, &request, until, hold) {
-            Ok(Answer::Addresses(addresses)) => HostAnswer { addresses },
-            _ => HostAnswer::default(),
-        }
     }
 
     fn ask(

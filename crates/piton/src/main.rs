@@ -1,5 +1,6 @@
 //! `piton`: one binary for daemon and client; called `automount` it is the documents' command.
 
+mod asking;
 mod check;
 mod cli;
 mod commands;

@@ -11,7 +11,7 @@ use crate::select::is_nfs;
 use crate::step::What;
 
 /// A server to be asked: one address of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize, serde::Serialize))]
 pub struct Target {
     /// Where it is.

@@ -37,6 +37,7 @@ use super::timers::{Clock, Kind, Outstanding, sleep_until};
 use super::trace::{self, Tracer};
 use super::turns::{Doors, Quick, Woken};
 use super::watch::Watcher;
+use crate::asking;
 use crate::exit::Exit;
 use piton_control::line::Word;
 
@@ -553,10 +554,10 @@ impl Runtime {
         let end = self.clock.now() + deadline_ms;
         let number = self.outstanding.enter(job, Kind::Resolve, end);
         let until = Instant::now() + Duration::from_millis(deadline_ms);
-        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
+        let (resolver, mailbox) = (self.worker.resolver.clone(), self.mailbox.clone());
         self.pools.slow.submit_in(Lane::Names, until, move |turn| {
-            if let Turn::Begin(Some(hold)) = turn {
-                let answers = worker.resolve(&hosts, until, &hold);
+            if let Turn::Begin(_hold) = turn {
+                let answers = asking::addresses(&resolver, &hosts, until);
                 mailbox.post(Message::Task(number, Event::Resolved { job, answers }));
             }
         });

@@ -14,6 +14,7 @@ use piton_engine::config::Point;
 use piton_frontend::{FrontEnd, KernelFrontEnd, KernelSettings};
 use piton_mount::{Workers, perform};
 use piton_plan::step::TriggerKind;
+use piton_resolver::Resolver;
 use piton_source::cache::Maps;
 
 use super::background;
@@ -197,6 +198,7 @@ fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) ->
         },
         // This very program, whatever has become of its file.
         workers: Workers::new(vec!["/proc/self/exe".into(), "worker".into()]),
+        resolver: Resolver::new(vec!["/proc/self/exe".into(), "resolver".into()]),
         defines: settings.engine.facts.defines.clone(),
         made: Mutex::new(HashMap::new()),
         stop_until: OnceLock::new(),

@@ -16,9 +16,9 @@ use piton_map::key::MapKind;
 use piton_map::lookup::{MapSpec, MapType};
 use piton_map::requester::Requester;
 use piton_mount::perform::{Attach, Detach, Directory, Settings};
-use piton_mount::{Hold, Lane, Performance, Workers, is_on_disk};
-use piton_plan::facts::HostAnswers;
+use piton_mount::{Lane, Performance, Workers, is_on_disk};
 use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec};
+use piton_resolver::Resolver;
 use piton_source::cache::{Listing, Maps};
 use piton_source::source::LookupContext;
 use piton_source::users;
@@ -51,6 +51,8 @@ pub(crate) struct Worker {
     pub(crate) settings: Settings,
     /// Processes for what may have to wait.
     pub(crate) workers: Workers,
+    /// Asks the network.
+    pub(crate) resolver: Resolver,
     /// `-D` variables of the command line; those of a map come after them.
     pub(crate) defines: Vec<(BString, BString)>,
     /// Directories made for triggers, to be removed with them.
@@ -135,17 +137,6 @@ impl Worker {
             mount_point: lookup.mount_point.as_bstr(),
             deadline: Some(lookup.until),
         })
-    }
-
-    /// Finds addresses of servers; blocks until then at the longest.
-    pub(crate) fn resolve(&self, hosts: &[BString], until: Instant, hold: &Hold) -> HostAnswers {
-        hosts
-            .iter()
-            .map(|host| {
-                let answer = self.workers.resolve(host.as_bstr(), until, hold);
-                (host.clone(), answer)
-            })
-            .collect()
     }
 
     /// Does steps that wait for nobody; tells the lane in which to go on, if it comes to that.
