@@ -200,8 +200,10 @@ impl<T> Engine<T> {
             Event::Removed { results } => self.removed(results),
             Event::ExpireDone { trigger } => self.expire_done(trigger),
             Event::Configure(configuration) => self.configure(configuration),
-            Event::Moved { interfaces } => {
-                Arc::make_mut(&mut self.settings.facts).interfaces = interfaces;
+            Event::Moved { interfaces, routes } => {
+                let facts = Arc::make_mut(&mut self.settings.facts);
+                facts.interfaces = interfaces;
+                facts.routes = routes;
             }
             Event::Request { id, request } => self.request(id, request),
             Event::Tick => self.tick(),

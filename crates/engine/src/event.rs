@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bstr::BString;
 use piton_map::lookup::{Found, Miss};
 use piton_map::requester::{Requester, RequesterNames};
-use piton_plan::facts::{HostAnswers, Interface};
+use piton_plan::facts::{HostAnswers, Interface, Route};
 use piton_plan::probe::Answer;
 use piton_plan::step::{TriggerId, TriggerKind};
 
@@ -110,10 +110,12 @@ pub enum Event<T> {
     },
     /// The master map and the direct maps were read (at start or anew).
     Configure(Configuration),
-    /// This host has other addresses than before.
+    /// This host has other addresses or routes than before.
     Moved {
-        /// All of them.
+        /// All of its addresses.
         interfaces: Vec<Interface>,
+        /// All of its routes that tell what is near.
+        routes: Vec<Route>,
     },
     /// An operator asked for something.
     Request {

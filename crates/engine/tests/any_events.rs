@@ -134,6 +134,7 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
         },
         11 if other % 5 == 4 => Event::Moved {
             interfaces: Vec::new(),
+            routes: Vec::new(),
         },
         11 => Event::Installed {
             results: vec![(trigger, result(other))],

@@ -77,3 +77,11 @@ pub const LONGEST_MS: u64 = 3_600_000;
 /// Mounts whose kind is remembered: the file systems that binds come from. A forgotten one is
 /// asked for again.
 pub const KNOWN_MOUNTS: usize = 4096;
+
+/// Most of a table of routes that is read, in bytes. A desktop has ten routes, a router of the
+/// Internet a million; a line has about 150 bytes.
+pub(crate) const ROUTES_BYTES: u64 = 4 << 20;
+
+/// Routes that are kept: those that tell something of what is near. Each is looked at for each
+/// address of a server.
+pub(crate) const ROUTES: usize = 1_024;

@@ -5,13 +5,16 @@ use piton_plan::facts::HostFacts;
 
 /// What this host is, with `-D` variables as given on the command line.
 ///
-/// The daemon asks at its start, and for interfaces again when the kernel says that they changed;
-/// `explain` and `check` ask when they run, so that both see the same names. Without interfaces (no permission to list them) every server counts as far
-/// away, which costs the best order of replicas and nothing else.
+/// The daemon asks at its start, and for interfaces and routes again when the kernel says that they changed;
+/// `explain` and `check` ask when they run, so that both see the same names. Without interfaces (no
+/// permission to list them) every server counts as far away, which costs the best order of replicas
+/// and nothing else.
 pub(crate) fn of_this_host(defines: Vec<(BString, BString)>) -> HostFacts {
+    let (interfaces, routes) = piton_mount::hosts::network().unwrap_or_default();
     HostFacts {
         defines,
-        interfaces: piton_mount::hosts::interfaces().unwrap_or_default(),
+        interfaces,
+        routes,
         ..piton_mount::uname::facts()
     }
 }

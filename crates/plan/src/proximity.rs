@@ -103,8 +103,8 @@ fn route(address: IpAddr, routes: &[Route]) -> Option<&Route> {
     matching.max_by_key(|route| (route.prefix, route.on_link))
 }
 
-/// In how many leading bits two addresses of one family are the same.
-fn common(one: IpAddr, other: IpAddr) -> u32 {
+/// In how many leading bits two addresses are the same; 0 for those of different families.
+pub fn common(one: IpAddr, other: IpAddr) -> u32 {
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
         (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
@@ -194,5 +194,93 @@ mod tests {
         );
         assert!(Proximity::Own < Proximity::Subnet && Proximity::Net < Proximity::Other);
         assert_eq!(Proximity::Net.name(), "net");
+    }
+
+    fn routed(address: &str, interfaces: &[Interface], routes: &[(&str, u8, bool)]) -> Proximity {
+        let route = |(destination, prefix, on_link): &(&str, u8, bool)| Route {
+            destination: destination.parse().unwrap(),
+            prefix: *prefix,
+            on_link: *on_link,
+        };
+        let facts = HostFacts {
+            interfaces: interfaces.into(),
+            routes: routes.iter().map(route).collect(),
+            ..HostFacts::default()
+        };
+        Proximity::of(address.parse().unwrap(), &facts)
+    }
+
+    #[test]
+    fn routes_know_better_than_prefixes() {
+        let ours = [Interface::new("10.77.0.1".parse().unwrap(), 24)];
+        let routes = [
+            ("0.0.0.0", 0, false),
+            ("10.77.0.0", 24, true),
+            ("10.77.0.128", 25, false),
+            ("10.77.0.200", 32, true),
+            ("192.168.7.7", 32, true),
+            ("172.20.0.0", 16, true),
+            ("172.20.9.0", 24, false),
+            ("fd88::", 64, true),
+        ];
+        for (address, proximity) in [
+            ("10.77.0.1", Proximity::Own),
+            ("10.77.0.9", Proximity::Subnet),
+            // A router stands before a part of what the prefix calls ours,
+            ("10.77.0.129", Proximity::Net),
+            // and one machine behind it is on our link all the same.
+            ("10.77.0.200", Proximity::Subnet),
+            // A machine of another net with a route of its own.
+            ("192.168.7.7", Proximity::Subnet),
+            ("192.168.7.8", Proximity::Other),
+            // A second net on the same link.
+            ("172.20.1.1", Proximity::Subnet),
+            ("172.20.9.1", Proximity::Other),
+            ("fd88::5", Proximity::Subnet),
+            ("10.200.0.1", Proximity::Net),
+        ] {
+            assert_eq!(routed(address, &ours, &routes), proximity, "{address}");
+        }
+    }
+
+    #[test]
+    fn what_lies_behind_the_other_end_of_a_line_is_not_near() {
+        let line = Interface {
+            point_to_point: true,
+            ..Interface::new("10.8.0.2".parse().unwrap(), 24)
+        };
+        let routes = [("10.8.0.0", 24, false), ("10.8.0.1", 32, true)];
+        for (address, proximity) in [
+            ("10.8.0.2", Proximity::Own),
+            ("10.8.0.1", Proximity::Subnet),
+            ("10.8.0.7", Proximity::Other),
+        ] {
+            assert_eq!(routed(address, &[line], &routes), proximity, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_family_without_an_address_that_others_see_is_not_used() {
+        let own = |list: &[&str]| HostFacts {
+            interfaces: list
+                .iter()
+                .map(|address| Interface::new(address.parse().unwrap(), 64))
+                .collect(),
+            ..HostFacts::default()
+        };
+        let only_v4 = own(&["127.0.0.1", "::1", "10.1.1.1", "fe80::1"]);
+        let only_v6 = own(&["127.0.0.1", "::1", "fd00::1"]);
+        let not_yet = own(&["127.0.0.1", "::1"]);
+        for (address, v4, v6) in [
+            ("192.0.2.1", true, false),
+            ("2001:db8::1", false, true),
+            ("fe80::9", true, true),
+            ("::ffff:192.0.2.1", true, false),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(is_reachable(address, &only_v4), v4, "{address}");
+            assert_eq!(is_reachable(address, &only_v6), v6, "{address}");
+            assert!(is_reachable(address, &not_yet), "{address}");
+        }
     }
 }

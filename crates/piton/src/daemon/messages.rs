@@ -12,7 +12,7 @@ use piton_engine::event::JobId;
 use piton_engine::status::Status;
 use piton_frontend::Ticket;
 use piton_mount::Lane;
-use piton_plan::facts::Interface;
+use piton_plan::facts::{Interface, Route};
 use rustix::event::EventfdFlags;
 
 use super::loader::Loaded;
@@ -37,8 +37,8 @@ pub(crate) enum Message {
     Task(u64, Event<Ticket>),
     /// Master map and direct maps were read.
     Loaded(Box<Loaded>),
-    /// This host's addresses were read; nothing if they could not be.
-    Moved(Option<Vec<Interface>>),
+    /// This host's addresses and routes were read; nothing if they could not be.
+    Moved(Option<(Vec<Interface>, Vec<Route>)>),
     /// Somebody asks through the control socket.
     Ask(Question),
 }

@@ -1,4 +1,4 @@
-//! Hears of changes of this host's addresses, by which servers are near or far.
+//! Hears of changes of this host's addresses and routes, by which servers are near or far.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -6,13 +6,14 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
-/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR of linux/rtnetlink.h.
-const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR and RTMGRP_IPV6_ROUTE of
+/// linux/rtnetlink.h.
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 
 /// Messages taken at once. They are only counted: afterwards all addresses are read anew.
 const MESSAGES: usize = 1_024;
 
-/// A socket to which the kernel writes when a link or an address changes.
+/// A socket to which the kernel writes when a link, an address or a route changes.
 pub(crate) struct Network(OwnedFd);
 
 impl Network {

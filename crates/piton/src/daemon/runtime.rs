@@ -806,10 +806,10 @@ impl Runtime {
                 self.read(*loaded);
                 self.work();
             }
-            Message::Moved(interfaces) => {
+            Message::Moved(network) => {
                 self.reading_addresses = false;
-                if let Some(interfaces) = interfaces {
-                    self.events.push_back(Event::Moved { interfaces });
+                if let Some((interfaces, routes)) = network {
+                    self.events.push_back(Event::Moved { interfaces, routes });
                     self.work();
                 }
                 self.read_addresses();
@@ -830,7 +830,7 @@ impl Runtime {
         self.pools.slow.submit(move || {
             // Changes come in groups.
             std::thread::sleep(Duration::from_millis(super::reload::SETTLE_MS));
-            mailbox.post(Message::Moved(piton_mount::hosts::interfaces().ok()));
+            mailbox.post(Message::Moved(piton_mount::hosts::network().ok()));
         });
     }
 
