@@ -7,6 +7,7 @@ mod commands;
 mod daemon;
 mod exit;
 mod explain;
+mod exports;
 mod facts;
 mod keeper;
 mod render;

@@ -230,7 +230,7 @@ pub(crate) fn findings(server: &BStr, list: &ExportList) -> Vec<Diagnostic> {
     if refused.count > 0 {
         let examples = refused.examples.join(", ");
         let message = format!(
-            "{} lines of the export list are not used: {examples}",
+            "of the export list this is not used ({} in all): {examples}",
             refused.count
         );
         let help = "an export is an absolute path, written without `.`, `..` and doubled slashes";
@@ -238,7 +238,7 @@ pub(crate) fn findings(server: &BStr, list: &ExportList) -> Vec<Diagnostic> {
     }
     if list.for_others() > 0 {
         let message = format!(
-            "{} exports are for other hosts only and not shown",
+            "exports that are for other hosts only and not shown: {}",
             list.for_others()
         );
         let help = "the daemon's option --all-exports shows them";

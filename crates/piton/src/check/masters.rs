@@ -28,7 +28,7 @@ pub(crate) fn check(opened: &Opened, findings: &mut Findings) {
         for item in &parsed.items {
             if let MasterItem::Entry(entry) = item {
                 findings.extend(untidy_mount_point(entry));
-                findings.extend(hosts_without_nosuid(entry));
+                findings.extend(trusted_hosts(entry));
             }
         }
     }
@@ -54,22 +54,22 @@ fn untidy_mount_point(entry: &MasterEntry) -> Option<Diagnostic> {
     })
 }
 
-/// `hosts-without-nosuid`: `-hosts` mounts whatever any server offers.
-fn hosts_without_nosuid(entry: &MasterEntry) -> Option<Diagnostic> {
+/// `trusted-hosts`: `-hosts` mounts whatever any server offers.
+fn trusted_hosts(entry: &MasterEntry) -> Option<Diagnostic> {
     let hosts = entry
         .maps
         .iter()
         .any(|map| map.kind == Some(MapType::Hosts));
     let has = |name: &str| entry.options.mount.iter().any(|option| option == name);
-    (hosts && !(has("nosuid") && has("nodev"))).then(|| {
-        let message = "any server that somebody names may bring set-uid programs and devices";
+    (hosts && (has("suid") || has("dev"))).then(|| {
+        let message = "any server that somebody names may bring set-uid programs or devices";
         Diagnostic::new(
-            Severity::Note,
-            "hosts-without-nosuid",
+            Severity::Warning,
+            "trusted-hosts",
             message,
             &entry.fragment,
             entry.span,
         )
-        .help("add -nosuid,nodev at the end of the line")
+        .help("remove suid and dev; name the servers that are trusted in a map of their own")
     })
 }

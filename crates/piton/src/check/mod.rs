@@ -192,7 +192,7 @@ fn survey<'s>(opened: &Opened, point: &'s SitePoint, requester: &Requester) -> S
 fn missing(opened: &Opened, one: &Surveyed<'_>, findings: &mut Findings) {
     // What is missing behind an include line was reported there.
     let named = |map: &str| one.point.maps.iter().any(|spec| spec.name == map);
-    for (map, miss) in one.listing.incomplete.iter().filter(|(map, _)| named(map)) {
+    for (_, miss) in one.listing.incomplete.iter().filter(|(map, _)| named(map)) {
         let (severity, code, help) = match miss {
             Miss::NoSuchMap(_) => (
                 Severity::Error,
@@ -203,12 +203,6 @@ fn missing(opened: &Opened, one: &Surveyed<'_>, findings: &mut Findings) {
                 Severity::Error,
                 "unreadable-map",
                 "the daemon reads it as root; look at the file and the disk it is on",
-            ),
-            // It stands in the master map that autofs ships.
-            Miss::NotAvailable(_) if **map == *"-hosts" => (
-                Severity::Note,
-                "unavailable-map",
-                "leave the line, or take it out; or name the servers you need in a map",
             ),
             Miss::NotAvailable(why) if !why.ends_with(NOT_RUN) => (
                 Severity::Warning,

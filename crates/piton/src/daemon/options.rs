@@ -40,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) umount_program: Option<PathBuf>,
     /// The dialect, whatever the master map's name.
     pub(crate) dialect: Option<Dialect>,
+    /// Show exports of `-hosts` that are for other hosts only.
+    pub(crate) all_exports: bool,
     /// Seconds within which each access is answered.
     pub(crate) deadline: Option<u32>,
     /// Options of autofs that have no meaning here, with the reason.
@@ -132,6 +134,7 @@ Options:
   -h, --help                   print this
       --master FILE            the same as MASTER_MAP
       --dialect NAME           read maps as sun or linux, whatever the master map's name
+      --all-exports            with -hosts, show exports that are for other hosts only
       --deadline SECONDS       answer each access within this time [10]
       --mount-program PROGRAM  mount everything by PROGRAM -t TYPE -o OPTIONS WHAT WHERE
       --umount-program PROGRAM unmount by PROGRAM WHERE [`umount` beside the mount program]
@@ -180,6 +183,7 @@ fn option(name: &str, parser: &mut Parser, options: &mut Options) -> Result<(), 
         "-t" | "--timeout" => options.timeout = Some(seconds(name, parser)?),
         "-n" | "--negative-timeout" => options.negative_timeout = Some(seconds(name, parser)?),
         "-M" | "--master-wait" => options.master_wait = Some(seconds(name, parser)?),
+        "--all-exports" => options.all_exports = true,
         "--deadline" => options.deadline = Some(seconds(name, parser)?.max(1)),
         "-D" | "--define" => options.defines.push(definition(parser)?),
         "-O" | "--global-options" => {

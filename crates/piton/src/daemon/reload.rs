@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use bstr::{BString, ByteSlice};
 use piton_control::message::{Change, ReloadPlan};
@@ -13,12 +14,15 @@ use piton_engine::difference::Difference;
 use piton_engine::time::Millis;
 use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_plan::step::TriggerKind;
+use piton_source::limits::EXPORTS_TIME;
 
 use super::convert::text;
 use super::loader::{Loaded, Reason, Refused, Unserved};
 use super::messages::{Message, Outline};
+use super::pool::Turn;
 use super::runtime::{Earlier, Runtime};
 use super::start::look_for_earlier_life;
+use super::tasks::lane_of;
 
 /// Files often change in bursts (an editor writes, renames, sets the mode): wait until then.
 pub(super) const SETTLE_MS: u64 = 100;
@@ -92,6 +96,9 @@ impl Runtime {
             return;
         }
         self.reload.running = true;
+        if let Reason::Asked(_) = reason {
+            self.worker.maps.renew_exports();
+        }
         // What has changed so far is read now.
         self.reload.due = None;
         let (loader, mailbox) = (self.loader.clone(), self.mailbox.clone());
@@ -214,8 +221,11 @@ impl Runtime {
             }
             let (worker, front_end) = (self.worker.clone(), self.front_end.clone());
             let (id, path, binding) = (spec.id, spec.path.clone(), binding.clone());
-            self.pools.slow.submit(move || {
-                let listing = worker.keys(&binding, path.as_bstr());
+            let until = Instant::now() + EXPORTS_TIME;
+            let lane = lane_of(&binding, path.as_bstr());
+            self.pools.slow.submit_in(lane, until, move |turn| {
+                let Turn::Begin(_hold) = turn else { return };
+                let listing = worker.keys(&binding, path.as_bstr(), Some(until));
                 // What cannot be read now is shown as it was.
                 if listing.served {
                     let keys: Arc<[BString]> = listing.keys.into_iter().map(|it| it.key).collect();

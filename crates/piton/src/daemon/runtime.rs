@@ -540,7 +540,7 @@ impl Runtime {
         let end = self.clock.now() + left.as_millis() as u64 + GRACE_MS;
         let number = self.outstanding.enter(lookup.job, Kind::Fetch, end);
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
-        let lane = Lane::Map(lookup.binding.source.clone());
+        let lane = tasks::lane_of(&lookup.binding, lookup.key.as_bstr());
         self.pools.slow.submit_in(lane, lookup.until, move |turn| {
             // What is too late is given up by the loop itself.
             if let Turn::Begin(_hold) = turn {
@@ -888,6 +888,7 @@ impl Runtime {
                 self.request(Request::Expire { path }, Some(Asker::Left(answer)));
             }
             Question::Flush(path, answer) => {
+                self.worker.maps.renew_exports();
                 self.request(Request::Flush { path }, Some(Asker::Flushed(answer)));
             }
             Question::Unmount(path, answer) => {

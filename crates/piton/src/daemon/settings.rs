@@ -54,6 +54,7 @@ pub(crate) fn merge(options: &Options) -> (Settings, Vec<String>) {
         engine: engine(options, &conf),
         maps: cache::Settings {
             standard_names: conf.force_standard_program_map_env,
+            all_exports: options.all_exports,
             ..cache::Settings::default()
         },
         master: master(options, &conf),

@@ -20,6 +20,7 @@ use piton_mount::{Lane, Performance, Workers, is_on_disk};
 use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec};
 use piton_resolver::Resolver;
 use piton_source::cache::{Listing, Maps};
+use piton_source::hosts::server_of;
 use piton_source::source::LookupContext;
 use piton_source::users;
 
@@ -90,7 +91,8 @@ impl Worker {
         let maps = &lookup.binding.maps;
         let key = lookup.key.as_bstr();
         let result = self.with_context(lookup, |context| self.maps.lookup(maps, key, context));
-        let costly = result.is_err() && maps.iter().any(runs_program);
+        let asks = |map: &MapSpec| runs_program(map) || map.kind == Some(MapType::Hosts);
+        let costly = result.is_err() && maps.iter().any(asks);
         Event::Fetched {
             job: lookup.job,
             names,
@@ -99,8 +101,13 @@ impl Worker {
         }
     }
 
-    /// The keys of a map that is not in the master map.
-    pub(super) fn keys(&self, binding: &Binding, mount_point: &BStr) -> Listing {
+    /// The keys of a map that is not in the master map; a server may be asked until then.
+    pub(super) fn keys(
+        &self,
+        binding: &Binding,
+        mount_point: &BStr,
+        until: Option<Instant>,
+    ) -> Listing {
         let own = binding.options.defines.iter();
         let defines: Vec<_> = self.defines.iter().chain(own).cloned().collect();
         let nobody = Requester::default();
@@ -110,7 +117,7 @@ impl Worker {
             requester: &nobody,
             defines: &defines,
             mount_point,
-            deadline: None,
+            deadline: until,
         };
         self.maps.keys(&binding.maps, &context)
     }
@@ -141,7 +148,7 @@ impl Worker {
 
     /// Does steps that wait for nobody; tells the lane in which to go on, if it comes to that.
     pub(crate) fn perform_at_once(&self, task: &mut Perform) -> Option<Lane> {
-        let front = self.front(&task.submounts);
+        let front = self.front(&task.submounts, task.until);
         loop {
             let lane = task.performance.at_once(&front, &self.settings);
             if lane.is_some() || !self.again(&mut task.performance) {
@@ -152,7 +159,7 @@ impl Worker {
 
     /// Does the other steps. Blocks, but not much longer than until the task's deadline.
     pub(crate) fn perform_with_workers(&self, task: &mut Perform, turn: Turn) {
-        let front = self.front(&task.submounts);
+        let front = self.front(&task.submounts, task.until);
         let performance = &mut task.performance;
         let (hold, in_time) = match turn {
             Turn::Begin(hold) => (hold, true),
@@ -200,10 +207,11 @@ impl Worker {
         more
     }
 
-    fn front<'w>(&'w self, submounts: &'w [Submount]) -> Front<'w> {
+    fn front<'w>(&'w self, submounts: &'w [Submount], until: Instant) -> Front<'w> {
         Front {
             worker: self,
             submounts,
+            until,
         }
     }
 
@@ -294,6 +302,15 @@ impl Worker {
     }
 }
 
+/// What a look-up keeps waiting when its source does not answer: the server whose exports are
+/// asked for, or the map.
+pub(crate) fn lane_of(binding: &Binding, key: &BStr) -> Lane {
+    match server_of(&binding.maps, key) {
+        Some(server) => Lane::Server(server),
+        None => Lane::Map(binding.source.clone()),
+    }
+}
+
 /// Whether asking this map again would run a program again.
 fn runs_program(map: &MapSpec) -> bool {
     use std::os::unix::fs::PermissionsExt;
@@ -345,6 +362,7 @@ impl Perform {
 struct Front<'w> {
     worker: &'w Worker,
     submounts: &'w [Submount],
+    until: Instant,
 }
 
 impl Front<'_> {
@@ -363,7 +381,7 @@ impl Front<'_> {
             keys,
             incomplete,
             served,
-        } = worker.keys(&submount.binding, spec.path.as_bstr());
+        } = worker.keys(&submount.binding, spec.path.as_bstr(), Some(self.until));
         if !served && let Some((_, miss)) = incomplete.into_iter().next() {
             let cause = Cause::Lookup(miss);
             return Err(Failure::new(cause.errno().0, cause.to_string()));

@@ -8,7 +8,7 @@
 
 pub(crate) mod asker;
 pub(crate) mod json;
-pub(crate) mod near;
+mod near;
 pub(crate) mod site;
 pub(crate) mod text;
 mod walk;
@@ -21,6 +21,7 @@ use bstr::{BStr, BString, ByteSlice};
 use piton_engine::cause::Cause;
 use piton_map::diagnostic::Diagnostic;
 use piton_map::key::{self, MapKind};
+use piton_map::limits::HOSTS_MAP;
 use piton_map::lookup::{Found, MapSpec, MapType};
 use piton_map::text::Fragment;
 use piton_plan::TraceLine;
@@ -163,6 +164,7 @@ pub(crate) fn below<'p>(path: &'p BStr, base: &BStr) -> Option<&'p BStr> {
 /// The names of a mount point's maps as they are written.
 pub(crate) fn map_names(point: &SitePoint) -> String {
     let name = |map: &MapSpec| match &map.kind {
+        Some(MapType::Hosts) if map.name != HOSTS_MAP => format!("hosts:{}", map.name),
         Some(MapType::Hosts | MapType::Null | MapType::Passwd) | None => map.name.to_string(),
         Some(MapType::File) => format!("file:{}", map.name),
         Some(MapType::Program) => format!("program:{}", map.name),

@@ -21,6 +21,7 @@ use piton_source::conf::{self, Conf};
 use piton_source::master::{self, MasterRequest, Site, SitePoint};
 use piton_source::source::LookupContext;
 
+use crate::exports::NotAsking;
 use crate::facts;
 
 /// Where autofs has its settings.
@@ -89,6 +90,7 @@ pub(crate) fn open(
     let settings = Settings {
         root: args.root.clone(),
         run_programs,
+        exports: Some(Arc::new(NotAsking)),
         ..Settings::default()
     };
     let maps = Maps::new(settings);

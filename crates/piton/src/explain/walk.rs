@@ -103,7 +103,9 @@ impl Walk<'_> {
     fn go(&mut self) -> Result<String, Stop> {
         let mut start = self.start()?;
         loop {
-            if self.chain.len() == DEPTH {
+            // A server's exports lie as deep as it says, which has a limit of its own.
+            let written = self.chain.iter().filter(|link| !asks_servers(&link.point));
+            if written.count() == DEPTH {
                 let why =
                     format!("maps are nested more than {DEPTH} deep: a map that names itself?");
                 return Err(Stop::error(Cause::BadEntry(why.into())));
@@ -422,6 +424,11 @@ fn stop(miss: Miss, key: &BStr, point: &SitePoint) -> Stop {
             reason: format!("{why}; --run runs them"),
             cause: None,
         },
+        Miss::NotAvailable(why) if asks_servers(point) => Stop {
+            status: Status::Error,
+            reason: why.to_string(),
+            cause: None,
+        },
         // The daemon leaves the place alone, so that what is there stays visible.
         Miss::NotAvailable(why) if point.maps.iter().all(is_of_another_build) => Stop {
             status: Status::Error,
@@ -434,10 +441,13 @@ fn stop(miss: Miss, key: &BStr, point: &SitePoint) -> Stop {
 
 /// Returns true if and only if the map is of a type that no source of this build delivers.
 fn is_of_another_build(map: &MapSpec) -> bool {
-    matches!(
-        map.kind,
-        Some(MapType::Hosts | MapType::Passwd | MapType::Other(_))
-    )
+    matches!(map.kind, Some(MapType::Passwd | MapType::Other(_)))
+}
+
+/// Returns true if and only if servers are asked for their exports.
+fn asks_servers(point: &SitePoint) -> bool {
+    let hosts = |map: &MapSpec| map.kind == Some(MapType::Hosts);
+    point.kind == MapKind::Indirect && point.maps.iter().any(hosts)
 }
 
 /// Returns true if and only if the finding is about a line of `file` that begins on `line`.

@@ -201,8 +201,8 @@ fn report(server: &BStr, list: &ExportList, before: Option<&Refused>) {
     let examples = refused.examples.join(", ");
     tracing::warn!(
         %server,
-        "{} lines of its export list are not used: {examples}",
-        refused.count
+        lines = refused.count,
+        "lines of its export list are not used: {examples}"
     );
 }
 
