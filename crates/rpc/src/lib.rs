@@ -6,7 +6,9 @@
 //! mounted?). What servers say is checked here and bounded by [`limits`]; it never makes anything
 //! panic, reserve memory that has not come, or wait longer than it was told.
 //!
-//! Nothing here is meant to be run by root: crates/resolver runs it in a process without rights.
+//! Nothing here is meant to be run by root: crates/resolver runs it in a process without rights. The
+//! exceptions are [`xdr`] and [`record`], with which crates/loopback reads what root's own clients on
+//! this host send.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -15,8 +17,8 @@ pub mod exports;
 pub mod limits;
 pub mod message;
 pub mod portmap;
-mod record;
-mod xdr;
+pub mod record;
+pub mod xdr;
 
 pub use error::Error;
 pub use exchange::{Protocol, call};

@@ -8,8 +8,11 @@ use crate::limits;
 const LAST: u32 = 1 << 31;
 
 /// A message as it should be sent: in one fragment.
-pub(crate) fn mark(message: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(message.len()).expect("our calls are short");
+///
+/// # Panics
+/// If it has 2 GiB or more.
+pub fn mark(message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).expect("our messages are short");
     let mut bytes = (length | LAST).to_be_bytes().to_vec();
     bytes.extend_from_slice(message);
     bytes
@@ -17,7 +20,7 @@ pub(crate) fn mark(message: &[u8]) -> Vec<u8> {
 
 /// Puts messages together.
 #[derive(Debug)]
-pub(crate) struct Records {
+pub struct Records {
     /// Bytes that a message may have.
     most: usize,
     /// The length of the next fragment, as far as it has come.
@@ -31,7 +34,7 @@ pub(crate) struct Records {
 
 impl Records {
     /// For messages of at most this many bytes.
-    pub(crate) fn new(most: usize) -> Self {
+    pub fn new(most: usize) -> Self {
         Self {
             most,
             head: Vec::new(),
@@ -43,7 +46,11 @@ impl Records {
     }
 
     /// Takes from `bytes` until a message is whole; none if they are used up before.
-    pub(crate) fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, Error> {
+    ///
+    /// # Errors
+    /// [`Error::TooLong`]: the message has too many bytes or fragments. Nothing that comes after it
+    /// can be understood.
+    pub fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, Error> {
         loop {
             let Some(left) = self.left else {
                 let wanted = (4 - self.head.len()).min(bytes.len());
