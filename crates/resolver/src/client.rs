@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bstr::{BStr, ByteSlice};
+use piton_plan::probe::{Answer, Target};
+use piton_rpc::exports::Exports;
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -78,6 +80,61 @@ impl Resolver {
         }
     }
 
+    /// Asks all targets at once whether they serve; an answer for each, in their order. Ends when
+    /// the best that is possible has answered (a target of the smallest rank among those that do
+    /// not refuse), or `grace` after the first has, or at `until`. IPv4 addresses are asked a moment
+    /// later where there are IPv6 addresses of the same rank.
+    ///
+    /// When nobody could be asked, nobody was heard ([`Answer::Unheard`]).
+    pub fn probe(&self, targets: &[Target], grace: Duration, until: Instant) -> Vec<Answer> {
+        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.probe_for(targets, Some(grace), until)
+    }
+
+    /// Asks all targets at once, and waits for every answer until then.
+    pub fn probe_all(&self, targets: &[Target], until: Instant) -> Vec<Answer> {
+        self.probe_for(targets, None, until)
+    }
+
+    fn probe_for(&self, targets: &[Target], grace: Option<u64>, until: Instant) -> Vec<Answer> {
+        let mut answers = vec![Answer::Unheard; targets.len()];
+        let asked = &targets[..targets.len().min(limits::TARGETS)];
+        let ask = Ask::Probe(asked.to_vec(), grace);
+        if !asked.is_empty()
+            && let Ok(Said::Probed(said)) = self.ask("servers".into(), &ask, until)
+        {
+            for (answer, said) in answers.iter_mut().zip(said).take(asked.len()) {
+                *answer = believed(said);
+            }
+        }
+        answers
+    }
+
+    /// What the server of that name exports, or the server at that address: all its addresses are
+    /// asked, one soon after the other, and the first list counts. Bad lines are left out, counted
+    /// and told ([`Exports::lost`]).
+    ///
+    /// # Errors
+    /// Nobody knows the name (`ENOENT`), there is nobody who could be asked, or not in time; what
+    /// the first address said, if there is one.
+    pub fn exports(&self, server: &BStr, until: Instant) -> Result<Exports, Error> {
+        let bare = server
+            .strip_prefix(b"[")
+            .and_then(|rest| rest.strip_suffix(b"]"))
+            .unwrap_or(server);
+        if !(1..=limits::NAME).contains(&bare.len()) || bare.contains(&0) {
+            return Err(Error::new(
+                server,
+                Errno::NOENT,
+                "that is no name of a host",
+            ));
+        }
+        match self.ask(server, &Ask::Exports(bare.into()), until)? {
+            Said::Exports(listed) => Ok(listed.exports()),
+            other => Err(unexpected(server, other)),
+        }
+    }
+
     fn ask(&self, about: &BStr, ask: &Ask, until: Instant) -> Result<Said, Error> {
         for _ in 0..limits::ATTEMPTS {
             let process = self.0.running().map_err(|error| {
@@ -120,11 +177,21 @@ impl Inner {
     }
 }
 
+/// An answer as it may be: only errors of the system are numbers below this.
+fn believed(answer: Answer) -> Answer {
+    match answer {
+        Answer::Refused { errno, micros } if !(1..4096).contains(&errno) => Answer::Refused {
+            errno: Errno::IO.raw_os_error(),
+            micros,
+        },
+        other => other,
+    }
+}
+
 /// What is no answer to what was asked; or a failure, which is one to everything.
 fn unexpected(about: &BStr, said: Said) -> Error {
     match said {
         Said::Failed(errno, why) => {
-            // Only errors of the system are numbers below this.
             let errno = Some(errno).filter(|errno| (1..4096).contains(errno));
             Error::new(
                 about,
@@ -142,8 +209,6 @@ fn unexpected(about: &BStr, said: Said) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// A resolver that runs this script, whose standard input and output are the connection.

@@ -19,17 +19,7 @@ impl Error {
     /// A failure with this errno. Words are cut, and control characters in them made visible: they
     /// may come from a server.
     pub(crate) fn new(about: &BStr, errno: Errno, why: impl AsRef<str>) -> Self {
-        let mut words = String::new();
-        for character in why.as_ref().chars() {
-            if words.len() + character.len_utf8() > limits::WORDS {
-                break;
-            }
-            if character.is_control() {
-                words.push('\u{fffd}');
-            } else {
-                words.push(character);
-            }
-        }
+        let words = safe(why.as_ref(), limits::WORDS);
         Self {
             about: about.to_owned(),
             errno,
@@ -42,8 +32,9 @@ impl Error {
         Self::new(about, Errno::TIMEDOUT, format!("{doing} took too long"))
     }
 
-    /// What the system calls it, as errno(3) numbers it: ETIMEDOUT when there was no answer in
-    /// time, EAGAIN when there may be one later, or what a server or the way to it said.
+    /// What the system calls it, as errno(3) numbers it: ENOENT when nobody knows the name,
+    /// ETIMEDOUT when there was no answer in time, EAGAIN when there may be one later, or what a
+    /// server or the way to it said.
     pub fn errno(&self) -> i32 {
         self.errno.raw_os_error()
     }
@@ -52,6 +43,23 @@ impl Error {
     pub fn why(&self) -> &str {
         &self.why
     }
+}
+
+/// Words that are no longer than this, with nothing in them that a terminal takes for an order.
+pub(crate) fn safe(text: &str, most: usize) -> String {
+    let mut words = String::new();
+    for character in text.chars() {
+        let character = if character.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            character
+        };
+        if words.len() + character.len_utf8() > most {
+            break;
+        }
+        words.push(character);
+    }
+    words
 }
 
 impl fmt::Display for Error {

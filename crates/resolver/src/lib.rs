@@ -8,14 +8,18 @@
 
 mod client;
 mod error;
+mod exports;
 pub mod limits;
 mod names;
 mod privilege;
+mod probe;
 mod process;
 mod serve;
+mod task;
 mod wire;
 
 pub use client::Resolver;
 pub use error::Error;
+pub use piton_rpc::exports::{Export, Exports, Origin};
 pub use serve::serve;
 pub use wire::hold_law;

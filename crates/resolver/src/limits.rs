@@ -66,3 +66,33 @@ pub const DESCRIPTORS: u64 = 4096;
 /// Bytes of data (heap and stacks) that the process may have: the largest answers of eight servers
 /// at once, in two forms, and stacks.
 pub const MEMORY: u64 = 1 << 30;
+
+/// Servers that one question asks whether they serve; of more, the rest is not asked.
+pub const TARGETS: usize = 256;
+
+/// Questions about servers that are asked at the same time, each in a thread. The daemon's threads
+/// that could ask are fewer.
+pub const PROBES: usize = 256;
+
+/// How much later a server's IPv4 address is asked than its IPv6 address, where both are wanted
+/// alike: long enough for IPv6 to be first in a network nearby, and not felt by people. RFC 8305
+/// allows 10 ms to 2 s.
+pub const STAGGER: Duration = Duration::from_millis(25);
+
+/// Bytes of stack of a thread that asks servers; their answers are not on it.
+pub const ASKING_STACK: usize = 256 << 10;
+
+/// Servers that are asked for their exports at the same time: their lists may be long.
+pub const EXPORTS: usize = 8;
+
+/// Questions that may wait for one of those to end.
+pub const EXPORTS_WAITING: usize = 128;
+
+/// Addresses of one server that are asked for its exports.
+pub const EXPORT_ADDRESSES: usize = 8;
+
+/// How long an address is silent before the next is asked, as in RFC 8305.
+pub const EXPORT_STAGGER: Duration = Duration::from_millis(250);
+
+/// Bytes of the description of a bad line in a list of exports: a path, and some words.
+pub const FAULT: usize = piton_rpc::limits::PATH * 4 + 128;

@@ -8,10 +8,8 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use crate::limits;
+use crate::task::Tell;
 use crate::wire::Said;
-
-/// What is told an answer.
-pub(crate) type Tell = Box<dyn FnOnce(Said) + Send>;
 
 /// The look-ups that are under way. Clones are the same.
 #[derive(Clone, Default)]
@@ -62,8 +60,10 @@ impl Names {
             if given_up > limits::LOOKUPS / 2 {
                 return Err(Stuck);
             }
-            let why = "too many names are being looked up already".into();
-            tell(Said::Failed(Errno::AGAIN.raw_os_error(), why));
+            tell.say(Said::failed(
+                Errno::AGAIN,
+                "too many names are being looked up already",
+            ));
             return Ok(());
         }
         let number = state.next;
@@ -85,7 +85,7 @@ impl Names {
         if let Err(error) = started {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
             let why = format!("no thread can be started to look it up: {error}");
-            self.answer(&key, &Said::Failed(errno.raw_os_error(), why));
+            self.answer(&key, &Said::failed(errno, why));
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Names {
     fn answer(&self, key: &(String, u64), said: &Said) {
         let lookup = self.lock().lookups.remove(key);
         for tell in lookup.into_iter().flat_map(|lookup| lookup.waiting) {
-            tell(said.clone());
+            tell.say(said.clone());
         }
     }
 
@@ -116,10 +116,7 @@ fn look_up(name: &str) -> Said {
         }
         Err(error) if is_temporary(&error) => {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
-            Said::Failed(
-                errno.raw_os_error(),
-                format!("its name could not be looked up: {error}"),
-            )
+            Said::failed(errno, format!("its name could not be looked up: {error}"))
         }
         // Nobody knows it.
         Err(_) => Said::Addresses(Vec::new()),
@@ -159,7 +156,7 @@ mod tests {
 
     fn ask(names: &Names, name: &str) -> Result<Option<Said>, Stuck> {
         let (send, receive) = mpsc::channel();
-        names.ask(name, soon(), Box::new(move |said| drop(send.send(said))))?;
+        names.ask(name, soon(), Tell::new(move |said| drop(send.send(said))))?;
         Ok(receive.recv_timeout(Duration::from_secs(20)).ok())
     }
 
@@ -205,7 +202,7 @@ mod tests {
         };
         let key = ("name".to_owned(), 0);
         names.lock().lookups.insert(key.clone(), lookup);
-        let tell = Box::new(move |said| drop(send.send(said)));
+        let tell = Tell::new(move |said| drop(send.send(said)));
         names.ask("name", soon(), tell).unwrap();
         assert_eq!(names.lock().lookups.len(), 1);
         names.answer(&key, &Said::Addresses(Vec::new()));
@@ -216,12 +213,11 @@ mod tests {
     fn a_stuck_look_up_of_a_name_is_not_the_only_one() {
         let names = Names::default();
         stuck(&names, limits::LOOKUPS_OF_A_NAME - 1, soon());
-        let tell = |_: Said| {};
         for _ in 0..2 {
             for lookup in names.lock().lookups.values_mut() {
                 lookup.since = Instant::now().checked_sub(limits::SAME_LOOKUP).unwrap();
             }
-            names.ask("stuck", soon(), Box::new(tell)).unwrap();
+            names.ask("stuck", soon(), Tell::new(drop)).unwrap();
         }
         // The first began another look-up, which may be over; the second joined one if it is not.
         assert!(names.lock().lookups.len() <= limits::LOOKUPS_OF_A_NAME);

@@ -5,13 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bstr::ByteSlice;
+use bstr::{BString, ByteSlice};
+use piton_plan::probe::Target;
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 
+use crate::exports::{self, Turns};
 use crate::limits;
-use crate::names::{Names, Stuck, Tell};
+use crate::names::{Names, Stuck};
 use crate::privilege;
+use crate::probe::{Patience, probe};
+use crate::task::{Place, Tell, in_thread};
 use crate::wire::{self, Ask, Reply, Request, Said};
 
 /// Gives up root, and answers the daemon at the other end of `socket` until that is closed, or has
@@ -29,6 +34,8 @@ pub fn serve(socket: impl AsFd) -> io::Result<()> {
         line: Arc::new(Mutex::new(socket.as_fd().try_clone_to_owned()?)),
         underway: Arc::default(),
         names: Names::default(),
+        probing: Arc::default(),
+        turns: Turns::default(),
     };
     loop {
         let until = (!service.busy()).then(|| Instant::now() + limits::IDLE);
@@ -54,6 +61,9 @@ struct Service {
     /// Questions that are not answered.
     underway: Arc<AtomicUsize>,
     names: Names,
+    /// Threads that ask servers whether they serve.
+    probing: Arc<AtomicUsize>,
+    turns: Turns,
 }
 
 impl Service {
@@ -67,23 +77,65 @@ impl Service {
         let until = Instant::now() + time;
         let tell = self.teller(request.id);
         match request.ask {
-            Ask::Alive => tell(Said::Alive),
-            Ask::Addresses(name) => match name.to_str() {
-                Ok(name) => self.names.ask(name, until, tell)?,
-                Err(_) => tell(Said::Addresses(Vec::new())),
-            },
+            Ask::Alive => tell.say(Said::Alive),
+            Ask::Addresses(name) => self.addresses(&name, until, tell)?,
+            Ask::Probe(targets, grace) => {
+                let patience = grace.map_or(Patience::All, |grace| {
+                    Patience::Grace(Duration::from_millis(grace).min(limits::LONGEST))
+                });
+                self.probe(targets, patience, until, tell);
+            }
+            Ask::Exports(name) => self.exports(&name, until, tell)?,
         }
         Ok(())
+    }
+
+    fn probe(&self, targets: Vec<Target>, patience: Patience, until: Instant, tell: Tell) {
+        let Some(place) = Place::take(&self.probing, limits::PROBES) else {
+            return tell.say(Said::failed(
+                Errno::AGAIN,
+                "too many servers are being asked",
+            ));
+        };
+        // If there is no thread, the answer is that.
+        let _ = in_thread(move || {
+            let answers = probe(&targets, patience, until);
+            drop(place);
+            tell.say(Said::Probed(answers));
+        });
+    }
+
+    fn exports(&self, name: &BString, until: Instant, tell: Tell) -> Result<(), Stuck> {
+        let turns = self.turns.clone();
+        // The thread that looks up the name is for others afterwards.
+        let then = Tell::new(move |said| match said {
+            Said::Addresses(addresses) => {
+                let _ = in_thread(move || tell.say(exports::ask(&addresses, &turns, until)));
+            }
+            other => tell.say(other),
+        });
+        self.addresses(name, until, then)
+    }
+
+    fn addresses(&self, name: &BString, until: Instant, tell: Tell) -> Result<(), Stuck> {
+        match name.to_str() {
+            Ok(name) if (1..=limits::NAME).contains(&name.len()) => {
+                self.names.ask(name, until, tell)
+            }
+            _ => {
+                tell.say(Said::Addresses(Vec::new()));
+                Ok(())
+            }
+        }
     }
 
     /// Sends the answer to a question.
     fn teller(&self, id: u64) -> Tell {
         self.underway.fetch_add(1, Ordering::AcqRel);
         let (line, underway) = (self.line.clone(), self.underway.clone());
-        Box::new(move |said| {
+        Tell::new(move |said| {
             let bytes = wire::encode(&Reply { id, said }, limits::REPLY).or_else(|errno| {
-                let why = "the answer is too long".into();
-                let said = Said::Failed(errno.raw_os_error(), why);
+                let said = Said::failed(errno, "the answer is too long");
                 wire::encode(&Reply { id, said }, limits::REPLY)
             });
             if let Ok(bytes) = bytes {

@@ -7,12 +7,14 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bstr::BString;
+use piton_plan::probe::{Answer, Target};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::exports::Listed;
 use crate::limits;
 
 /// A question of the daemon's.
@@ -33,6 +35,11 @@ pub(crate) enum Ask {
     Alive,
     /// The addresses of a name.
     Addresses(BString),
+    /// Whether servers serve; how many milliseconds it is waited for others after the first, or
+    /// nothing: all are waited for.
+    Probe(Vec<Target>, Option<u64>),
+    /// What the server of that name exports.
+    Exports(BString),
 }
 
 /// An answer.
@@ -51,8 +58,19 @@ pub(crate) enum Said {
     Alive,
     /// The addresses of a name; none if nobody knows it.
     Addresses(Vec<IpAddr>),
+    /// What each server answered, in the order of the question.
+    Probed(Vec<Answer>),
+    /// What a server exports.
+    Exports(Listed),
     /// It failed with this errno, in these words.
     Failed(i32, String),
+}
+
+impl Said {
+    /// A failure.
+    pub(crate) fn failed(errno: Errno, why: impl Into<String>) -> Self {
+        Self::Failed(errno.raw_os_error(), why.into())
+    }
 }
 
 /// A message with its length before it.
@@ -171,7 +189,8 @@ pub(crate) fn ready(
     }
 }
 
-/// A law for fuzzing: what can be read as a message is written as one that reads the same.
+/// A law for fuzzing: what can be read as a message is written as one that reads the same, and a
+/// list of exports has paths.
 #[doc(hidden)]
 pub fn hold_law(bytes: &[u8]) {
     if let Ok(request) = decode::<Request>(bytes)
@@ -179,10 +198,20 @@ pub fn hold_law(bytes: &[u8]) {
     {
         assert_eq!(decode(&again[4..]), Ok(request));
     }
-    if let Ok(reply) = decode::<Reply>(bytes)
-        && let Ok(again) = encode(&reply, limits::REPLY)
-    {
-        assert_eq!(decode(&again[4..]), Ok(reply));
+    if let Ok(reply) = decode::<Reply>(bytes) {
+        if let Ok(again) = encode(&reply, limits::REPLY) {
+            assert_eq!(decode(&again[4..]), Ok(reply.clone()));
+        }
+        if let Said::Exports(listed) = &reply.said {
+            let exports = listed.exports();
+            assert!(exports.faults.len() <= piton_rpc::limits::FAULTS);
+            assert!(
+                exports
+                    .list
+                    .iter()
+                    .all(|export| export.path.starts_with(b"/"))
+            );
+        }
     }
 }
 

@@ -31,8 +31,8 @@ pub struct Exports {
     pub origin: Origin,
     /// Lines that are not in the list as they came: bad ones, and those past the limits.
     pub lost: usize,
-    /// The first of those, for people: the path and what is wrong. Bytes are as they came.
-    pub faults: Vec<BString>,
+    /// The first of those, for people: the path and what is wrong.
+    pub faults: Vec<String>,
 }
 
 /// One export.
@@ -69,10 +69,19 @@ impl Exports {
     fn fault(&mut self, path: &[u8], why: &str) {
         self.lost += 1;
         if self.faults.len() < limits::FAULTS {
-            // A path is named as far as it could be one.
-            let shown = &path[..path.len().min(limits::PATH)];
-            let text = [b"`", shown, b"`: ", why.as_bytes()].concat();
-            self.faults.push(text.into());
+            // A path is named as far as it could be one, and so that a terminal is not harmed.
+            let shown = String::from_utf8_lossy(&path[..path.len().min(limits::PATH)]);
+            let mut text = String::from("`");
+            for character in shown.chars() {
+                if character.is_control() {
+                    text.extend(character.escape_default());
+                } else {
+                    text.push(character);
+                }
+            }
+            text.push_str("`: ");
+            text.push_str(why);
+            self.faults.push(text);
         }
     }
 }
@@ -424,6 +433,10 @@ mod tests {
         assert_eq!(
             exports.faults[0],
             "`/../../victim`: the path leads elsewhere than it says"
+        );
+        assert_eq!(
+            exports.faults[5],
+            "`/new\\nline`: the path has a control character"
         );
     }
 

@@ -1,0 +1,304 @@
+//! Asking servers through the resolver process: whether they serve, and what they export.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use piton_plan::probe::{Answer, Service, Target};
+use piton_resolver::{Origin, Resolver};
+use piton_testkit::{FakeNfs, Mischief, in_private_network};
+use rustix::io::Errno;
+
+/// Longer than anything takes, even on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What is waited for others; much less than [`LIMIT`].
+const GRACE: Duration = Duration::from_millis(100);
+
+fn resolver() -> Resolver {
+    Resolver::new(vec![env!("CARGO_BIN_EXE_piton").into(), "resolver".into()])
+}
+
+fn soon() -> Instant {
+    Instant::now() + LIMIT
+}
+
+/// One of the addresses that the loopback device has.
+fn local(last: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 0, last).into()
+}
+
+fn target(address: IpAddr, rank: u32) -> Target {
+    Target {
+        address,
+        scope: 0,
+        service: Service::default(),
+        rank,
+    }
+}
+
+fn with(address: IpAddr, service: Service) -> Target {
+    Target {
+        service,
+        ..target(address, 0)
+    }
+}
+
+fn version(version: u8) -> Service {
+    Service {
+        version: Some(version),
+        ..Service::default()
+    }
+}
+
+fn one(resolver: &Resolver, target: Target) -> Answer {
+    resolver.probe(&[target], GRACE, soon()).remove(0)
+}
+
+#[track_caller]
+fn refused(answer: &Answer, errno: Errno) {
+    let is = matches!(answer, Answer::Refused { errno: is, .. } if *is == errno.raw_os_error());
+    assert!(is, "{answer:?} is not {errno}");
+}
+
+fn run(words: &str) {
+    let words: Vec<&str> = words.split(' ').collect();
+    let status = Command::new(words[0]).args(&words[1..]).status();
+    assert!(status.expect("it can be run").success(), "{words:?}");
+}
+
+#[test]
+fn a_server_serves_what_is_wanted_or_not() {
+    in_private_network(|| {
+        let resolver = resolver();
+        let udp = |version| Service {
+            udp: true,
+            version,
+            ..Service::default()
+        };
+        let all = [
+            Service::default(),
+            version(3),
+            version(4),
+            udp(None),
+            udp(Some(3)),
+        ];
+        for service in all {
+            refused(&one(&resolver, with(local(1), service)), Errno::CONNREFUSED);
+        }
+        let server = FakeNfs::default().start();
+        for service in all {
+            let answer = one(&resolver, with(local(1), service));
+            assert!(answer.serves(), "{service:?}: {answer:?}");
+        }
+        // Either version will do where none is wanted.
+        for (low, high) in [(4, 4), (3, 3), (2, 2)] {
+            server.change(|how| how.nfs = Some((low, high)));
+            for (wanted, is) in [
+                (Service::default(), low > 2),
+                (version(3), low == 3),
+                (version(4), low == 4),
+            ] {
+                let answer = one(&resolver, with(local(1), wanted));
+                if is {
+                    assert!(answer.serves(), "{low} {wanted:?}: {answer:?}");
+                } else {
+                    refused(&answer, Errno::PROTONOSUPPORT);
+                }
+            }
+        }
+        server.change(|how| how.mischief = Some(Mischief::HangsUp));
+        refused(&one(&resolver, target(local(1), 0)), Errno::CONNRESET);
+        server.change(|how| how.mischief = Some(Mischief::EndlessFragments));
+        refused(&one(&resolver, target(local(1), 0)), Errno::MSGSIZE);
+    });
+}
+
+#[test]
+fn version_three_is_found_by_the_portmapper() {
+    in_private_network(|| {
+        let resolver = resolver();
+        for address in [local(1), "::1".parse().unwrap()] {
+            let elsewhere = FakeNfs {
+                nfs_port: 3049,
+                ..FakeNfs::default()
+            };
+            let _server = elsewhere.at(address).start();
+            for service in [Service::default(), version(3)] {
+                let answer = one(&resolver, with(address, service));
+                assert!(answer.serves(), "{answer:?}");
+            }
+            // Version 4 is where it is said to be, or on its own port.
+            refused(
+                &one(&resolver, with(address, version(4))),
+                Errno::CONNREFUSED,
+            );
+            let port = Service {
+                port: Some(3049),
+                ..version(4)
+            };
+            assert!(one(&resolver, with(address, port)).serves());
+        }
+    });
+}
+
+#[test]
+fn it_is_not_waited_for_what_changes_nothing() {
+    in_private_network(|| {
+        let resolver = resolver();
+        let silent = FakeNfs {
+            silent: true,
+            ..FakeNfs::default()
+        };
+        let _dead = silent.at(local(2)).start();
+        let server = FakeNfs::default().at(local(1)).start();
+        let begun = Instant::now();
+        // The best has answered.
+        let answers = resolver.probe(&[target(local(2), 1), target(local(1), 0)], LIMIT, soon());
+        assert!(answers[1].serves());
+        assert_eq!(answers[0], Answer::Unheard);
+        // The best refuses: the second is the best.
+        let targets = [
+            target(local(3), 0),
+            target(local(1), 1),
+            target(local(2), 2),
+        ];
+        let answers = resolver.probe(&targets, LIMIT, soon());
+        refused(&answers[0], Errno::CONNREFUSED);
+        assert!(answers[1].serves());
+        assert_eq!(answers[2], Answer::Unheard);
+        // The best is silent: it is waited for a little.
+        let targets = [target(local(2), 0), target(local(1), 1)];
+        let answers = resolver.probe(&targets, GRACE, soon());
+        assert_eq!(answers[0], Answer::Unheard);
+        assert!(answers[1].serves());
+        assert!(begun.elapsed() < LIMIT / 2);
+        // A slow one is heard in that time.
+        server.change(|how| how.delay = Duration::from_millis(50));
+        let answers = resolver.probe(&[target(local(1), 0), target(local(2), 1)], GRACE, soon());
+        let Answer::Serves { micros } = answers[0] else {
+            panic!("{answers:?}")
+        };
+        assert!(micros >= 50_000, "{micros}");
+        // Nobody answers.
+        let until = Instant::now() + GRACE;
+        let answers = resolver.probe(&[target(local(2), 0)], GRACE, until);
+        assert_eq!(answers, [Answer::Silent]);
+        // All are heard where that is wanted.
+        let targets = [
+            target(local(1), 0),
+            target(local(3), 1),
+            target(local(1), 2),
+        ];
+        let answers = resolver.probe_all(&targets, soon());
+        assert!(answers[0].serves() && answers[2].serves());
+        refused(&answers[1], Errno::CONNREFUSED);
+        assert!(resolver.probe(&[], GRACE, soon()).is_empty());
+    });
+}
+
+#[test]
+fn ipv6_is_first_and_delays_nobody() {
+    in_private_network(|| {
+        let resolver = resolver();
+        let v6 = "::1".parse().unwrap();
+        let _four = FakeNfs::default().at(local(1)).start();
+        let six = FakeNfs::default().at(v6).start();
+        let answers = resolver.probe(&[target(local(1), 0), target(v6, 0)], LIMIT, soon());
+        assert!(answers[1].serves(), "{answers:?}");
+        drop(six);
+        // It refuses: the other is asked at once.
+        let answers = resolver.probe(&[target(local(1), 0), target(v6, 0)], LIMIT, soon());
+        assert!(answers[0].serves(), "{answers:?}");
+        // Packets to it are lost.
+        run("ip link add away type veth peer name far");
+        run("ip link set far up");
+        run("ip addr add 2001:db8::1/64 dev away nodad");
+        run("ip link set away up");
+        let lost = "2001:db8::99".parse().unwrap();
+        resolver.probe(&[target(local(1), 0)], LIMIT, soon());
+        let times = (0..5).map(|_| {
+            let begun = Instant::now();
+            let answers = resolver.probe(&[target(local(1), 0), target(lost, 0)], LIMIT, soon());
+            assert!(answers[0].serves(), "{answers:?}");
+            begun.elapsed()
+        });
+        let best = times.min().unwrap();
+        assert!(best < Duration::from_millis(300), "{best:?}");
+    });
+}
+
+#[test]
+fn many_are_asked_at_once() {
+    in_private_network(|| {
+        let resolver = resolver();
+        let silent = FakeNfs {
+            silent: true,
+            ..FakeNfs::default()
+        };
+        let _dead = silent.at(local(2)).start();
+        let _server = FakeNfs::default().start();
+        let threads: Vec<_> = (0..64)
+            .map(|_| {
+                let resolver = resolver.clone();
+                std::thread::spawn(move || {
+                    let targets = [target(local(2), 0), target(local(1), 1)];
+                    resolver.probe(&targets, GRACE, soon())
+                })
+            })
+            .collect();
+        for thread in threads {
+            assert!(thread.join().unwrap()[1].serves());
+        }
+    });
+}
+
+#[test]
+fn exports_are_had_by_name_and_by_address() {
+    in_private_network(|| {
+        run("mount -t tmpfs tmpfs /run");
+        // The first address does not answer; the second refuses.
+        let hosts = "127.0.0.2 server\n127.0.0.3 server\n127.0.0.4 server\n";
+        for (name, text) in [("hosts", hosts), ("nsswitch.conf", "hosts: files\n")] {
+            std::fs::write(format!("/run/{name}"), text).unwrap();
+            run(&format!("mount --bind /run/{name} /etc/{name}"));
+        }
+        let resolver = resolver();
+        let silent = FakeNfs {
+            silent: true,
+            ..FakeNfs::default()
+        };
+        let _dead = silent.at(local(2)).start();
+        let lines = [
+            "/srv",
+            "/../../victim",
+            "/srv/a b",
+            "/\0nul",
+            "/esc\x1b[31m",
+        ];
+        let server = FakeNfs::default().at(local(4)).exporting(lines).start();
+        server.change(|how| how.exports[0].1 = vec![b"*.example".to_vec()]);
+        for name in ["server", "127.0.0.4"] {
+            let found = resolver.exports(name.into(), soon()).unwrap();
+            assert_eq!(found.origin, Origin::Mountd);
+            let paths: Vec<_> = found.list.iter().map(|export| &export.path).collect();
+            assert_eq!(paths, ["/srv", "/srv/a b"]);
+            assert_eq!(found.list[0].groups, ["*.example"]);
+            assert_eq!(found.lost, 3);
+            assert!(found.faults.iter().all(|it| !it.contains(char::is_control)));
+        }
+        let error = resolver.exports("nobody.invalid".into(), soon());
+        assert_eq!(error.unwrap_err().errno(), Errno::NOENT.raw_os_error());
+        let error = resolver.exports("127.0.0.3".into(), soon()).unwrap_err();
+        assert_eq!(error.errno(), Errno::CONNREFUSED.raw_os_error());
+        let begun = Instant::now();
+        let error = resolver.exports("127.0.0.2".into(), Instant::now() + GRACE);
+        assert_eq!(error.unwrap_err().errno(), Errno::TIMEDOUT.raw_os_error());
+        assert!(begun.elapsed() < LIMIT / 2);
+
+        let paths = (0..30_000).map(|number| format!("/export/{number}").into_bytes());
+        server.change(|how| how.exports = paths.map(|path| (path, Vec::new())).collect());
+        let found = resolver.exports("127.0.0.4".into(), soon()).unwrap();
+        assert_eq!((found.list.len(), found.lost), (30_000, 0));
+    });
+}
