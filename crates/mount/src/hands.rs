@@ -17,6 +17,7 @@ use crate::helper;
 use crate::lane::Lane;
 use crate::limits;
 use crate::native::{self, By};
+use crate::nfs;
 use crate::options;
 use crate::perform::{Hands, MountJob, Settings, Triggers};
 use crate::place::{How, Place};
@@ -71,7 +72,7 @@ impl Hands for System<'_> {
         let reach = |source: &BStr| dependent::reach(source, job.target, self.settings, until);
         let run = match program {
             Some(program) => helper::program_command(program, job.attempt, job.target)?,
-            None => match native::mount(job, &place, &reach)? {
+            None => match native::mount(job, &place, &reach, until)? {
                 By::Kernel => return Ok(false),
                 By::Helper if self.how == How::AtOnce => {
                     return Err(Error::Elsewhere(lane_of(job.attempt)));
@@ -81,10 +82,14 @@ impl Hands for System<'_> {
         };
         reach(job.attempt.source.as_bstr())?;
         let before = mount_id(&place, job.target)?;
-        run.finish(until).inspect_err(|_| {
+        run.finish(until).map_err(|error| {
             before
                 .into_iter()
-                .for_each(|before| sweep(job.target, before))
+                .for_each(|before| sweep(job.target, before));
+            match program {
+                Some(_) => error,
+                None => nfs::missing(&job.attempt.what, job.target, &job.attempt.source, error),
+            }
         })?;
         if before.is_some() && mount_id(&place, job.target)? == before {
             let program = run.program.display();

@@ -27,6 +27,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::error::Error;
 use crate::limits;
+use crate::nfs;
 use crate::perform::{Program, Settings};
 
 /// The process group of a program.
@@ -326,7 +327,10 @@ pub(crate) fn mount_command(
             run.argument(fstype);
         }
     }
-    options_argument(&mut run, &attempt.options);
+    match &attempt.what {
+        What::Type(fstype) if nfs::is_nfs(fstype) => nfs_options(&mut run, &attempt.options),
+        _ => options_argument(&mut run, &attempt.options),
+    }
     check_source(attempt.source.as_bstr())?;
     run.argument("--");
     run.argument(&attempt.source);
@@ -354,6 +358,16 @@ pub(crate) fn program_command(
     run.argument(&attempt.source);
     run.argument(target);
     Ok(run)
+}
+
+/// mount.nfs asks a server that is not ready again for two minutes, unless told otherwise; whoever
+/// waits would learn nothing but that the time is over, and the next server would not be asked.
+fn nfs_options(run: &mut Run, options: &[BString]) {
+    let mut options = options.to_vec();
+    if !nfs::says_retry(&options) {
+        options.push("retry=0".into());
+    }
+    options_argument(run, &options);
 }
 
 fn options_argument(run: &mut Run, options: &[BString]) {
@@ -624,7 +638,16 @@ mod tests {
         let run = mount_command(&settings, &attempt_of("nfs4"), "/mnt".into()).unwrap();
         assert_eq!(
             arguments(&run),
-            ["-s", "-t", "nfs4", "-o", "a=b", "--", "h:/x", "/mnt"]
+            [
+                "-s",
+                "-t",
+                "nfs4",
+                "-o",
+                "a=b,retry=0",
+                "--",
+                "h:/x",
+                "/mnt"
+            ]
         );
         let run = mount_command(&settings, &attempt_of("cifs"), "/mnt".into()).unwrap();
         assert_eq!(arguments(&run)[..2], ["-t", "cifs"]);

@@ -25,6 +25,7 @@ mod lifeline;
 pub mod limits;
 pub mod namespaces;
 mod native;
+mod nfs;
 mod options;
 mod packet;
 pub mod perform;

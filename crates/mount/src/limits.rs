@@ -85,3 +85,13 @@ pub(crate) const ROUTES_BYTES: u64 = 4 << 20;
 /// Routes that are kept: those that tell something of what is near. Each is looked at for each
 /// address of a server.
 pub(crate) const ROUTES: usize = 1_024;
+
+/// Bytes read of a file with defaults for NFS mounts; the one that comes with nfs-utils has 5,000.
+pub const CONFIGURATION: u64 = 256 << 10;
+
+/// How long after the first failure a server is asked again, where `retry=` wants that; twice as
+/// long after each further one. nfsd needs a fraction of a second to start.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest such pause.
+pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(2);

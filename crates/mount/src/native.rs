@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 
 use autofs::{LoopDevice, LoopOptions, MountAttrFlags, MountAttributes, set_mount_attributes};
 use bstr::{BStr, ByteSlice};
@@ -28,6 +29,7 @@ use crate::kind::{self, Kind as Nature};
 use crate::lane::Lane;
 use crate::lifeline;
 use crate::limits;
+use crate::nfs;
 use crate::options::{Image, Parameter, Split, split};
 use crate::perform::MountJob;
 use crate::place::{How, Place};
@@ -46,8 +48,13 @@ pub(crate) enum By {
 /// Walks to a path if it lies in an automount; true if it did, so that another look is worth it.
 pub(crate) type Reach<'a> = &'a dyn Fn(&BStr) -> Result<bool, Error>;
 
-/// Mounts one attempt on `place` if the kernel alone can.
-pub(crate) fn mount(job: &MountJob<'_>, place: &Place<'_>, reach: Reach<'_>) -> Result<By, Error> {
+/// Mounts one attempt on `place` if the kernel alone can. `until` is for what asks a server.
+pub(crate) fn mount(
+    job: &MountJob<'_>,
+    place: &Place<'_>,
+    reach: Reach<'_>,
+    until: Instant,
+) -> Result<By, Error> {
     if job.attempt.by_helper {
         return Ok(By::Helper);
     }
@@ -62,6 +69,7 @@ pub(crate) fn mount(job: &MountJob<'_>, place: &Place<'_>, reach: Reach<'_>) -> 
             }
             bind(job, &options, *recursive, place, reach).map(|()| By::Kernel)
         }
+        What::Type(fstype) if nfs::is_nfs(fstype) => nfs::mount(job, fstype, place, until),
         What::Type(fstype) => {
             let Some(kind) = native(fstype) else {
                 return Ok(By::Helper);
@@ -75,6 +83,7 @@ pub(crate) fn mount(job: &MountJob<'_>, place: &Place<'_>, reach: Reach<'_>) -> 
                 fstype,
                 options: &options,
                 place,
+                lenient: false,
             };
             fs.mount(kind, reach)
         }
@@ -197,19 +206,23 @@ fn clone_tree_at_once(source: &BStr, recursive: bool) -> Result<Result<OwnedFd, 
 // --- file systems --------------------------------------------------------
 
 /// One file system to be made and mounted.
-struct FileSystem<'a> {
-    job: &'a MountJob<'a>,
-    fstype: &'a [u8],
-    options: &'a Split<'a>,
-    place: &'a Place<'a>,
+pub(crate) struct FileSystem<'a> {
+    pub(crate) job: &'a MountJob<'a>,
+    pub(crate) fstype: &'a [u8],
+    pub(crate) options: &'a Split<'a>,
+    pub(crate) place: &'a Place<'a>,
+    /// Options that the kernel does not know are left out.
+    pub(crate) lenient: bool,
 }
 
 /// What the kernel answered, with its words.
-struct Refusal {
-    errno: Errno,
-    words: String,
+pub(crate) struct Refusal {
+    pub(crate) errno: Errno,
+    pub(crate) words: String,
     /// The type is unknown here, or the mount API is.
-    unknown: bool,
+    pub(crate) unknown: bool,
+    /// It was an option that was refused, before anything was done.
+    pub(crate) of_option: bool,
     /// No answer: it might have to wait.
     elsewhere: Option<Lane>,
 }
@@ -220,6 +233,7 @@ impl Refusal {
             errno,
             words: String::new(),
             unknown: false,
+            of_option: false,
             elsewhere: None,
         }
     }
@@ -384,7 +398,7 @@ impl FileSystem<'_> {
     }
 
     /// Makes the file system and attaches it.
-    fn mount_once(&self, source: &[u8], read_only: bool) -> Result<(), Refusal> {
+    pub(crate) fn mount_once(&self, source: &[u8], read_only: bool) -> Result<(), Refusal> {
         if self.too_long(source) {
             return self.mount_by_old_call(source, read_only);
         }
@@ -393,14 +407,7 @@ impl FileSystem<'_> {
                 unknown: is_unknown(errno),
                 ..Refusal::plain(errno)
             })?;
-        let mount = self
-            .make(context.as_fd(), source, read_only)
-            .map_err(|errno| Refusal {
-                words: autofs::kernel_text(&context)
-                    .map(String::from)
-                    .unwrap_or_default(),
-                ..Refusal::plain(errno)
-            })?;
+        let mount = self.make(context.as_fd(), source, read_only)?;
         drop(context);
         let propagation = self.job.propagates(self.options.propagation);
         self.attach(mount.as_fd(), propagation).map_err(Refusal::of)
@@ -411,25 +418,42 @@ impl FileSystem<'_> {
         context: BorrowedFd<'_>,
         source: &[u8],
         read_only: bool,
-    ) -> Result<OwnedFd, Errno> {
+    ) -> Result<OwnedFd, Refusal> {
         if !source.is_empty() {
-            fsconfig_set_string(context, "source", source)?;
+            self.set(context, Parameter::Pair(b"source", source))?;
         }
         if read_only {
-            fsconfig_set_flag(context, "ro")?;
+            self.set(context, Parameter::Flag(b"ro"))?;
         }
         for parameter in &self.options.parameters {
-            match *parameter {
-                Parameter::Flag(key) => fsconfig_set_flag(context, key)?,
-                Parameter::Pair(key, value) => fsconfig_set_string(context, key, value)?,
-            }
+            self.set(context, *parameter)?;
         }
-        fsconfig_create(context)?;
-        fsmount(
-            context,
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            self.flags(read_only),
-        )
+        let refused = |errno| Refusal {
+            words: kernel_words(context),
+            ..Refusal::plain(errno)
+        };
+        fsconfig_create(context).map_err(refused)?;
+        let flags = self.flags(read_only);
+        fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(refused)
+    }
+
+    fn set(&self, context: BorrowedFd<'_>, parameter: Parameter<'_>) -> Result<(), Refusal> {
+        let result = match parameter {
+            Parameter::Flag(key) => fsconfig_set_flag(context, key),
+            Parameter::Pair(key, value) => fsconfig_set_string(context, key, value),
+        };
+        result.or_else(|errno| {
+            let words = kernel_words(context);
+            // The errno is that of a bad value.
+            if self.lenient && errno == Errno::INVAL && words.contains("Unknown parameter") {
+                return Ok(());
+            }
+            Err(Refusal {
+                words,
+                of_option: true,
+                ..Refusal::plain(errno)
+            })
+        })
     }
 
     fn flags(&self, read_only: bool) -> MountAttrFlags {
@@ -519,6 +543,9 @@ impl FileSystem<'_> {
             flags.set(flag, attributes.contains(attribute));
         }
         let mut data = Vec::new();
+        if self.lenient {
+            append(&mut data, b"sloppy", None);
+        }
         for parameter in &self.options.parameters {
             let (key, value) = match *parameter {
                 Parameter::Flag(b"sync") => (None, MountFlags::SYNCHRONOUS),
@@ -548,6 +575,12 @@ fn append(data: &mut Vec<u8>, key: &[u8], value: Option<&[u8]>) {
         data.push(b'=');
         data.extend_from_slice(value);
     }
+}
+
+/// What the kernel has to say about the last call.
+fn kernel_words(context: BorrowedFd<'_>) -> String {
+    let words = autofs::kernel_text(context);
+    words.map(String::from).unwrap_or_default()
 }
 
 /// The type, or the whole mount API, is not known to this kernel.
@@ -629,7 +662,7 @@ fn errno_of(error: &autofs::Error) -> Errno {
 }
 
 /// The error for an attempt: what was to be mounted where, and the kernel's words.
-fn failed(job: &MountJob<'_>, errno: Errno, words: String) -> Error {
+pub(crate) fn failed(job: &MountJob<'_>, errno: Errno, words: String) -> Error {
     let source = job.attempt.source.as_bstr();
     let doing = match &job.attempt.what {
         What::Bind { .. } => format!("binding {source} on"),

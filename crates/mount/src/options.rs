@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 
 /// The options of one attempt, sorted.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Split<'a> {
     /// Flags of the mount to be set.
     pub(crate) set: Flags,
@@ -111,6 +111,12 @@ fn mount_flag(option: &[u8], out: &mut Split<'_>) -> bool {
         b"diratime" => (F::MOUNT_ATTR_NODIRATIME, false),
         b"nosymfollow" => (F::MOUNT_ATTR_NOSYMFOLLOW, true),
         b"symfollow" => (F::MOUNT_ATTR_NOSYMFOLLOW, false),
+        // mount(8) has them restrict the mount, also when root mounts it.
+        b"owner" | b"group" => (F::MOUNT_ATTR_NOSUID | F::MOUNT_ATTR_NODEV, true),
+        b"user" | b"users" => (
+            F::MOUNT_ATTR_NOSUID | F::MOUNT_ATTR_NODEV | F::MOUNT_ATTR_NOEXEC,
+            true,
+        ),
         _ => return access_time(option, &mut out.access_time),
     };
     out.set.0.set(flag, on);
@@ -146,13 +152,9 @@ fn for_programs(option: &[u8]) -> bool {
             | b"nofail"
             | b"auto"
             | b"noauto"
-            | b"user"
             | b"nouser"
-            | b"users"
             | b"nousers"
-            | b"owner"
             | b"noowner"
-            | b"group"
             | b"nogroup"
             | b"silent"
             | b"loud"
@@ -243,8 +245,7 @@ mod tests {
     fn each_option_goes_to_whom_it_is_for() {
         use MountAttrFlags as F;
         let nothing = |s: &Split<'_>| *s == Split::default();
-        let ignored = "defaults _netdev nofail x-systemd.automount comment=a user user=joe users \
-                       owner group auto noauto rw suid dev exec silent loud atime diratime \
+        let ignored = "defaults _netdev nofail x-systemd.automount comment=a user=joe nouser auto noauto rw suid dev exec silent loud atime diratime \
                        symfollow norelatime nostrictatime";
         check("", nothing);
         for ignored in ignored.split(' ') {
@@ -259,6 +260,17 @@ mod tests {
             ("nosymfollow", F::MOUNT_ATTR_NOSYMFOLLOW),
         ] {
             check(text, |s| s.set.0 == flag && s.parameters.is_empty());
+        }
+        let owners = F::MOUNT_ATTR_NOSUID | F::MOUNT_ATTR_NODEV;
+        let users = owners | F::MOUNT_ATTR_NOEXEC;
+        for (text, flags) in [
+            ("user", users),
+            ("users", users),
+            ("owner", owners),
+            ("group", owners),
+            ("users,exec,dev", F::MOUNT_ATTR_NOSUID),
+        ] {
+            check(text, |s| s.set.0 == flags && s.parameters.is_empty());
         }
         for text in "sync dirsync lazytime mand async discard acl".split(' ') {
             check(text, |s| s.parameters == [Parameter::Flag(text.as_bytes())]);

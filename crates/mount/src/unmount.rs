@@ -20,7 +20,7 @@ use crate::kind::Kind;
 use crate::lane::Lane;
 use crate::perform::Settings;
 use crate::place::{How, Place};
-use crate::table;
+use crate::table::{self, Table};
 
 /// Unmounts what is on `target`. That nothing is mounted there is no failure: somebody else was
 /// faster. A trigger is never unmounted here.
@@ -47,6 +47,8 @@ pub(crate) fn unmount(
     };
     let run = match &settings.program {
         Some(program) => program.umount.as_deref(),
+        // umount.nfs4 does no more than this.
+        None if helper && is_nfs4(&place) => None,
         None => helper.then_some(settings.umount.as_path()),
     };
     match run {
@@ -142,6 +144,18 @@ fn by_program(
         Err(_) if covered(place, target).is_ok_and(|covered| !covered) => Ok(()),
         other => other,
     }
+}
+
+/// Whether NFS of version 4 is mounted there, which the kernel alone unmounts. The server is not
+/// asked.
+fn is_nfs4(place: &Place<'_>) -> bool {
+    let text = place.in_table().and_then(|path| Ok((path, table::read()?)));
+    text.is_ok_and(|(path, text)| {
+        let table = Table::parse(&text);
+        table
+            .at(path.as_ref())
+            .is_some_and(|top| *top.fstype == "nfs4")
+    })
 }
 
 fn covered(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
