@@ -194,7 +194,7 @@ impl World {
             Step::Install(_) => (faults[Fault::Install], &[12, 28]),
             Step::MakeDirectory { .. } => (faults[Fault::Directory], &[13, 30]),
             Step::Unmount { .. } => (faults[Fault::Busy], &[16, 16, 5, 110]),
-            Step::Remove(_) => (faults[Fault::Busy], &[16]),
+            Step::Remove(_) | Step::LetGo { .. } => (faults[Fault::Busy], &[16]),
             Step::Symlink { .. } | Step::RemoveDirectory { .. } | Step::RemoveSymlink { .. } => {
                 return None;
             }
@@ -363,7 +363,9 @@ pub(crate) fn path_of(step: &Step) -> BString {
         | Step::Symlink { path, .. }
         | Step::RemoveDirectory { path }
         | Step::RemoveSymlink { path } => path.clone(),
-        Step::Mount { target, .. } | Step::Unmount { target, .. } => target.clone(),
+        Step::Mount { target, .. } | Step::Unmount { target, .. } | Step::LetGo { target, .. } => {
+            target.clone()
+        }
         Step::Install(spec) | Step::Remove(spec) => spec.path.clone(),
     }
 }

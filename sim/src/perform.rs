@@ -6,7 +6,7 @@ use piton_engine::cause::Errno;
 use piton_engine::event::{DoneStep, JobId, Outcome, StepFailure};
 use piton_plan::step::{Planned, Step, TriggerKind, TriggerSpec};
 
-use crate::kernel::{EINVAL, ENOENT, Kernel, Name, Trigger, What};
+use crate::kernel::{EBUSY, EINVAL, ENOENT, Kernel, Name, Trigger, What};
 
 /// A list of steps under way.
 #[derive(Debug)]
@@ -129,6 +129,7 @@ pub fn act(kernel: &mut Kernel, step: &Step, now: u64) -> Result<Stepped, Broken
         Step::Symlink { path, to } => link(kernel, path, to, now),
         Step::Install(spec) => return install(kernel, spec, now),
         Step::Unmount { target, .. } => unmount(kernel, target),
+        Step::LetGo { target, .. } => let_go(kernel, target),
         Step::Remove(spec) => remove(kernel, spec),
         Step::RemoveDirectory { path } => {
             remove_directory(kernel, path);
@@ -261,6 +262,22 @@ fn unmount(kernel: &mut Kernel, target: &BString) -> Stepped {
         }
         _ => Err(EINVAL),
     }
+}
+
+fn let_go(kernel: &mut Kernel, target: &BString) -> Stepped {
+    let Some(id) = kernel.top(target.as_bstr()) else {
+        return Ok(true);
+    };
+    if !matches!(kernel.mounts[&id].what, What::Files) {
+        return Ok(true);
+    }
+    // An answer through what goes would find no way any more.
+    let below: Vec<_> = kernel.below(target.as_bstr()).collect();
+    if kernel.pending.values().any(|it| below.contains(&it.mount)) {
+        return Err(EBUSY);
+    }
+    kernel.tear_off(id);
+    Ok(true)
 }
 
 /// Takes a trigger away.

@@ -85,6 +85,7 @@ pub(crate) fn in_short(planned: &Planned) -> String {
         Step::Symlink { path, to } => format!("link {path} to {to}"),
         Step::Install(spec) => format!("install {}#{}", spec.path, spec.id.0),
         Step::Unmount { target, .. } => format!("unmount {target}"),
+        Step::LetGo { target, .. } => format!("let go of {target}"),
         Step::Remove(spec) => format!("remove {}#{}", spec.path, spec.id.0),
         Step::RemoveDirectory { path } => format!("rmdir {path}"),
         Step::RemoveSymlink { path } => format!("unlink {path}"),

@@ -14,8 +14,9 @@ use bstr::BString;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    move_mount, open_tree,
 };
 use rustix::path::DecInt;
 use rustix::process::Pid;
@@ -121,6 +122,7 @@ pub struct PreparedPoint {
     /// The detached mount.
     mount: OwnedFd,
     propagation: Option<Propagation>,
+    apart: bool,
 }
 
 impl PreparedPoint {
@@ -156,6 +158,7 @@ impl PreparedPoint {
             id,
             mount,
             propagation: options.propagation,
+            apart: false,
         })
     }
 
@@ -176,6 +179,14 @@ impl PreparedPoint {
     /// `EMFILE` or `ENFILE`.
     pub fn open_root(&self) -> Result<PointRoot> {
         open_root_of(self.mount.as_fd()).map_err(|errno| Error::call("openat", errno))
+    }
+
+    /// Wants [`AttachedPoint::take_apart`] of it: a root to answer through that needs no path and
+    /// does not keep the point busy.
+    #[must_use]
+    pub fn with_root_apart(self) -> Self {
+        let apart = true;
+        Self { apart, ..self }
     }
 
     /// Attaches it to the directory `target`, which must exist and must not be a symbolic link.
@@ -221,6 +232,7 @@ impl PreparedPoint {
             id,
             mount,
             propagation,
+            apart,
         } = self;
         // The root is opened first, because afterwards nothing may fail.
         let root = match kind {
@@ -245,8 +257,31 @@ impl PreparedPoint {
             // What could be refused would have been above.
             set(propagation)?;
         }
-        Ok(AttachedPoint { kind, id, root })
+        // Without it answers go by path.
+        let apart = apart.then(|| root_apart(mount.as_fd()).ok()).flatten();
+        Ok(AttachedPoint {
+            kind,
+            id,
+            root,
+            apart,
+        })
     }
+}
+
+/// The root of another mount of the same point that is nowhere.
+fn root_apart(mount: BorrowedFd<'_>) -> Result<PointRoot> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let copy =
+        open_tree(mount, "", flags).map_err(|errno| Error::call("open_tree autofs", errno))?;
+    let private = MountAttributes {
+        propagation: Some(Propagation::Private),
+        ..MountAttributes::default()
+    };
+    // What is mounted on the point must not be mounted on the copy, too.
+    set_mount_attributes(&copy, &private, false)?;
+    open_root_of(copy.as_fd()).map_err(|errno| Error::call("openat", errno))
 }
 
 fn configure(
@@ -288,6 +323,7 @@ pub struct AttachedPoint {
     /// Open for indirect points only: there can be tens of thousands of the others, whose root is
     /// opened for each answer with [`Control::open_point`](crate::Control::open_point).
     root: Option<PointRoot>,
+    apart: Option<PointRoot>,
 }
 
 impl AttachedPoint {
@@ -350,7 +386,12 @@ impl AttachedPoint {
             }
             PointKind::Direct | PointKind::Offset => None,
         };
-        Ok(Self { kind, id, root })
+        Ok(Self {
+            kind,
+            id,
+            root,
+            apart: None,
+        })
     }
 
     /// What triggers it.
@@ -372,6 +413,16 @@ impl AttachedPoint {
     /// unmounted.
     pub fn take_root(&mut self) -> Option<PointRoot> {
         self.root.take()
+    }
+
+    /// Gives away the root that [`PreparedPoint::with_root_apart`] asked for; none if the kernel
+    /// did not give one.
+    ///
+    /// It answers and makes catatonic like any other, wherever the point is by now, also when it
+    /// was unmounted lazily and has no path. It is another mount of the point: EXPIRE and ASKUMOUNT
+    /// would look at that, and so at nothing.
+    pub fn take_apart(&mut self) -> Option<PointRoot> {
+        self.apart.take()
     }
 }
 

@@ -15,6 +15,8 @@ mod attributes;
 mod disks;
 #[path = "kernel/expire.rs"]
 mod expire;
+#[path = "kernel/let_go.rs"]
+mod let_go;
 #[path = "kernel/points.rs"]
 mod points;
 #[path = "kernel/requests.rs"]

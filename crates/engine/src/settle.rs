@@ -438,7 +438,9 @@ fn target_of(steps: &[Planned], index: usize) -> Option<BString> {
         | Step::Symlink { path, .. }
         | Step::RemoveDirectory { path }
         | Step::RemoveSymlink { path } => path.clone(),
-        Step::Mount { target, .. } | Step::Unmount { target, .. } => target.clone(),
+        Step::Mount { target, .. } | Step::Unmount { target, .. } | Step::LetGo { target, .. } => {
+            target.clone()
+        }
         Step::Install(spec) | Step::Remove(spec) => spec.path.clone(),
     })
 }

@@ -169,6 +169,7 @@ impl KernelFrontEnd {
             inode: None,
             may_hang: found.may_hang,
             root,
+            apart: None,
             listed: none_listed(),
         });
     }

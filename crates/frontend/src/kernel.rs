@@ -28,7 +28,7 @@ use crate::answer::{KernelAnswer, Request};
 use crate::backstage::Backstage;
 use crate::expire::Round;
 use crate::front_end::{Capabilities, FrontEnd, Incoming, Resumed};
-use crate::limits::{DETACH, OWN_USE};
+use crate::limits::{DETACH, OWN_USE, ROOTS_APART};
 use crate::listing::{DIRECTORY_MODE, relist};
 use crate::mark::Mark;
 use crate::registry::{Entry, OWN_PATHS, Registry, none_listed};
@@ -109,7 +109,12 @@ impl KernelFrontEnd {
             ..PointOptions::default()
         };
         let kind = point_kind(spec.kind);
-        let prepared = PreparedPoint::new(kind, &options, self.pipe.writer())?;
+        let may_hang = self.may_hang(spec);
+        let mut prepared = PreparedPoint::new(kind, &options, self.pipe.writer())?;
+        let apart = may_hang && spec.kind == TriggerKind::Offset;
+        if apart && self.shared.read().roots_apart() < ROOTS_APART {
+            prepared = prepared.with_root_apart();
+        }
         let id = prepared.id();
         {
             let root = prepared.open_root()?;
@@ -123,7 +128,7 @@ impl KernelFrontEnd {
             }
         }
         // Entered before it is attached: it may fire in the very moment it is.
-        self.enter(spec, id);
+        self.enter(spec, id, may_hang);
         let attached = match attach {
             Some(attach) => prepared.attach_by(attach),
             None => prepared.attach(path).map_err(Failure::from),
@@ -140,8 +145,7 @@ impl KernelFrontEnd {
         }
     }
 
-    fn enter(&self, spec: &TriggerSpec, point: PointId) {
-        let may_hang = self.may_hang(spec);
+    fn enter(&self, spec: &TriggerSpec, point: PointId, may_hang: bool) {
         self.shared.write().insert(Entry {
             trigger: spec.id,
             kind: spec.kind,
@@ -150,6 +154,7 @@ impl KernelFrontEnd {
             inode: Some(point.inode),
             may_hang,
             root: None,
+            apart: None,
             listed: none_listed(),
         });
     }
@@ -187,6 +192,9 @@ impl KernelFrontEnd {
     }
 
     fn keep_root(&self, trigger: TriggerId, mut attached: AttachedPoint) {
+        if let Some(apart) = attached.take_apart() {
+            self.shared.write().set_apart(trigger, apart);
+        }
         if let Some(root) = attached.take_root()
             && let Some(entry) = self.shared.write().get_mut(trigger)
         {
@@ -278,7 +286,7 @@ impl KernelFrontEnd {
         };
         let ticket = Ticket::new(KernelAnswer {
             shared: self.shared.clone(),
-            root: entry.root.clone(),
+            root: entry.way_to_answer().cloned(),
             path: entry.path.clone(),
             may_hang: entry.may_hang,
             request: Some(request),
@@ -351,8 +359,11 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn detach(&self, entry: &Entry) {
-        let done = self.with_root(entry.trigger, |root| self.control.make_catatonic(root));
+    pub(crate) fn detach(&self, entry: &Entry) {
+        let done = match &entry.apart {
+            Some(apart) => self.control.make_catatonic(apart.as_fd()),
+            None => self.with_root(entry.trigger, |root| self.control.make_catatonic(root)),
+        };
         if let Err(error) = done {
             tracing::warn!(path = %entry.path.display(), %error, "trigger not detached");
         }
@@ -392,6 +403,10 @@ impl Triggers for KernelFrontEnd {
 
     fn remove_by(&self, spec: &TriggerSpec, detach: Detach<'_>) -> Result<(), Failure> {
         self.unmake(spec, Some(detach))
+    }
+
+    fn let_go(&self, triggers: &[TriggerSpec], detach: Detach<'_>) -> Result<(), Failure> {
+        self.forget(triggers, detach)
     }
 
     fn entry_root(&self, path: &BStr) -> Option<BString> {
@@ -537,7 +552,8 @@ impl FrontEnd for KernelFrontEnd {
 
     fn detach(&self) {
         let entries = self.shared.read().entries();
-        let (slow, quick): (Vec<_>, Vec<_>) = entries.into_iter().partition(|it| it.may_hang);
+        let slow = |it: &Entry| it.may_hang && it.apart.is_none();
+        let (slow, quick): (Vec<_>, Vec<_>) = entries.into_iter().partition(slow);
         quick.iter().for_each(|entry| self.shared.detach(entry));
         // A dead server does not keep the daemon from ending.
         let (done, ends) = std::sync::mpsc::channel();
@@ -555,7 +571,7 @@ impl FrontEnd for KernelFrontEnd {
 
 /// Waits until nobody but the registry and the caller knows `path`, which all that use a
 /// trigger's descriptors hold.
-fn quiesce(path: &Arc<Path>) {
+pub(crate) fn quiesce(path: &Arc<Path>) {
     let begun = Instant::now();
     while Arc::strong_count(path) > OWN_PATHS + 1 && begun.elapsed() < OWN_USE {
         std::thread::sleep(Duration::from_millis(1));

@@ -12,6 +12,7 @@ pub mod conformance;
 mod expire;
 mod front_end;
 mod kernel;
+mod let_go;
 mod limits;
 mod listing;
 mod local;

@@ -27,3 +27,7 @@ pub(crate) const DETACH: Duration = Duration::from_secs(1);
 /// How many lives a request may be taken up in. Daemons that are killed from outside leave one
 /// behind a few times at most; one that is found again and again kills who serves it.
 pub(crate) const LIVES_OF_A_REQUEST: u64 = 10;
+
+/// Most offsets whose roots are kept open apart from where they are mounted, each a descriptor.
+/// Answers through the others walk to them by path.
+pub(crate) const ROOTS_APART: usize = 4_096;

@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     pub(crate) may_hang: bool,
     /// Kept open for indirect triggers only.
     pub(crate) root: Option<Arc<PointRoot>>,
+    /// For offsets that cannot be opened by path without asking a server: good for answers alone.
+    pub(crate) apart: Option<Arc<PointRoot>>,
     /// Keys shown before they are mounted.
     pub(crate) listed: Arc<HashSet<BString>>,
 }
@@ -38,6 +40,15 @@ pub(crate) struct Registry {
     /// Direct triggers, which are roots of entries too.
     direct_paths: HashSet<Arc<Path>>,
     offset_by_path: HashMap<Arc<Path>, TriggerId>,
+    /// How many have a root apart.
+    apart: usize,
+}
+
+impl Entry {
+    /// The open root through which requests are answered; none: it is opened by path.
+    pub(crate) fn way_to_answer(&self) -> Option<&Arc<PointRoot>> {
+        self.apart.as_ref().or(self.root.as_ref())
+    }
 }
 
 /// How many know the path of a trigger that nobody uses: its entry and the table by path.
@@ -63,6 +74,7 @@ impl Registry {
 
     pub(crate) fn remove(&mut self, trigger: TriggerId) -> Option<Entry> {
         let entry = self.by_trigger.remove(&trigger)?;
+        self.apart -= usize::from(entry.apart.is_some());
         // A device number may have been given again to a later trigger.
         if self.by_device.get(&entry.device) == Some(&trigger) {
             self.by_device.remove(&entry.device);
@@ -78,6 +90,19 @@ impl Registry {
             self.direct_paths.remove(path);
         }
         Some(entry)
+    }
+
+    /// How many roots apart are open.
+    pub(crate) fn roots_apart(&self) -> usize {
+        self.apart
+    }
+
+    pub(crate) fn set_apart(&mut self, trigger: TriggerId, root: PointRoot) {
+        if let Some(entry) = self.by_trigger.get_mut(&trigger)
+            && entry.apart.replace(Arc::new(root)).is_none()
+        {
+            self.apart += 1;
+        }
     }
 
     pub(crate) fn get(&self, trigger: TriggerId) -> Option<&Entry> {

@@ -522,14 +522,19 @@ fn a_silent_server_holds_up_no_answer_and_no_successor() {
         let (trigger, _, ticket) = rig.next_access();
         assert_eq!(trigger, offset.id);
         server.be_silent(true);
-        // Here the test would end if the answer waited for the server.
+        // The way to the trigger would ask the server, but there is another.
         ticket.fail(Errno::ACCES);
+        assert_eq!(rig.answer().errno, Some(Errno::ACCES.0));
         rig.touch(direct.path.as_bstr());
         let (trigger, _, ticket) = rig.next_access();
         assert_eq!(trigger, direct.id);
         ticket.fail(Errno::ACCES);
         assert_eq!(rig.answer().errno, Some(Errno::ACCES.0));
-        assert!(rig.accesses.borrow_mut()[0].is_waiting());
+        server.be_silent(false);
+        rig.touch(offset.path.as_bstr());
+        // It dies before it can answer.
+        std::mem::forget(rig.next_access().2);
+        server.be_silent(true);
 
         let rig = rig.succeed(&kept);
         let survey = rig.front_end.survey(&[]);
@@ -540,13 +545,54 @@ fn a_silent_server_holds_up_no_answer_and_no_successor() {
             ..direct
         };
         rig.front_end.adopt(&longer).unwrap();
-        // Its answer is still under way: for a successor that is none.
         let mut resumed = rig.front_end.resume().incoming;
         assert_eq!(resumed.len(), 1);
         let (trigger, _, ticket) = access(resumed.remove(0));
         assert_eq!(trigger, offset.id);
+        // Here the test would end if the answer waited for the server.
         ticket.fail(Errno::ACCES);
+        // It has no other way: until it is given, the trigger must not lose its path.
+        let never = &mut || unreachable!("an answer is under way");
+        let why = rig.front_end.let_go(&[offset], never).unwrap_err();
+        assert_eq!(why.errno, Errno::BUSY.0);
+        assert!(rig.accesses.borrow_mut()[0].is_waiting());
         server.be_silent(false);
         assert_eq!(rig.answer().errno, Some(Errno::ACCES.0));
+    });
+}
+
+#[test]
+fn a_tree_of_a_silent_server_is_let_go_with_its_triggers_and_nobody_waits_in_them() {
+    privately(|| {
+        let rig = Rig::new();
+        let spec = rig.spec(1, TriggerKind::Direct, "d");
+        rig.front_end.install(&spec).unwrap();
+        let net = spec.path.to_str().unwrap();
+        let server = silent::Server::mount(net);
+        let offset = TriggerSpec {
+            path: format!("{net}/o").into(),
+            ..rig.spec(2, TriggerKind::Offset, "unused")
+        };
+        rig.front_end.install(&offset).unwrap();
+        rig.touch(offset.path.as_bstr());
+        let (_, _, answered_before) = rig.next_access();
+        server.be_silent(true);
+
+        let detach = || {
+            let flags = rustix::mount::UnmountFlags::DETACH;
+            rustix::mount::unmount(net, flags)
+                .map_err(|errno| piton_frontend::Failure::new(errno.raw_os_error(), "not detached"))
+        };
+        let triggers = [offset];
+        rig.front_end.let_go(&triggers, &mut { detach }).unwrap();
+        answered_before.fail(Errno::ACCES);
+        // Told that it is gone, it looks again, and so triggers what was covered.
+        let (trigger, _, ticket) = rig.next_access();
+        assert_eq!(trigger, spec.id);
+        mount(net);
+        ticket.ready();
+        assert_eq!(rig.answer().errno, Some(Errno::NOENT.0));
+        rig.touch(spec.path.as_bstr());
+        assert_eq!(rig.answer().errno, None);
     });
 }

@@ -162,6 +162,16 @@ impl Hands for Far<'_> {
         }
     }
 
+    fn let_go(&self, target: &BStr) -> Result<(), Error> {
+        match self.near.let_go(target) {
+            Err(Error::Elsewhere(_)) => {
+                self.ask(target, Act::LetGo, self.near.until, With::default())?;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     fn symlink(&self, path: &BStr, to: &BStr) -> Result<bool, Error> {
         match self.near.symlink(path, to) {
             Err(Error::Elsewhere(_)) => {

@@ -118,6 +118,10 @@ impl Hands for System<'_> {
         unmount::unmount(target, self.root, helper, self.settings, until, self.how)
     }
 
+    fn let_go(&self, target: &BStr) -> Result<(), Error> {
+        unmount::let_go(target, self.root, self.how)
+    }
+
     fn attach(&self, mount: BorrowedFd<'_>, path: &BStr) -> Result<(), Error> {
         let place = Place::find(self.root, path, self.how)?;
         native::attach(mount, &place)

@@ -126,6 +126,17 @@ pub trait Triggers {
         self.remove(spec)
     }
 
+    /// Forgets triggers that `detach` unmounts, together with what they lie on. Who waits in one of
+    /// them is told; a later request of theirs means nothing any more.
+    ///
+    /// # Errors
+    /// `EBUSY`: an answer through one of them is still under way, which would find no way any more.
+    /// Those of `detach`. All is as it was.
+    fn let_go(&self, triggers: &[TriggerSpec], detach: Detach<'_>) -> Result<(), Failure> {
+        let _ = triggers;
+        detach()
+    }
+
     /// The mount point of the indirect or direct trigger (not of an offset) that `path` is at or
     /// below, if it is known. What lies below it is a server's: no symbolic link is followed
     /// there. Without an answer links are followed down to the directory of the first step's path,
@@ -418,7 +429,9 @@ fn path_of(step: &Step) -> &BStr {
         | Step::Symlink { path, .. }
         | Step::RemoveDirectory { path }
         | Step::RemoveSymlink { path } => path.as_bstr(),
-        Step::Mount { target, .. } | Step::Unmount { target, .. } => target.as_bstr(),
+        Step::Mount { target, .. } | Step::Unmount { target, .. } | Step::LetGo { target, .. } => {
+            target.as_bstr()
+        }
         Step::Install(spec) | Step::Remove(spec) => spec.path.as_bstr(),
     }
 }
@@ -433,6 +446,8 @@ pub(crate) trait Hands {
     fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error>;
     /// Unmounts.
     fn unmount(&self, target: &BStr, helper: bool) -> Result<(), Error>;
+    /// Unmounts lazily, with all that lies below.
+    fn let_go(&self, target: &BStr) -> Result<(), Error>;
     /// Makes a symbolic link; false when it was there already.
     fn symlink(&self, path: &BStr, to: &BStr) -> Result<bool, Error>;
     /// Removes a symbolic link.
@@ -514,6 +529,16 @@ fn carry_out_one(step: &Step, triggers: &dyn Triggers, hands: &dyn Hands) -> Res
         Step::Unmount { target, helper } => {
             hands.unmount(target.as_bstr(), *helper)?;
             done.helper = *helper;
+        }
+        Step::LetGo {
+            target,
+            triggers: below,
+        } => {
+            let mut stop = None;
+            let result = triggers.let_go(below, &mut || {
+                aside(hands.let_go(target.as_bstr()), &mut stop)
+            });
+            stop.map_or(result.map_err(Error::from), Err)?;
         }
         Step::Remove(spec) => {
             let mut stop = None;
@@ -671,6 +696,9 @@ mod tests {
                 "unmount {target}{}",
                 if helper { " by helper" } else { "" }
             ))
+        }
+        fn let_go(&self, target: &BStr) -> Result<(), Error> {
+            self.note(format!("let go of {target}"))
         }
         fn symlink(&self, path: &BStr, _to: &BStr) -> Result<bool, Error> {
             self.note(format!("link {path}")).map(|()| path != "/same")

@@ -98,6 +98,43 @@ fn at_once(target: &BStr, root: &BStr) -> Result<(), Error> {
     }
 }
 
+/// Unmounts what is on `target` lazily, with all that lies below. What lies there is not asked: the
+/// kernel finds a mount without asking what is mounted. A trigger is never unmounted here.
+pub(crate) fn let_go(target: &BStr, root: &BStr, how: How) -> Result<(), Error> {
+    let told = |errno| Error::call("letting go of", target, errno);
+    let found = Place::find(root, target, how).and_then(|mut place| {
+        place.pin().map_err(|end| end.told(told))?;
+        Ok(place)
+    });
+    let place = match found {
+        Err(error) if error.errno() == Errno::NOENT => return Ok(()),
+        place => place?,
+    };
+    if !is_covered(&place, target)? {
+        return Ok(());
+    }
+    match rustix::mount::unmount(
+        &*place.path(),
+        UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,
+    ) {
+        Ok(()) | Err(Errno::NOENT | Errno::INVAL) => Ok(()),
+        Err(errno) => Err(told(errno)),
+    }
+}
+
+/// Whether something other than a trigger is mounted in a place; it is not touched.
+fn is_covered(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
+    let path = place.path();
+    let here = control().map(|it| it.mount_at(Path::new(OsStr::from_bytes(&path)), None));
+    match here {
+        Some(Ok(here)) => {
+            Ok(here.is_some_and(|it| Kind::of_magic(it.magic.into()) != Kind::Autofs))
+        }
+        Some(Err(error)) if error.errno() == Some(Errno::NOENT) => Ok(false),
+        Some(Err(_)) | None => covered(place, target),
+    }
+}
+
 /// The place as the mount table calls it, and whether something other than a trigger is mounted
 /// there; found without asking anybody.
 pub(crate) fn standing(root: &BStr, path: &BStr) -> Result<(BString, bool), Errno> {
@@ -168,12 +205,8 @@ fn covered(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
 /// [`table::covered`] at the same cost however many mounts there are. What is mounted is not
 /// touched, where the kernel can tell of it.
 fn local_cover(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
-    if let Some(control) = control() {
-        return match control.mount_at(Path::new(OsStr::from_bytes(&place.path())), None) {
-            Ok(here) => Ok(here.is_some_and(|it| Kind::of_magic(it.magic.into()) != Kind::Autofs)),
-            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
-            Err(_) => covered(place, target),
-        };
+    if control().is_some() {
+        return is_covered(place, target);
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = match openat(place.dir(), place.name(), flags, Mode::empty()) {

@@ -59,6 +59,8 @@ pub(crate) enum Act {
     Attach,
     /// Unmount a trigger.
     Detach,
+    /// Unmount lazily, with all that lies below.
+    LetGo,
 }
 
 /// [`Settings`], and the time that is left.

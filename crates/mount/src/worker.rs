@@ -100,6 +100,7 @@ fn act_at(at: At, fd: Option<OwnedFd>) -> Result<Answer, Error> {
             None => Err(Error::refused(path, Errno::BADF, "no mount came along")),
         },
         Act::Detach => hands.detach(path).map(done),
+        Act::LetGo => hands.let_go(path).map(done),
     }
 }
 

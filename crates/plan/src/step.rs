@@ -127,6 +127,14 @@ pub enum Step {
     },
     /// Take a trigger away.
     Remove(TriggerSpec),
+    /// Unmount what is on `target` lazily, with all that lies below it: who is inside stays there,
+    /// and everybody else finds nothing mounted.
+    LetGo {
+        /// Absolute path.
+        target: BString,
+        /// The triggers below, which go with it, however deep.
+        triggers: Vec<TriggerSpec>,
+    },
     /// Remove the directory if it is empty and ours.
     RemoveDirectory {
         /// Absolute path.
@@ -163,9 +171,10 @@ impl Step {
             Self::Symlink { path, .. } => Some(Self::RemoveSymlink { path: path.clone() }),
             Self::Install(spec) => Some(Self::Remove(spec.clone())),
             Self::Remove(spec) => Some(Self::Install(spec.clone())),
-            Self::Unmount { .. } | Self::RemoveDirectory { .. } | Self::RemoveSymlink { .. } => {
-                None
-            }
+            Self::Unmount { .. }
+            | Self::LetGo { .. }
+            | Self::RemoveDirectory { .. }
+            | Self::RemoveSymlink { .. } => None,
         }
     }
 }

@@ -583,6 +583,7 @@ pub fn step_words(step: &Step) -> String {
         Step::Unmount { target, .. } => format!("unmount {target}"),
         Step::Remove(spec) => format!("remove {}", spec.path),
         Step::RemoveDirectory { path } => format!("rmdir {path}"),
+        Step::LetGo { target, .. } => format!("let go of {target}"),
         Step::RemoveSymlink { path } => format!("unlink {path}"),
     }
 }

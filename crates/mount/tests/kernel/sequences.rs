@@ -72,6 +72,37 @@ fn what_is_busy_cannot_be_taken_back_and_is_reported() {
 }
 
 #[test]
+fn what_is_let_go_goes_with_all_below_and_stays_for_who_is_inside() {
+    privately(|| {
+        let s = Scratch::new();
+        s.directory("map/key");
+        let key = s.at("map/key");
+        let inner = s.at("map/key/inner");
+        let outcome = run(&[
+            tmpfs(&key, &[]),
+            Step::MakeDirectory {
+                path: inner.as_str().into(),
+            },
+            tmpfs(&inner, &[]),
+        ]);
+        assert!(outcome.failed.is_none());
+        fs::write(format!("{inner}/text"), "still there").unwrap();
+        std::env::set_current_dir(&inner).unwrap();
+        let let_go = Step::LetGo {
+            target: key.as_str().into(),
+            triggers: Vec::new(),
+        };
+        assert!(run(std::slice::from_ref(&let_go)).failed.is_none());
+        assert!(mounted_at(&key).is_none() && mounted_at(&inner).is_none());
+        assert_eq!(fs::read_dir(&key).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string("text").unwrap(), "still there");
+        // Somebody was faster.
+        assert!(run(&[let_go]).failed.is_none());
+        std::env::set_current_dir("/").unwrap();
+    });
+}
+
+#[test]
 fn directories_are_made_with_parents_and_only_ours_are_removed() {
     privately(|| {
         let s = Scratch::new();

@@ -410,6 +410,10 @@ impl piton_frontend::Triggers for Front<'_> {
         self.front_end().remove_by(spec, detach)
     }
 
+    fn let_go(&self, triggers: &[TriggerSpec], detach: Detach<'_>) -> Result<(), Failure> {
+        self.front_end().let_go(triggers, detach)
+    }
+
     fn entry_root(&self, path: &BStr) -> Option<BString> {
         self.front_end().entry_root(path)
     }
@@ -465,6 +469,8 @@ pub(crate) fn pace(steps: &[Planned], settings: &Settings) -> Pace {
             }
         }
         Step::Install(spec) if spec.kind == TriggerKind::Indirect => Pace::Slow,
+        // Who is inside is looked for.
+        Step::LetGo { .. } => Pace::Slow,
         _ => Pace::Quick,
     });
     paces.max_by_key(|pace| *pace as u8).unwrap_or(Pace::Quick)
@@ -488,6 +494,7 @@ pub(crate) fn effects(steps: &[Planned]) -> usize {
             planned.step,
             Step::Mount { .. }
                 | Step::Unmount { .. }
+                | Step::LetGo { .. }
                 | Step::Install(_)
                 | Step::Remove(_)
                 | Step::Symlink { .. }
