@@ -11,24 +11,24 @@ use piton_plan::probe::{Answer, Target as Asked};
 use piton_plan::select::{Candidate, Ranked, Verdict};
 
 use crate::cause::{Cause, Errno};
-use crate::command::Command;
+use crate::command::{Command, Note};
 use crate::engine::Engine;
-use crate::event::JobId;
+use crate::event::{JobId, StepFailure};
 use crate::job::{Asking, Target, Whom, Work};
 use crate::limits::{PROBE_GRACE_MS, PROBE_LEAST_MS, PROBE_MOST_MS};
 
 impl<T> Engine<T> {
     /// Addresses are known: asks the servers, unless what they said a moment ago tells which is
     /// the best.
-    pub(crate) fn choose(&mut self, id: JobId, target: Target, hosts: HostAnswers) {
+    pub(crate) fn choose(&mut self, id: JobId, target: Target, hosts: &HostAnswers) {
         let (facts, seed) = (self.settings.facts.clone(), self.seed_of(id));
-        let Some(choice) = target.plan.choice(target.node, &facts, &hosts, seed) else {
-            return self.prepare(id, &target, &hosts, &[]);
+        let Some(choice) = target.plan.choice(target.node, &facts, hosts, seed) else {
+            return self.prepare(id, &target, &[]);
         };
         let heard = |candidate: &Candidate, asked: &Asked| self.known(candidate, asked);
         let ranked = choice.ranked(&heard);
         if choice.is_decided(&heard) {
-            return self.chosen(id, &target, &hosts, &ranked);
+            return self.chosen(id, &target, &ranked);
         }
         // Who did not answer a moment ago is not asked.
         let down = |candidate: &Candidate| {
@@ -41,7 +41,7 @@ impl<T> Engine<T> {
             .map(|(candidate, target)| (candidate.name.clone(), target))
             .collect();
         if asked.is_empty() {
-            return self.chosen(id, &target, &hosts, &ranked);
+            return self.chosen(id, &target, &ranked);
         }
         let deadline_ms = (self.remaining(id) / 2).min(PROBE_MOST_MS);
         let patient = deadline_ms >= PROBE_LEAST_MS;
@@ -50,7 +50,6 @@ impl<T> Engine<T> {
         };
         job.work = Work::Probing(Asking {
             target,
-            hosts,
             choice,
             asked: asked.clone(),
             patient,
@@ -139,7 +138,7 @@ impl<T> Engine<T> {
         };
         let ranked = asking.choice.ranked(&heard);
         self.judge_answers(&asking.asked, &ranked);
-        self.chosen(id, &asking.target, &asking.hosts, &ranked);
+        self.chosen(id, &asking.target, &ranked);
     }
 
     /// Remembers what servers said. Who was too late to be heard although it was wanted more than
@@ -188,20 +187,25 @@ impl<T> Engine<T> {
     }
 
     /// The servers are in their order: mounts from the first, unless there is none.
-    fn chosen(&mut self, id: JobId, target: &Target, hosts: &HostAnswers, ranked: &[Ranked]) {
-        let hopeless = !ranked.is_empty() && !ranked.iter().any(|one| one.verdict.is_there());
-        let failing = ranked.iter().filter_map(|one| trouble(one.verdict));
-        // Of several the first that was reached at all says most.
-        let errno = failing
-            .map(|(errno, _)| errno)
-            .min_by_key(|errno| *errno == Errno::TIMEDOUT);
-        match errno {
-            Some(errno) if hopeless && self.is_required(target) => {
-                let cause = Cause::Mount(errno, in_words(target, ranked).into());
-                self.fail(id, cause, false);
-            }
-            _ => self.prepare(id, target, hosts, ranked),
+    fn chosen(&mut self, id: JobId, target: &Target, ranked: &[Ranked]) {
+        let Some(cause) = hopeless(ranked) else {
+            return self.prepare(id, target, ranked);
+        };
+        if self.is_required(target) {
+            return self.fail(id, cause, false);
         }
+        let path = target.plan.nodes[target.node].target.clone();
+        if let Some(job) = self.jobs.get(&id) {
+            let place = job.place.clone();
+            self.remember_error(&place, &path, &cause);
+        }
+        let failure = StepFailure {
+            index: 0,
+            errno: cause.errno(),
+            text: format!("{cause}").into(),
+        };
+        self.note(Note::OffsetMissing { path, failure });
+        self.prepare(id, target, ranked);
     }
 
     /// Whether nothing of a place is of use without its own mount: see `Plan::steps`.
@@ -233,26 +237,37 @@ fn refusal(errno: Errno) -> &'static str {
     }
 }
 
-/// What became of each server, for people: each name once.
-fn in_words(target: &Target, ranked: &[Ranked]) -> String {
-    let mut text = String::new();
-    let Some(mount) = target.plan.mount(target.node) else {
-        return text;
-    };
-    let mut told: Vec<String> = Vec::new();
-    for one in ranked {
-        let host = one.candidate.host.as_ref();
-        let name = match (host, &mount.replicas[one.candidate.replica].host) {
+/// Why none of the servers can be mounted from, if it is so.
+fn hopeless(ranked: &[Ranked]) -> Option<Cause> {
+    if ranked.is_empty() || ranked.iter().any(|one| one.verdict.is_there()) {
+        return None;
+    }
+    let failing = ranked.iter().filter_map(|one| trouble(one.verdict));
+    // Of several the first that was reached at all says most.
+    let errno = failing
+        .map(|(errno, _)| errno)
+        .min_by_key(|errno| *errno == Errno::TIMEDOUT);
+    if let Some(errno) = errno {
+        return Some(Cause::Mount(errno, in_words(ranked).into()));
+    }
+    let name = ranked.iter().find_map(|one| one.candidate.name.as_ref());
+    name.map(|name| Cause::UnknownHost(format!("{name}").into()))
+}
+
+/// What became of each server, for people.
+fn in_words(ranked: &[Ranked]) -> String {
+    let each = ranked.iter().filter_map(|one| {
+        let Candidate { name, host, .. } = &one.candidate;
+        let name = match (host, name) {
             (Some(host), Some(name)) if host != name => format!("{name} ({host})"),
-            (_, Some(name)) => format!("{name}"),
-            _ => continue,
+            (_, name) => format!("{}", name.as_ref()?),
         };
         let words = match one.verdict {
             Verdict::Nowhere => "nobody knows its address",
             verdict => trouble(verdict).map_or("not asked", |(_, words)| words),
         };
-        told.push(format!("{name}: {words}"));
-    }
-    text.push_str(&told.join("; "));
-    text
+        Some(format!("{name}: {words}"))
+    });
+    let each: Vec<String> = each.collect();
+    each.join("; ")
 }

@@ -191,7 +191,7 @@ impl<T> Engine<T> {
             } => {
                 self.fetched(job, names, costly, result);
             }
-            Event::Resolved { job, answers } => self.resolved(job, answers),
+            Event::Resolved { job, answers } => self.resolved(job, &answers),
             Event::Probed { job, answers } => self.probed(job, answers),
             Event::Performed { job, outcome } => self.performed(job, outcome),
             Event::Inspected { job, mounted } => self.inspected(job, mounted),

@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 
 use bstr::BString;
 use piton_map::requester::Requester;
-use piton_plan::facts::HostAnswers;
 use piton_plan::plan::Plan;
 use piton_plan::probe::Target as Asked;
 use piton_plan::select::Choice;
@@ -76,8 +75,6 @@ pub(crate) struct Target {
 pub(crate) struct Asking {
     /// What is to be mounted.
     pub(crate) target: Target,
-    /// Addresses by name.
-    pub(crate) hosts: HostAnswers,
     /// The servers of it.
     pub(crate) choice: Choice,
     /// Who was asked.

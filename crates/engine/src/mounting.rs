@@ -388,7 +388,7 @@ impl<T> Engine<T> {
         };
         job.work = Work::Resolving(target);
         if hosts.is_empty() {
-            return self.resolved(id, HostAnswers::new());
+            return self.resolved(id, &HostAnswers::new());
         }
         let deadline_ms = self.remaining(id);
         self.out.push(Command::Resolve {
@@ -444,7 +444,7 @@ impl<T> Engine<T> {
     }
 
     /// Servers' addresses are known.
-    pub(crate) fn resolved(&mut self, id: JobId, hosts: HostAnswers) {
+    pub(crate) fn resolved(&mut self, id: JobId, hosts: &HostAnswers) {
         let Some(Work::Resolving(target)) = self.jobs.get(&id).map(|job| &job.work) else {
             return;
         };
@@ -455,23 +455,19 @@ impl<T> Engine<T> {
     }
 
     /// Servers are chosen: everything is there to mount.
-    pub(crate) fn prepare(
-        &mut self,
-        id: JobId,
-        target: &Target,
-        hosts: &HostAnswers,
-        servers: &[Ranked],
-    ) {
+    pub(crate) fn prepare(&mut self, id: JobId, target: &Target, servers: &[Ranked]) {
         let target = target.clone();
         let Some((mut steps, numbers)) = self.steps(id, &target, servers) else {
             return self.fail(id, Cause::NoTrigger, false);
         };
+        // A root that none of its servers serves: the offsets are of use without it.
+        steps.retain(|planned| match &planned.step {
+            Step::Mount { attempts, .. } => planned.required || !attempts.is_empty(),
+            _ => true,
+        });
         self.put_off(&mut steps);
         if let Err(cause) = self.leave_out_what_is_there(id, &mut steps) {
             return self.fail(id, cause, false);
-        }
-        if let Some(host) = self.unknown_host(&target, &steps, hosts) {
-            return self.fail(id, Cause::UnknownHost(host), false);
         }
         self.expect_triggers(id, &target, &steps, &numbers);
         let deadline_ms = self.remaining(id);
@@ -565,33 +561,6 @@ impl<T> Engine<T> {
         let attempts = plan.attempts(node, servers);
         let steps = plan.steps(node, make_root, attempts, &mut number, &defaults);
         Some((steps, numbers))
-    }
-
-    /// A server of the entry, when none of them has an address and it is needed.
-    fn unknown_host(
-        &self,
-        target: &Target,
-        steps: &[Planned],
-        answers: &HostAnswers,
-    ) -> Option<Arc<str>> {
-        let hosts = target.plan.hosts(target.node, &self.settings.facts);
-        let unknown = |host: &BString| {
-            answers
-                .get(host)
-                .is_some_and(|answer| answer.addresses.is_empty())
-        };
-        let hopeless = |planned: &Planned| match &planned.step {
-            Step::Mount { attempts, .. } => {
-                let nobody = attempts
-                    .iter()
-                    .all(|attempt| attempt.host.as_ref().is_some_and(unknown));
-                planned.required && nobody
-            }
-            _ => false,
-        };
-        let first = hosts.first()?;
-        let none_known = hosts.iter().all(unknown) && steps.iter().any(hopeless);
-        none_known.then(|| alloc::format!("{first}").into())
     }
 
     /// Enters the triggers that the steps will put in place: they may fire before the steps

@@ -340,12 +340,15 @@ impl Play {
     }
 
     pub fn addresses(&self, hosts: Vec<BString>) -> HostAnswers {
-        let address = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
+        // `h7` is 192.0.2.7, all others are one machine.
+        let number = |host: &BString| host.to_string().strip_prefix('h')?.parse().ok();
+        let address =
+            |host: &BString| std::net::Ipv4Addr::new(192, 0, 2, number(host).unwrap_or(1)).into();
         let known = |host: &BString| !self.unknown.contains(host);
         hosts
             .into_iter()
             .map(|host| {
-                let addresses = known(&host).then_some(address).into_iter().collect();
+                let addresses = known(&host).then(|| address(&host)).into_iter().collect();
                 (host, HostAnswer { addresses })
             })
             .collect()
