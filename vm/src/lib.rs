@@ -5,6 +5,7 @@
 //! restored from a snapshot: what it breaks, it may leave broken.
 #![forbid(unsafe_code)]
 
+mod record;
 mod server;
 mod site;
 mod touch;
@@ -12,6 +13,7 @@ mod touch;
 use std::time::Duration;
 
 pub use piton_testkit::{MountLine, mount_table, mounted_at, wait_until};
+pub use record::record;
 pub use server::Server;
 pub use site::{Daemon, Site};
 pub use touch::{Touch, Touched};
