@@ -31,7 +31,7 @@ pub(crate) use self::lists::Lists;
 pub(crate) use self::lists::Need;
 pub(crate) use self::name::Scope;
 pub use self::name::server_of;
-use crate::limits::{EXPORTS_FRESH, EXPORTS_TIME, RENEWAL_PAUSE};
+use crate::limits::{EXPORTS_FRESH, EXPORTS_TIME, RENEWAL_PAUSE, RENEWAL_TIME};
 
 /// One line of a server's export list, as it was sent: not to be trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,8 +50,10 @@ pub struct Offered {
     /// It has no list, and serves NFS version 4 below its root: that is mounted, and leads to the
     /// exports.
     pub pseudo_root: bool,
-    /// How many lines were left out because there were too many.
-    pub cut: usize,
+    /// How many lines were left out by whoever read the list.
+    pub lost: usize,
+    /// The first of those, for people.
+    pub faults: Vec<String>,
 }
 
 /// Why there is no list.
@@ -187,7 +189,13 @@ impl Look<'_> {
         if known.is_some() || !self.may_block {
             return known;
         }
-        let until = self.until.unwrap_or_else(|| Instant::now() + EXPORTS_TIME);
+        let now = Instant::now();
+        let mut until = self.until.unwrap_or(now + EXPORTS_TIME);
+        // Where there is something to go on with, the access must not be over when that is known.
+        let whole_server = need == Need::Recent(EXPORTS_FRESH);
+        if !whole_server && self.lists.has_list(server) {
+            until = until.min(now + RENEWAL_TIME);
+        }
         let ask = || {
             let offered = self.asker.exports(server, until)?;
             let host = (!self.all).then(|| self.asker.this_host());

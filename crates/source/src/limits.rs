@@ -79,6 +79,10 @@ pub const EXPORTS_FRESH: Duration = Duration::from_secs(2);
 /// there (a shell that looks for `.git` upwards) ask no more often.
 pub const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
+/// Time to ask a server again whose exports are known: one that has died must not keep those out who
+/// want what is known.
+pub const RENEWAL_TIME: Duration = Duration::from_secs(2);
+
 /// Exports below another one whose entry is written without a thread of its own: a microsecond
 /// each.
 pub const OFFSETS_AT_ONCE: usize = 200;

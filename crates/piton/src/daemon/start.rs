@@ -15,7 +15,7 @@ use piton_frontend::{FrontEnd, KernelFrontEnd, KernelSettings};
 use piton_mount::{Workers, perform};
 use piton_plan::step::TriggerKind;
 use piton_resolver::Resolver;
-use piton_source::cache::Maps;
+use piton_source::cache::{self, Maps};
 
 use super::background;
 use super::foreign;
@@ -34,6 +34,7 @@ use super::trace::{Ring, Tracer};
 use super::turns;
 use super::watch::Watcher;
 use crate::exit::Exit;
+use crate::exports::Asking;
 use crate::keeper;
 use crate::keeper::heritage::Heritage;
 use piton_control::line::Word;
@@ -123,8 +124,14 @@ fn serve(options: &Options, words: &[OsString], settings: &Settings) -> Result<(
         KernelFrontEnd::new(kernel, pipe, table.clone()).map_err(|error| no_autofs(&error))?,
     );
     let mailbox = Mailbox::new().map_err(|error| error.to_string())?;
-    let loader = Arc::new(loader(settings));
-    let worker = Arc::new(worker(settings, loader.maps.clone(), front_end.clone()));
+    let resolver = Resolver::new(vec!["/proc/self/exe".into(), "resolver".into()]);
+    let loader = Arc::new(loader(settings, &resolver));
+    let worker = Arc::new(worker(
+        settings,
+        loader.maps.clone(),
+        front_end.clone(),
+        resolver,
+    ));
     let foreigners = worker.foreigners.clone();
     let ring = Arc::<Ring>::default();
     let desk = Desk::new(
@@ -179,16 +186,24 @@ fn no_autofs(error: &autofs::Error) -> Trouble {
     format!("{error}\n  the kernel needs autofs (CONFIG_AUTOFS_FS, `modprobe autofs4`)")
 }
 
-fn loader(settings: &Settings) -> Loader {
+fn loader(settings: &Settings, resolver: &Resolver) -> Loader {
     Loader {
-        maps: Arc::new(Maps::new(settings.maps.clone())),
+        maps: Arc::new(Maps::new(cache::Settings {
+            exports: Some(Arc::new(Asking::new(resolver.clone()))),
+            ..settings.maps.clone()
+        })),
         request: settings.master.clone(),
         browse: settings.engine.browse,
         defines: settings.engine.facts.defines.clone(),
     }
 }
 
-fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) -> Worker {
+fn worker(
+    settings: &Settings,
+    maps: Arc<Maps>,
+    front_end: Arc<dyn FrontEnd>,
+    resolver: Resolver,
+) -> Worker {
     Worker {
         maps,
         front_end,
@@ -198,7 +213,7 @@ fn worker(settings: &Settings, maps: Arc<Maps>, front_end: Arc<dyn FrontEnd>) ->
         },
         // This very program, whatever has become of its file.
         workers: Workers::new(vec!["/proc/self/exe".into(), "worker".into()]),
-        resolver: Resolver::new(vec!["/proc/self/exe".into(), "resolver".into()]),
+        resolver,
         defines: settings.engine.facts.defines.clone(),
         made: Mutex::new(HashMap::new()),
         stop_until: OnceLock::new(),

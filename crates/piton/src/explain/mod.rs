@@ -8,7 +8,7 @@
 
 pub(crate) mod asker;
 pub(crate) mod json;
-mod near;
+pub(crate) mod near;
 pub(crate) mod site;
 pub(crate) mod text;
 mod walk;

@@ -89,7 +89,7 @@ impl Near {
 }
 
 /// The lines of /etc/hosts; nothing when it cannot be read.
-fn read_hosts() -> Vec<(IpAddr, Vec<BString>)> {
+pub(crate) fn read_hosts() -> Vec<(IpAddr, Vec<BString>)> {
     use std::io::Read as _;
     let mut text = Vec::new();
     if let Ok(file) = std::fs::File::open("/etc/hosts") {

@@ -53,7 +53,9 @@ impl ExportList {
             pseudo_root: offered.pseudo_root,
             ..Self::default()
         };
-        list.refused.count = offered.cut;
+        list.refused.count = offered.lost;
+        let told = offered.faults.iter().take(REFUSED_SHOWN);
+        list.refused.examples.extend(told.cloned());
         let exports = match offered.pseudo_root {
             true => Vec::new(),
             false => offered.exports,

@@ -80,6 +80,12 @@ impl Lists {
         lock(&known.state).answer(need, generation)
     }
 
+    /// Whether there is a list of the server's, however old.
+    pub(crate) fn has_list(&self, server: &BStr) -> bool {
+        let known = lock(&self.servers).get(server).cloned();
+        known.is_some_and(|known| lock(&known.state).list.is_some())
+    }
+
     /// Has `ask` ask the server, unless somebody else just did.
     pub(crate) fn ask(
         &self,
