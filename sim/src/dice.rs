@@ -37,6 +37,8 @@ pub enum About {
     Death,
     /// What is in the table at the moment of a death.
     Slot,
+    /// Which servers are dead.
+    Server,
 }
 
 /// A decision by number; equal for equal worlds.

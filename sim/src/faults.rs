@@ -60,11 +60,13 @@ pub enum Fault {
     Operate,
     /// Processes are killed while they wait.
     Kill,
+    /// A server is dead for a while.
+    Server,
 }
 
 impl Fault {
     /// All of them, with how often of 1,000 each happens at most, and their names.
-    pub const ALL: [(Self, u64, &'static str); 26] = [
+    pub const ALL: [(Self, u64, &'static str); 27] = [
         (Self::Mount, 400, "mount"),
         (Self::Install, 200, "install"),
         (Self::Adopt, 150, "adopt"),
@@ -91,6 +93,7 @@ impl Fault {
         (Self::Edit, 200, "edit"),
         (Self::Operate, 200, "operate"),
         (Self::Kill, 200, "kill"),
+        (Self::Server, 500, "server"),
     ];
 
     /// Its name on the command line.

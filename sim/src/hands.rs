@@ -90,6 +90,7 @@ impl World {
         let result = match self.fault(&step, performance.undoing, performance.until) {
             Some(errno) => Err(errno),
             None if attempts == 0 => Err(EINVAL),
+            None if !performance.undoing && self.no_server(&step) => Err(110),
             None => perform::act(&mut self.kernel, &step, self.now)?,
         };
         let result = match (self.worker_dies(&step), result) {
@@ -175,6 +176,14 @@ impl World {
             _ => drop(self.tampered.insert(place)),
         }
         Err(5)
+    }
+
+    /// Whether a mount finds none of its servers alive.
+    fn no_server(&mut self, step: &Step) -> bool {
+        match step {
+            Step::Mount { attempts, .. } => self.all_dead(attempts),
+            _ => false,
+        }
     }
 
     /// What goes wrong with a step, if anything.

@@ -25,6 +25,7 @@ mod recipe;
 pub mod rng;
 pub mod script;
 pub mod seen;
+mod servers;
 pub mod shrink;
 mod survey;
 mod ticket;
@@ -65,10 +66,7 @@ pub struct Tell {
 
 /// Lets a world happen.
 pub fn run(recipe: &Recipe, tell: Tell) -> Report {
-    let mut world = World::new(recipe, tell.trace);
-    if tell.decisions {
-        world.dice.record();
-    }
+    let mut world = World::new(recipe, tell);
     let result = world.run();
     Report {
         seed: recipe.seed,

@@ -89,6 +89,7 @@ fn bare(key: BString, target: BString, whole: bool, offsets: Vec<Existing>) -> E
         covered: false,
         whole,
         source: "found".into(),
+        server: None,
         offsets,
         requester: Requester::default(),
     }

@@ -11,9 +11,7 @@ use piton_engine::time::Millis;
 use piton_engine::{Command, Engine, Event};
 use piton_map::lookup::Miss;
 use piton_plan::facts::{HostAnswer, HostAnswers};
-use piton_plan::probe::{Answer as Heard, Target};
 
-use crate::Recipe;
 use crate::dice::{About, Dice};
 use crate::excuse::Excuses;
 use crate::faults::{Fault, Faults};
@@ -26,8 +24,10 @@ use crate::perform::Performance;
 use crate::process::{Process, Scan};
 use crate::script::What;
 use crate::seen::Seen;
+use crate::servers::{self, Servers};
 use crate::ticket::{Dropped, Ticket};
 use crate::words::{ordered, told};
+use crate::{Recipe, Tell};
 
 /// Milliseconds within which the daemon must answer an access.
 pub(crate) const DEADLINE_MS: u64 = 10_000;
@@ -136,6 +136,7 @@ pub(crate) struct World {
     pub(crate) adopted: bool,
     /// What was amiss where, and when: why an access may fail.
     pub(crate) excuses: Excuses,
+    pub(crate) servers: Servers,
     pub(crate) calm: bool,
     /// Whether anything changed since engine and kernel were last compared.
     pub(crate) changed: bool,
@@ -176,9 +177,12 @@ macro_rules! log {
 pub(crate) use log;
 
 impl World {
-    pub(crate) fn new(recipe: &Recipe, trace: bool) -> Self {
+    pub(crate) fn new(recipe: &Recipe, tell: Tell) -> Self {
         let script = recipe.script();
         let mut dice = Dice::new(recipe.seed, recipe.decisions.clone());
+        if tell.decisions {
+            dice.record();
+        }
         let small = dice.chance(About::Slot, b"", script.faults[Fault::Table]);
         let short_queues = dice.chance(About::Slot, b"queue", script.faults[Fault::Queue]);
         let slots = if small { 3 } else { SLOTS };
@@ -203,6 +207,7 @@ impl World {
             levels: BTreeMap::new(),
             adopted: false,
             excuses: Excuses::default(),
+            servers: Servers::default(),
             calm: false,
             changed: true,
             over: false,
@@ -210,7 +215,7 @@ impl World {
             events: 0,
             seen: Seen::default(),
             hash: recipe.seed,
-            trace: trace.then(Vec::new),
+            trace: tell.trace.then(Vec::new),
             life: 0,
             answers_due: 0,
             dropped: Dropped::default(),
@@ -448,6 +453,12 @@ impl World {
                 self.deliver(&place, Event::Resolved { job, answers });
             }
             Command::Probe { job, targets, .. } => self.probe(job, &targets),
+            Command::Check {
+                server,
+                targets,
+                service,
+                deadline_ms,
+            } => self.check_server(server, targets, service, deadline_ms)?,
             Command::Perform {
                 job,
                 steps,
@@ -484,6 +495,9 @@ impl World {
         let token = ticket.spend().ok_or("a spent ticket was spent again")?;
         self.mix(token << 1 | u64::from(*answer == Answer::Ready));
         self.seen.answer(answer);
+        if let Answer::Failed(cause) = answer {
+            self.check_known_dead(cause)?;
+        }
         self.answered(token, answer)
     }
 
@@ -548,39 +562,13 @@ impl World {
         if unknown + self.faults[Fault::Slow] + self.faults[Fault::Stuck] > 0 {
             self.excuses.of_servers(self.now + 100_000);
         }
-        for (number, host) in hosts.into_iter().enumerate() {
+        for host in hosts {
             let known = !self.dice.chance(About::Host, &host, unknown);
-            let address = std::net::Ipv4Addr::new(192, 0, 2, number as u8 + 1);
-            let addresses = known.then(|| address.into()).into_iter().collect();
+            let address = known.then(|| servers::address(host.as_ref()));
+            let addresses = address.into_iter().collect();
             answers.insert(host, HostAnswer { addresses });
         }
         answers
-    }
-
-    /// Servers are asked: some are silent, some refuse.
-    fn probe(&mut self, job: JobId, targets: &[Target]) {
-        let silent = self.faults[Fault::Host];
-        if silent > 0 {
-            self.excuses.of_servers(self.now + 100_000);
-        }
-        let mut answers = Vec::new();
-        for target in targets {
-            let place = target.address.to_string();
-            let place = place.as_bytes();
-            let fails = self.dice.chance(About::Host, place, silent);
-            answers.push(match (fails, self.dice.below(About::Way, place, 4)) {
-                (false, way) => Heard::Serves {
-                    micros: way as u32 * 1_000 + 200,
-                },
-                (true, 0 | 1) => Heard::Silent,
-                (true, 2) => Heard::Unheard,
-                (true, _) => Heard::Refused {
-                    errno: 111,
-                    micros: 100,
-                },
-            });
-        }
-        self.deliver(&job.0.to_le_bytes(), Event::Probed { job, answers });
     }
 
     // -- the daemon's requests -------------------------------------------------------------

@@ -218,12 +218,28 @@ pub struct ServerState {
     pub host: String,
     /// How many mounts come from it.
     pub mounts: u64,
+    /// `alive`, `doubtful` (its last answer did not come), `dead`, `being asked`, or `to be asked`
+    /// (dead, and asked by whoever wants it next). `unknown`: nobody asked it.
+    #[serde(default)]
+    pub state: String,
+    /// Milliseconds that it has been alive or dead for, as far as is known.
+    #[serde(default)]
+    pub age_ms: u64,
     /// It did not answer and is not asked for a while: what was said then.
     #[serde(default)]
     pub down: Option<String>,
-    /// Milliseconds until it is asked again; 0 when it is asked now.
+    /// What was said when it last did not answer, however long ago.
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// Milliseconds until it is asked again; 0 when it is asked now or nobody plans to.
     #[serde(default)]
     pub left_ms: u64,
+    /// Microseconds that its last answer took.
+    #[serde(default)]
+    pub answer_us: Option<u32>,
+    /// If it is dead: who uses what is mounted from it.
+    #[serde(default)]
+    pub users: Vec<Holder>,
     /// How often it did not answer, in a row.
     #[serde(default)]
     pub failures: u64,
@@ -362,18 +378,30 @@ impl Status {
     /// Counts the hosts of `mounts` in `servers`, in the order of their names; what is down stays
     /// although nothing comes from it.
     pub fn count_servers(&mut self) {
-        let mut servers = std::collections::BTreeMap::<String, ServerState>::new();
-        for mut server in std::mem::take(&mut self.servers) {
-            server.mounts = 0;
-            if server.down.is_some() {
-                servers.insert(server.host.clone(), server);
-            }
-        }
+        let known = std::mem::take(&mut self.servers);
+        let mut servers: std::collections::BTreeMap<String, ServerState> = known
+            .into_iter()
+            .map(|server| {
+                (
+                    server.host.clone(),
+                    ServerState {
+                        mounts: 0,
+                        ..server
+                    },
+                )
+            })
+            .collect();
         for host in self.mounts.iter().filter_map(|mount| mount.host.as_deref()) {
-            let server = servers.entry(host.to_owned()).or_default();
-            host.clone_into(&mut server.host);
+            let server = servers
+                .entry(host.to_owned())
+                .or_insert_with(|| ServerState {
+                    host: host.to_owned(),
+                    state: "unknown".into(),
+                    ..ServerState::default()
+                });
             server.mounts += 1;
         }
+        servers.retain(|_, server| server.mounts > 0 || server.down.is_some());
         self.servers = servers.into_values().collect();
     }
 

@@ -71,6 +71,7 @@ impl<T> Engine<T> {
         self.audit_triggers()?;
         self.audit_rounds()?;
         self.audit_trees()?;
+        self.servers.audit(&self.counted_mounts())?;
         match self.waits_for_nothing() {
             Some(path) if self.running() => Err(format!("mount point {path} waits for nothing")),
             _ => Ok(()),

@@ -154,7 +154,7 @@ impl<T> Engine<T> {
                 false => answer,
             };
             if let Some(name) = name {
-                self.servers.heard(name, [(target, answer)], self.now);
+                self.server_heard(name, target, answer);
             }
         }
     }
@@ -175,13 +175,11 @@ impl<T> Engine<T> {
             let Some(host) = name(one) else { continue };
             match (trouble(one.verdict), one.verdict) {
                 (Some((_, text)), _) if !there.contains(&host) => {
-                    let (text, chance): (Arc<str>, _) = (text.into(), self.chance());
-                    self.servers.failed(&host, &text, self.now, chance);
+                    let text: Arc<str> = text.into();
+                    self.server_failed(&host, &text);
                 }
-                (_, Verdict::Unheard) => self.servers.undecided(&host, self.now),
-                _ => {
-                    self.servers.answered(&host, self.now);
-                }
+                // That it is there it has said itself; whether mounts work will be seen.
+                _ => self.server_undecided(&host),
             }
         }
     }

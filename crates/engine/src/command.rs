@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bstr::BString;
 use piton_map::diagnostic::Diagnostic;
 use piton_map::requester::Requester;
-use piton_plan::probe::Target;
+use piton_plan::probe::{Service, Target};
 use piton_plan::step::{Planned, TriggerId, TriggerKind, TriggerSpec};
 
 use crate::cause::Cause;
@@ -57,6 +57,18 @@ pub enum Command<T> {
         targets: Vec<Target>,
         /// Milliseconds that are waited for the others after the first answer.
         grace_ms: u64,
+        /// Milliseconds it may take.
+        deadline_ms: u64,
+    },
+    /// Ask a server in the background whether it lives; answered by `Event::Checked`, in any case.
+    Check {
+        /// Comes back with the answer.
+        server: BString,
+        /// Its addresses. None: its name is to be looked up, and all that it has be asked for
+        /// `service`.
+        targets: Vec<Target>,
+        /// What is wanted of it.
+        service: Service,
         /// Milliseconds it may take.
         deadline_ms: u64,
     },
@@ -229,6 +241,22 @@ pub enum Note {
     Removed {
         /// Absolute path.
         path: BString,
+    },
+    /// A server that was believed alive does not answer.
+    ServerDied {
+        /// Its name, as the map has it.
+        server: BString,
+        /// What was said.
+        why: Arc<str>,
+        /// Absolute paths of what is mounted from it.
+        mounts: Vec<BString>,
+    },
+    /// A server that was believed dead answers.
+    ServerBack {
+        /// Its name, as the map has it.
+        server: BString,
+        /// For how many milliseconds it was believed dead.
+        dead_ms: u64,
     },
     /// What a map says amiss, found while an entry was used.
     Diagnosed(Diagnostic),

@@ -74,6 +74,9 @@ pub struct Settings {
     pub append_options: bool,
     /// Whether keys are listed by default.
     pub browse: bool,
+    /// Whether servers of NFS are asked in the background whether they live; not where a program
+    /// of the administrator mounts, which may mean something else by a server.
+    pub asks_servers: bool,
     /// Facts about the host.
     pub facts: Arc<HostFacts>,
     /// Where chance is needed it comes from here: the same seed and events give the same commands.
@@ -92,6 +95,7 @@ impl Default for Settings {
             global_options: Vec::new(),
             append_options: true,
             browse: false,
+            asks_servers: true,
             facts: Arc::default(),
             seed: 0,
         }

@@ -116,7 +116,8 @@ impl<T> Engine<T> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let round = self.rounds.first().map(|(at, _)| *at);
         let clearing = self.clearings.first().map(|(at, _)| *at);
-        [deadline, round, clearing, self.stop_patience()]
+        let check = self.servers.next_check().filter(|_| self.running());
+        [deadline, round, clearing, check, self.stop_patience()]
             .into_iter()
             .flatten()
             .min()
@@ -200,6 +201,7 @@ impl<T> Engine<T> {
             Event::Removed { results } => self.removed(results),
             Event::ExpireDone { trigger } => self.expire_done(trigger),
             Event::Configure(configuration) => self.configure(configuration),
+            Event::Checked { server, answers } => self.checked(&server, &answers),
             Event::Moved { interfaces, routes } => {
                 let facts = Arc::make_mut(&mut self.settings.facts);
                 facts.interfaces = interfaces;
@@ -230,6 +232,7 @@ impl<T> Engine<T> {
             | Event::Removed { .. }
             | Event::ExpireDone { .. }
             | Event::Configure(_)
+            | Event::Checked { .. }
             | Event::Moved { .. }
             | Event::Tick => {}
         }
@@ -266,6 +269,9 @@ impl<T> Engine<T> {
         {
             self.rounds.pop_first();
             self.round(trigger);
+        }
+        if self.running() {
+            self.check_servers();
         }
         while let Some((at, job)) = self.clearings.first().copied()
             && at <= self.now
@@ -315,7 +321,7 @@ impl<T> Engine<T> {
         for place in &places {
             self.negative.forget(place);
         }
-        self.servers.clear();
+        self.forgive_servers();
         let response = Response::Flushed(places.len() as u64);
         self.out.push(Command::Respond { id, response });
     }

@@ -7,8 +7,8 @@ use bstr::BString;
 use piton_map::lookup::{Found, Miss};
 use piton_map::requester::{Requester, RequesterNames};
 use piton_plan::facts::{HostAnswers, Interface, Route};
-use piton_plan::probe::Answer;
-use piton_plan::step::{TriggerId, TriggerKind};
+use piton_plan::probe::{Answer, Service, Target};
+use piton_plan::step::{Address, TriggerId, TriggerKind};
 
 use crate::cause::Errno;
 use crate::config::Configuration;
@@ -110,6 +110,13 @@ pub enum Event<T> {
     },
     /// The master map and the direct maps were read (at start or anew).
     Configure(Configuration),
+    /// A server was asked for a [`crate::Command::Check`].
+    Checked {
+        /// The server, as it was named.
+        server: BString,
+        /// Who was asked, and what came. Nobody: its name has no address.
+        answers: Vec<(Target, Answer)>,
+    },
     /// This host has other addresses or routes than before.
     Moved {
         /// All of its addresses.
@@ -211,9 +218,22 @@ pub struct ExistingMount {
     pub whole: bool,
     /// Source text in the mount table.
     pub source: BString,
+    /// The server it is mounted from, if there is one.
+    pub server: Option<ExistingServer>,
     /// Offset triggers below, each with what is mounted on it. One of kind `Indirect` at the
     /// mount's own path is a map named by `fstype=autofs`, with its keys.
     pub offsets: Vec<Existing>,
     /// Who asked for it first, if the kernel remembers.
     pub requester: Requester,
+}
+
+/// The server of something that is mounted, as the mount table tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExistingServer {
+    /// Its name or address, as it was given to mount.
+    pub host: BString,
+    /// The address that the kernel uses.
+    pub address: Option<Address>,
+    /// How it can be asked whether it lives, if it can be.
+    pub service: Option<Service>,
 }

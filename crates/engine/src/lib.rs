@@ -20,6 +20,7 @@ pub mod difference;
 pub mod engine;
 pub mod event;
 mod expire;
+mod health;
 mod job;
 pub mod limits;
 mod mounting;

@@ -69,6 +69,53 @@ pub const PROBE_MOST_MS: u64 = 5_000;
 /// when they don't: who waits has not the time to find out.
 pub const PROBE_LEAST_MS: u64 = 1_000;
 
+/// Longest pause before a dead server is asked again in the background, in milliseconds: nobody
+/// waits for that, and a question is one packet or two. What is wanted is asked sooner.
+pub const CHECK_MEMORY_MOST_MS: u64 = 15_000;
+
+/// Shortest pause between two background questions to a dead server that is wanted, in
+/// milliseconds: a loop of accesses must not become a loop of questions.
+pub const CHECK_PAUSE_LEAST_MS: u64 = 1_000;
+
+/// For how long a dead server is asked in the background after it was last wanted, in
+/// milliseconds. After that it is forgotten: one that was switched off for good is not asked for
+/// ever.
+pub const UNWANTED_MS: u64 = 300_000;
+
+/// Time for the answer to a background question, in milliseconds: that of a TCP handshake whose
+/// first packet was lost, and another second.
+pub const CHECK_MS: u64 = 2_000;
+
+/// Time beyond that after which the question itself counts as lost, in milliseconds.
+pub const LATE_CHECK_MS: u64 = 5_000;
+
+/// Pause between questions to a server that something is mounted from, in milliseconds, less up to
+/// a quarter by chance. A death that nobody notices is no hurry.
+pub const SLOWLY_MS: u64 = 25_000;
+
+/// The same where another server can take its place: that is done within five seconds.
+pub const CLOSELY_MS: u64 = 2_000;
+
+/// Time for the answer of a closely watched server, in milliseconds, unless its answers take
+/// longer than that as a rule.
+pub const PATIENCE_CLOSELY_MS: u64 = 500;
+
+/// How much longer than usual an answer of a closely watched server may take.
+pub const PATIENCE_FACTOR: u64 = 8;
+
+/// Pause after a question without an answer, in milliseconds. A server that refuses is not asked
+/// all the time; a restart of it takes a second or so.
+pub const MISS_PAUSE_SLOWLY_MS: u64 = 2_000;
+
+/// The same for a closely watched server.
+pub const MISS_PAUSE_CLOSELY_MS: u64 = 100;
+
+/// So many questions without an answer in a row are a death.
+pub const MISSES_SLOWLY: u32 = 3;
+
+/// The same for a closely watched server: with the pauses above, known 4.3 s after the fact.
+pub const MISSES_CLOSELY: u32 = 4;
+
 /// Failures kept for `status`: enough to see a pattern, little enough to read.
 pub const LAST_ERRORS: usize = 64;
 

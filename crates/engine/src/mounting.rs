@@ -54,7 +54,7 @@ impl<T> Engine<T> {
         if let Some(id) = at_work {
             return self.join(id, waiter);
         }
-        if let Some(cause) = self.negative.recall(&place, self.now) {
+        if let Some(cause) = self.recall(&place) {
             return self.reply(waiter.ticket, Answer::Failed(cause));
         }
         if self.jobs.len() >= self.settings.jobs_most {
@@ -379,6 +379,7 @@ impl<T> Engine<T> {
     }
 
     fn resolve(&mut self, id: JobId, target: Target) {
+        self.want_servers(&target.plan, target.node);
         if let Some(cause) = self.servers_down(&target) {
             return self.fail(id, cause, false);
         }

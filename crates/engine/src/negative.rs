@@ -6,6 +6,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use bstr::BString;
 use piton_map::lookup::Miss;
 use piton_plan::step::TriggerId;
 
@@ -113,8 +114,16 @@ pub(crate) fn unreachable(errno: Errno) -> bool {
 }
 
 impl Memory {
+    /// For a server that does not answer.
+    pub(crate) fn of_server(most_ms: u64) -> Self {
+        Self {
+            most_ms,
+            ..Self::growing(Kind::UnreachableServer)
+        }
+    }
+
     /// For what is tried again at growing intervals.
-    pub(crate) fn growing(kind: Kind) -> Self {
+    fn growing(kind: Kind) -> Self {
         Self {
             kind,
             first_ms: FAILURE_MEMORY_MS,
@@ -145,7 +154,7 @@ impl Memory {
 
 /// A well-mixed number (the finaliser of splitmix64): from a seed, so that the same events give
 /// the same times.
-fn scatter(seed: u64) -> u64 {
+pub(crate) fn scatter(seed: u64) -> u64 {
     let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -163,6 +172,8 @@ pub(crate) struct Failure {
     pub(crate) failures: u32,
     /// How many accesses were answered from memory.
     pub(crate) answered: u64,
+    /// Its servers, if it failed because none of them answered.
+    servers: Vec<BString>,
 }
 
 /// The memory of failures. Bounded: what would be forgotten first goes when it is full.
@@ -202,6 +213,7 @@ impl Negative {
             until,
             failures,
             answered,
+            servers: Vec::new(),
         };
         self.entries.insert(place.clone(), failure);
         self.ends.insert((until, place.clone()));
@@ -218,6 +230,26 @@ impl Negative {
             return Some(failure.cause.clone());
         }
         None
+    }
+
+    /// Names the servers of a place, if it has just failed because none of them answered.
+    pub(crate) fn blame<'s>(
+        &mut self,
+        place: &Place,
+        servers: impl Iterator<Item = Option<&'s BString>>,
+    ) {
+        if let Some(failure) = self.entries.get_mut(place)
+            && failure.kind == Kind::UnreachableServer
+        {
+            let servers: Option<Vec<BString>> = servers.map(|it| it.cloned()).collect();
+            failure.servers = servers.unwrap_or_default();
+        }
+    }
+
+    /// The servers on which it hangs for how long the failure of a place counts.
+    pub(crate) fn servers_of(&self, place: &Place) -> &[BString] {
+        let failure = self.entries.get(place);
+        failure.map_or(&[], |failure| &failure.servers)
     }
 
     fn take(&mut self, place: &Place) -> Option<Failure> {

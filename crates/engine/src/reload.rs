@@ -1,5 +1,6 @@
 //! The configuration: what shall be in place, compared with what is.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -31,7 +32,7 @@ impl<T> Engine<T> {
             return;
         }
         self.negative.clear();
-        self.servers.clear();
+        self.forgive_servers();
         self.waiting.clear();
         let Sorted {
             fresh,
@@ -480,7 +481,8 @@ impl<T> Engine<T> {
                 // Unmounting by program is right for all: umount(8) falls back to the call.
                 true => How::Mount {
                     source: mem::take(&mut found.source),
-                    host: None,
+                    host: found.server.as_ref().map(|it| it.host.clone()),
+                    served: self.served_as_found(&found).map(Box::new),
                     helper: true,
                 },
                 false => How::Directory,
@@ -520,6 +522,7 @@ impl<T> Engine<T> {
                 unfinished: !found.whole,
                 in_the_way: false,
             };
+            self.count_mount(&tree.how);
             self.trees.insert(place, tree);
         }
     }

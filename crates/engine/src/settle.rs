@@ -1,5 +1,6 @@
 //! When the steps of a mount are over: what is in place is entered, the waiters are answered.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
@@ -60,7 +61,7 @@ impl<T> Engine<T> {
                 self.note(Note::OffsetMissing { path, failure });
             }
         }
-        let how = how_of(steps, &outcome.done);
+        let how = self.how_of(target, steps, &outcome.done);
         let directories = match how {
             How::Directory => directories_of(steps, &outcome.done),
             How::Mount { .. } | How::Symlink { .. } | How::Submount(_) => Vec::new(),
@@ -85,6 +86,8 @@ impl<T> Engine<T> {
             self.plant(id, target, how, (offsets, directories), Some(cause.clone()));
         }
         self.fail(id, cause, false);
+        self.negative
+            .blame(&place, target.plan.servers(target.node));
         if left_over {
             self.take_down(&place, Wish::default());
         }
@@ -97,7 +100,7 @@ impl<T> Engine<T> {
                 && let Some(attempt) = attempts.get(done.attempt)
             {
                 if let Some(host) = &attempt.host {
-                    self.servers.answered(host, self.now);
+                    self.server_answered(host);
                     self.servers.proved(host, attempt.address, self.now);
                 }
                 // Who was tried before it failed.
@@ -127,8 +130,7 @@ impl<T> Engine<T> {
                 .take(asked)
                 .filter_map(|it| it.host.as_ref())
             {
-                let chance = self.chance();
-                self.servers.failed(host, &failure.text, self.now, chance);
+                self.server_failed(host, &failure.text);
             }
         }
     }
@@ -140,11 +142,9 @@ impl<T> Engine<T> {
             return;
         };
         match hosts.all(|host| host == Some(first)) {
-            true => {
-                self.servers.answered(first, self.now);
-            }
+            true => self.server_answered(first),
             // Which of several it was is not known.
-            false => self.servers.undecided(first, self.now),
+            false => self.server_undecided(first),
         }
     }
 
@@ -182,6 +182,31 @@ impl<T> Engine<T> {
             .filter(|(_, kind)| *kind == TriggerKind::Offset)
             .map(|(id, _)| id)
             .collect()
+    }
+
+    /// How the place came to be, from the steps that are in effect.
+    fn how_of(&self, target: &Target, steps: &[Planned], done: &[DoneStep]) -> How {
+        for effect in done {
+            match step_at(steps, effect.index) {
+                Some(Step::Mount { attempts, .. }) => {
+                    let attempt = attempts.get(effect.attempt);
+                    let served =
+                        attempt.and_then(|it| self.served_by(&target.plan, target.node, it));
+                    return How::Mount {
+                        source: attempt.map(|it| it.source.clone()).unwrap_or_default(),
+                        host: attempt.and_then(|it| it.host.clone()),
+                        served: served.map(Box::new),
+                        helper: effect.helper,
+                    };
+                }
+                Some(Step::Symlink { to, .. }) => return How::Symlink { to: to.clone() },
+                Some(Step::Install(spec)) if spec.kind == TriggerKind::Indirect => {
+                    return How::Submount(spec.id);
+                }
+                _ => {}
+            }
+        }
+        How::Directory
     }
 
     /// Enters what was mounted for a job; `broken` says why it is only a part.
@@ -224,9 +249,13 @@ impl<T> Engine<T> {
             in_the_way: false,
         };
         let tree = match self.trees.remove(&place) {
-            Some(part) => tree.added_to(part),
+            Some(part) => {
+                self.discount_mount(&part.how);
+                tree.added_to(part)
+            }
             None => tree,
         };
+        self.count_mount(&tree.how);
         self.trees.insert(place.clone(), tree);
         if let Some(seconds) = timeout {
             let key = (kind == TriggerKind::Indirect).then(|| place.key.clone());
@@ -347,12 +376,14 @@ impl<T> Engine<T> {
     /// Somebody unmounted by hand what a job's waiters want. What was below it is
     /// probably gone as well; what is not goes before all is mounted anew.
     fn unmounted_by_hand(&mut self, id: JobId, place: Place) {
+        let tree = self.trees.get(&place);
+        let with_triggers = tree.filter(|tree| tree.triggers().next().is_some());
+        if with_triggers.is_some_and(|tree| matches!(tree.how, How::Mount { .. })) {
+            self.lay_bare(&place);
+        }
         let tree = self.trees.get_mut(&place);
         let with_triggers = tree.filter(|tree| tree.triggers().next().is_some());
         if let Some(tree) = with_triggers {
-            if matches!(tree.how, How::Mount { .. }) {
-                tree.how = How::Directory;
-            }
             let why: Arc<str> = "it was unmounted by hand, but not all of it".into();
             tree.broken = Some(Cause::Mount(Errno::IO, why));
             self.plan_round(place.trigger);
@@ -387,6 +418,7 @@ impl<T> Engine<T> {
         let Some(tree) = self.trees.remove(place) else {
             return;
         };
+        self.discount_mount(&tree.how);
         self.stir(place);
         for trigger in tree.triggers() {
             self.drop_trigger(trigger);
@@ -464,26 +496,4 @@ fn directories_of(steps: &[Planned], done: &[DoneStep]) -> Vec<BString> {
         _ => None,
     };
     done.iter().filter_map(directory).collect()
-}
-
-/// How the place came to be, from the steps that are in effect.
-fn how_of(steps: &[Planned], done: &[DoneStep]) -> How {
-    for effect in done {
-        match step_at(steps, effect.index) {
-            Some(Step::Mount { attempts, .. }) => {
-                let attempt = attempts.get(effect.attempt);
-                return How::Mount {
-                    source: attempt.map(|it| it.source.clone()).unwrap_or_default(),
-                    host: attempt.and_then(|it| it.host.clone()),
-                    helper: effect.helper,
-                };
-            }
-            Some(Step::Symlink { to, .. }) => return How::Symlink { to: to.clone() },
-            Some(Step::Install(spec)) if spec.kind == TriggerKind::Indirect => {
-                return How::Submount(spec.id);
-            }
-            _ => {}
-        }
-    }
-    How::Directory
 }

@@ -29,7 +29,7 @@ pub struct Status {
     pub jobs: Vec<JobStatus>,
     /// Failures that are answered from memory.
     pub negative: Vec<NegativeStatus>,
-    /// Servers that did not answer and are not asked for a while.
+    /// Servers that something is mounted from, that are asked, or that do not answer.
     pub servers: Vec<ServerStatus>,
     /// The last failures, oldest first.
     pub last_errors: Vec<LastError>,
@@ -117,19 +117,27 @@ pub struct NegativeStatus {
     pub left_ms: u64,
 }
 
-/// A server that did not answer.
+/// A server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerStatus {
     /// Name or address, as the map has it.
     pub host: BString,
-    /// What was said when it was last asked.
-    pub text: Arc<str>,
+    /// `alive`, `doubtful`, `dead`, `being asked` or `to be asked` (dead: whoever wants it asks).
+    pub state: &'static str,
+    /// Whether nobody waits for it now.
+    pub down: bool,
+    /// Milliseconds that it has been alive or dead for.
+    pub age_ms: u64,
+    /// What was said when it last did not answer.
+    pub text: Option<Arc<str>>,
     /// How often it did not answer, in a row.
     pub failures: u32,
     /// How many accesses were answered from memory.
     pub answered: u64,
-    /// Milliseconds until it is asked again.
-    pub left_ms: u64,
+    /// Milliseconds until it is asked again, if that is planned.
+    pub left_ms: Option<u64>,
+    /// Microseconds that its last answer took.
+    pub micros: Option<u32>,
 }
 
 /// An access that failed.
@@ -165,13 +173,17 @@ impl<T> Engine<T> {
             servers: self
                 .servers
                 .iter()
-                .filter(|(_, server)| server.is_down(now))
+                .filter(|(_, server)| server.is_remarkable())
                 .map(|(host, server)| ServerStatus {
                     host: host.clone(),
-                    text: server.error.clone().unwrap_or_default(),
+                    state: server.state(now),
+                    down: server.is_down(now),
+                    age_ms: now.since(server.since),
+                    text: server.error.clone(),
                     failures: server.failures,
                     answered: server.answered,
                     left_ms: server.left_ms(now),
+                    micros: server.micros(),
                 })
                 .collect(),
             last_errors: self.last_errors.iter().cloned().collect(),

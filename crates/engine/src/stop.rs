@@ -134,6 +134,7 @@ impl<T> Engine<T> {
                 | Event::ExpireAsked { .. }
                 | Event::ExpireDone { .. }
                 | Event::Configure(_)
+                | Event::Checked { .. }
                 | Event::Moved { .. }
                 | Event::Request { .. }
                 | Event::Tick => {}

@@ -1,5 +1,6 @@
 //! What is mounted at a place.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -8,6 +9,7 @@ use piton_map::requester::Requester;
 use piton_plan::step::TriggerId;
 
 use crate::cause::Cause;
+use crate::servers::Served;
 use crate::time::Millis;
 
 /// What is mounted at one place, with the triggers of the next level of its entry.
@@ -54,6 +56,8 @@ pub(crate) enum How {
         source: BString,
         /// The server, if there is one.
         host: Option<BString>,
+        /// The same, where it is watched.
+        served: Option<Box<Served>>,
         /// Whether mount(8) or another program did it, and umount(8) must undo it.
         helper: bool,
     },
@@ -66,6 +70,16 @@ pub(crate) enum How {
     Directory,
     /// Another map's directory.
     Submount(TriggerId),
+}
+
+impl How {
+    /// Where it is mounted from, if that server is watched.
+    pub(crate) fn served(&self) -> Option<&Served> {
+        match self {
+            Self::Mount { served, .. } => served.as_deref(),
+            Self::Symlink { .. } | Self::Directory | Self::Submount(_) => None,
+        }
+    }
 }
 
 impl Tree {

@@ -335,9 +335,7 @@ impl<T> Engine<T> {
             return self.strip(id, &place, failure);
         }
         // Its offsets were put back when unmounting failed: they stand in a bare directory.
-        if let Some(tree) = self.trees.get_mut(&place) {
-            tree.how = How::Directory;
-        }
+        self.lay_bare(&place);
         self.next_level(id);
     }
 

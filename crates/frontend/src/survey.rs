@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use autofs::{Control, DeviceId, ExistingPoint, PipeState, PointKind};
 use bstr::{BStr, BString, ByteSlice};
-use piton_engine::event::{Existing, ExistingMount};
+use piton_engine::event::{Existing, ExistingMount, ExistingServer};
 use piton_map::requester::Requester;
 use piton_mount::table::{self, Mount, Table};
-use piton_plan::step::TriggerKind;
+use piton_plan::probe::service;
+use piton_plan::step::{Address, TriggerKind, What};
 
 use crate::kernel::{as_path, point_kind};
 use crate::local::is_local_type;
@@ -278,6 +279,7 @@ impl<'l> Look<'l> {
                 target,
                 covered: false,
                 source: BString::default(),
+                server: None,
                 offsets: vec![offset],
             });
         }
@@ -296,6 +298,7 @@ impl<'l> Look<'l> {
         };
         ExistingMount {
             requester: self.requester(point, (*mount.point).as_bstr()),
+            server: server_of(mount),
             whole: self.is_whole(point, &key, !offsets.is_empty()),
             key,
             target: mount.point.clone().into_owned(),
@@ -319,6 +322,7 @@ impl<'l> Look<'l> {
             target,
             covered: false,
             source: BString::default(),
+            server: None,
             offsets,
         })
     }
@@ -375,6 +379,69 @@ impl<'l> Look<'l> {
     }
 }
 
+/// The server that something is mounted from, as its line in the mount table tells: nobody is asked.
+fn server_of(mount: &Mount<'_>) -> Option<ExistingServer> {
+    let what = What::Type(mount.fstype.clone().into_owned());
+    let options: Vec<BString> = mount
+        .super_options
+        .split_str(",")
+        .map(BString::from)
+        .collect();
+    let service = service(&what, &options)?;
+    let host = mount.source.split_once_str(":/")?.0;
+    // IPv6 addresses stand in brackets there, and not in maps.
+    let host = host.strip_prefix(b"[").unwrap_or(host);
+    let host = host.strip_suffix(b"]").unwrap_or(host);
+    let address = options.iter().find_map(|option| {
+        let text = option.strip_prefix(b"addr=")?.to_str().ok()?;
+        let (text, scope) = text.split_once('%').unwrap_or((text, "0"));
+        let scope = scope.parse().unwrap_or(0);
+        Some(Address {
+            ip: text.parse().ok()?,
+            scope,
+        })
+    });
+    Some(ExistingServer {
+        host: host.into(),
+        address,
+        service: Some(service),
+    })
+}
+
 fn path_of(point: &ExistingPoint) -> BString {
     point.target.as_os_str().as_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(line: &str) -> Option<ExistingServer> {
+        server_of(&Mount::parse(line.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_mount_table_tells_whom_to_ask() {
+        let found = server(
+            "70 60 0:52 / /home/ann rw,relatime shared:9 - nfs4 srv.example:/export/ann \
+             rw,vers=4.2,rsize=262144,hard,proto=tcp,timeo=600,sec=sys,clientaddr=10.77.0.1,\
+             local_lock=none,addr=10.77.0.11",
+        );
+        let found = found.unwrap();
+        assert_eq!(found.host, "srv.example");
+        assert_eq!(found.address.unwrap().ip.to_string(), "10.77.0.11");
+        assert_eq!(found.service.unwrap().version, Some(4));
+        let found = server(
+            "70 60 0:52 / /m ro - nfs [fe80::5%eth0]:/x ro,vers=3,port=7049,mountaddr=fe80::5,\
+             mountport=5,proto=udp6,addr=fe80::5%3",
+        );
+        let found = found.unwrap();
+        assert_eq!(found.host, "fe80::5%eth0");
+        assert_eq!(found.address.unwrap().scope, 3);
+        let service = found.service.unwrap();
+        assert_eq!((service.version, service.port), (Some(3), Some(7049)));
+        assert!(service.udp);
+        assert_eq!(server("70 60 0:52 / /m rw - tmpfs srv:/x rw"), None);
+        assert_eq!(server("70 60 0:52 / /m rw - nfs4 s:/x rw,proto=rdma"), None);
+    }
 }

@@ -20,6 +20,8 @@ pub enum Lane {
     Map(BString),
     /// The system's name services.
     Names,
+    /// Servers that are asked in the background.
+    Checks,
 }
 
 /// Who holds a place in a lane keeps this. It travels with a process that cannot be killed, so that

@@ -249,14 +249,34 @@ fn full() -> Status {
             failures: 3,
             answered: 117,
         }],
-        servers: vec![ServerState {
-            host: "fs2".to_owned(),
-            down: Some("connection timed out".to_owned()),
-            left_ms: 12_000,
-            failures: 5,
-            answered: 1,
-            ..ServerState::default()
-        }],
+        servers: vec![
+            ServerState {
+                host: "fs2".to_owned(),
+                state: "dead".to_owned(),
+                age_ms: 95_000,
+                down: Some("connection timed out".to_owned()),
+                last_error: Some("connection timed out".to_owned()),
+                left_ms: 12_000,
+                failures: 5,
+                answered: 1,
+                users: vec![Holder {
+                    pid: 910,
+                    comm: "cp\u{1b}".to_owned(),
+                    uid: 1000,
+                    how: "open file".to_owned(),
+                    path: Some("/data/big".to_owned()),
+                    ..Holder::default()
+                }],
+                ..ServerState::default()
+            },
+            ServerState {
+                host: "fs1".to_owned(),
+                state: "alive".to_owned(),
+                age_ms: 3_600_000,
+                answer_us: Some(1_340),
+                ..ServerState::default()
+            },
+        ],
         last_errors: vec![carol()],
         master_maps: vec!["/etc/auto.master".to_owned()],
         foreign: vec![Foreign {

@@ -46,6 +46,8 @@ pub struct Play {
     pub unknown: BTreeSet<BString>,
     /// Servers that do not serve, by their addresses.
     pub servers: BTreeMap<std::net::IpAddr, Heard>,
+    /// Servers that do not answer when they are asked in the background.
+    pub dead: BTreeSet<BString>,
     /// What `Inspect` finds nothing at.
     pub bare: BTreeSet<BString>,
     /// Every command in words, in order.
@@ -77,6 +79,7 @@ impl Play {
             broken: BTreeMap::new(),
             unknown: BTreeSet::new(),
             servers: BTreeMap::new(),
+            dead: BTreeSet::new(),
             bare: BTreeSet::new(),
             log: Vec::new(),
             next_ticket: 0,
@@ -208,7 +211,23 @@ impl Play {
         self.feed(Event::Tick);
     }
 
+    /// Answers what is asked of servers in the background, and says who was asked.
+    pub fn answer_checks(&mut self) -> Vec<BString> {
+        let check = |command: &Command<Ticket>| matches!(command, Command::Check { .. });
+        let mut asked = Vec::new();
+        while let Some(at) = self.open.iter().position(check) {
+            if let Some(command) = self.open.remove(at) {
+                if let Command::Check { server, .. } = &command {
+                    asked.push(server.clone());
+                }
+                self.answer(command);
+            }
+        }
+        asked
+    }
+
     fn settle_expiry(&mut self) {
+        self.answer_checks();
         let expiry = |command: &Command<Ticket>| matches!(command, Command::Expire { .. });
         while let Some(at) = self.open.iter().position(expiry) {
             if let Some(Command::Expire { trigger, .. }) = self.open.remove(at) {
@@ -289,6 +308,27 @@ impl Play {
             Command::Probe { job, targets, .. } => {
                 let answers = self.probe(&targets);
                 self.feed(Event::Probed { job, answers });
+            }
+            Command::Check {
+                server,
+                service,
+                deadline_ms,
+                ..
+            } => {
+                let dead = self.dead.contains(&server);
+                self.now += if dead { deadline_ms } else { 1 };
+                let answer = match dead {
+                    true => Heard::Silent,
+                    false => Heard::Serves { micros: 1_000 },
+                };
+                let target = Target {
+                    address: [192, 0, 2, 1].into(),
+                    scope: 0,
+                    service,
+                    rank: 0,
+                };
+                let answers = vec![(target, answer)];
+                self.feed(Event::Checked { server, answers });
             }
             Command::Perform { job, steps, .. } => {
                 let outcome = self.outcome(&steps);
@@ -533,6 +573,7 @@ pub fn existing_mount(key: &str, target: &str, offsets: Vec<Existing>) -> Existi
         covered: true,
         whole: true,
         source: "old".into(),
+        server: None,
         offsets,
         requester: Requester::default(),
     }
@@ -558,6 +599,7 @@ pub fn words(command: &Command<Ticket>) -> String {
             let steps: Vec<String> = steps.iter().map(|it| step_words(&it.step)).collect();
             format!("perform {}", steps.join(", "))
         }
+        Command::Check { server, .. } => format!("check {server}"),
         Command::Inspect { target, .. } => format!("inspect {target}"),
         Command::Install { triggers } => format!("install {}", paths(triggers)),
         Command::Adopt { triggers } => format!("adopt {}", paths(triggers)),

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 
 use anstyle::Style;
-use piton_control::message::{Job, Mount, MountPoint, Pending, Status};
+use piton_control::message::{Job, Mount, MountPoint, Pending, ServerState, Status};
 
 use super::talk::{
     ATTENTION, BAD, Clean, FAINT, GOOD, HEADING, absolute, complain, connect, count, holder, home,
@@ -300,20 +300,45 @@ fn write_servers(out: &mut String, status: &Status) -> fmt::Result {
         return Ok(());
     }
     heading(out, &format!("Servers ({})", status.servers.len()))?;
-    for server in &status.servers {
-        let mounts = usize::try_from(server.mounts).unwrap_or(usize::MAX);
-        writeln!(out, "  {}  {}", Clean(&server.host), count(mounts, "mount"))?;
-        if let Some(down) = &server.down {
-            writeln!(
-                out,
-                "      {BAD}down{BAD:#}: {}, asked again in {} {FAINT}({}){FAINT:#}",
-                Clean(down),
-                span(server.left_ms),
-                tally(server.failures, server.answered)
-            )?;
-        }
+    status
+        .servers
+        .iter()
+        .try_for_each(|server| write_server(out, server))
+}
+
+fn write_server(out: &mut String, server: &ServerState) -> fmt::Result {
+    let mounts = usize::try_from(server.mounts).unwrap_or(usize::MAX);
+    write!(out, "  {}  {}", Clean(&server.host), count(mounts, "mount"))?;
+    match server.state.as_str() {
+        "alive" => write!(out, ", alive for {}", span(server.age_ms))?,
+        "doubtful" => write!(
+            out,
+            ", {ATTENTION}its last answer did not come{ATTENTION:#}"
+        )?,
+        _ => {}
     }
-    Ok(())
+    if let Some(micros) = server.answer_us {
+        let milliseconds = f64::from(micros) / 1_000.0;
+        write!(out, "  {FAINT}answered in {milliseconds:.1} ms{FAINT:#}")?;
+    }
+    writeln!(out)?;
+    if let Some(down) = &server.down {
+        let again = match server.left_ms {
+            0 => "being asked".to_owned(),
+            left => format!("asked again in {}", span(left)),
+        };
+        writeln!(
+            out,
+            "      {BAD}down{BAD:#} for {}: {}, {again} {FAINT}({}){FAINT:#}",
+            span(server.age_ms),
+            Clean(down),
+            tally(server.failures, server.answered)
+        )?;
+    }
+    server
+        .users
+        .iter()
+        .try_for_each(|user| writeln!(out, "      used by {}", holder(user)))
 }
 
 /// How often something failed in a row, and how many accesses were answered from memory since.

@@ -6,6 +6,7 @@
 //! they did comes back as events.
 
 pub(crate) mod background;
+mod checks;
 mod convert;
 mod foreign;
 mod journal;

@@ -47,6 +47,13 @@ pub(crate) fn write(note: &Note) {
             tracing::error!(%path, "mount point not in place: {}", failure.text);
         }
         Note::Removed { path } => tracing::debug!(%path, "mount point gone"),
+        Note::ServerDied { server, why, .. } => {
+            tracing::warn!(%server, "server does not answer: {why}");
+        }
+        Note::ServerBack { server, dead_ms } => {
+            let seconds = dead_ms.div_ceil(1_000);
+            tracing::info!(%server, "server answers again, after {seconds} s");
+        }
         Note::Diagnosed(diagnostic) => {
             tracing::warn!(origin = %diagnostic.origin(), "{}", diagnostic.message);
         }

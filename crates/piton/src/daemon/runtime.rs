@@ -464,6 +464,12 @@ impl Runtime {
                 grace_ms,
                 deadline_ms,
             } => self.probe(job, targets, grace_ms, deadline_ms),
+            Command::Check {
+                server,
+                targets,
+                service,
+                deadline_ms,
+            } => self.check(server, targets, service, deadline_ms),
             Command::Perform {
                 job,
                 steps,
@@ -522,6 +528,14 @@ impl Runtime {
             Command::Note(note) => {
                 if let Note::Accessed { job, .. } = &note {
                     self.tracer.job(*job);
+                }
+                if let Note::ServerDied {
+                    server,
+                    why,
+                    mounts,
+                } = note
+                {
+                    return self.mourn(server, why.to_string(), mounts);
                 }
                 self.journal.write(&note);
             }

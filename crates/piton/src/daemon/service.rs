@@ -168,6 +168,9 @@ impl Service for Desk {
         for mount in wanted.take(HOLDERS_LOOKED_FOR) {
             (mount.holders, mount.holders_cut) = find_holders(&mount.path, until);
         }
+        for server in message.servers.iter_mut().filter(|it| it.down.is_some()) {
+            server.users = users_of(&server.host, &message.mounts, until);
+        }
         for waiting in &mut message.pending {
             waiting.holders = pending::holders_of(&waiting.waits_for, until);
         }
@@ -310,11 +313,17 @@ fn negative(negative: &engine::NegativeStatus) -> Negative {
 }
 
 fn server(server: &engine::ServerStatus) -> ServerState {
+    let error = server.text.as_ref().map(ToString::to_string);
     ServerState {
         host: server.host.to_string(),
         mounts: 0,
-        down: Some(server.text.to_string()),
-        left_ms: server.left_ms,
+        state: server.state.into(),
+        age_ms: server.age_ms,
+        down: server.down.then(|| error.clone().unwrap_or_default()),
+        last_error: error,
+        left_ms: server.left_ms.unwrap_or(0),
+        answer_us: server.micros,
+        users: Vec::new(),
         failures: server.failures.into(),
         answered: server.answered,
     }
@@ -369,6 +378,20 @@ fn holder(holder: &holders::Holder) -> Holder {
         unit,
         container,
     }
+}
+
+/// The processes that use what is mounted from a server, each once. Nothing is touched.
+fn users_of(host: &str, mounts: &[Mount], until: Instant) -> Vec<Holder> {
+    let from = mounts
+        .iter()
+        .filter(|mount| mount.host.as_deref() == Some(host));
+    let found = from
+        .take(HOLDERS_LOOKED_FOR)
+        .flat_map(|mount| find_holders(&mount.path, until).0);
+    let mut users: Vec<Holder> = found.filter(|holder| holder.pid != 0).collect();
+    users.sort_by_key(|user| user.pid);
+    users.dedup_by_key(|user| user.pid);
+    users
 }
 
 /// A kind of use in words.

@@ -107,6 +107,7 @@ fn engine(options: &Options, conf: &Conf) -> config::Settings {
             ..facts::of_this_host(options.defines.clone())
         }),
         seed: RandomState::new().hash_one(0),
+        asks_servers: options.mount_program.is_none(),
         jobs_most: base.jobs_most,
         waiters_most: base.waiters_most,
     }
