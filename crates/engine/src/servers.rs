@@ -219,7 +219,9 @@ impl Server {
             return Vec::new();
         };
         let mut addresses: Vec<Address> = self.mounts.keys().filter_map(|it| it.0).collect();
-        if addresses.is_empty() && (self.circuit == Circuit::Closed || self.failures % 4 != 0) {
+        if addresses.is_empty()
+            && (self.circuit == Circuit::Closed || !self.failures.is_multiple_of(4))
+        {
             addresses.extend(self.heard.iter().map(|it| Address {
                 ip: it.target.address,
                 scope: it.target.scope,
