@@ -22,6 +22,10 @@ pub use kernel::{mountinfo, packet};
 pub use line::line;
 pub use master::master;
 pub use piton_mount::hold_law as worker;
+pub use piton_resolver::hold_law as resolver;
+pub use piton_rpc::exports::hold_law as mountd;
+pub use piton_rpc::message::hold_law as reply;
+pub use piton_rpc::record::hold_law as record;
 pub use requests::requests;
 pub use source::{conf, nsswitch, program};
 
@@ -33,7 +37,7 @@ use piton_map::text::Span;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All laws. `Cargo.toml` and `fuzz_targets/` have the same names.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 21] = [
     ("lexer", lexer),
     ("expansion", expansion),
     ("options", options),
@@ -51,6 +55,10 @@ pub const TARGETS: [Target; 17] = [
     ("varlink", varlink),
     ("status", status),
     ("exports", exports),
+    ("record", record),
+    ("reply", reply),
+    ("mountd", mountd),
+    ("resolver", resolver),
 ];
 
 /// The first line of an input and the rest: parameters first, then the text.

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use piton_plan::probe::{Answer, Service, Target};
-use piton_resolver::{Origin, Resolver};
+use piton_resolver::{Origin, Resolver, limits};
 use piton_testkit::{FakeNfs, Mischief, in_private_network};
 use rustix::io::Errno;
 
@@ -250,6 +250,20 @@ fn many_are_asked_at_once() {
         for thread in threads {
             assert!(thread.join().unwrap()[1].serves());
         }
+    });
+}
+
+#[test]
+fn so_many_are_asked_in_one_question() {
+    in_private_network(|| {
+        let resolver = resolver();
+        let targets = vec![target(local(1), 0); limits::TARGETS + 1];
+        let answers = resolver.probe_all(&targets, soon());
+        let asked = answers.iter().filter(|it| **it != Answer::Unheard).count();
+        assert_eq!(
+            (answers.len(), asked),
+            (limits::TARGETS + 1, limits::TARGETS)
+        );
     });
 }
 

@@ -192,3 +192,64 @@ fn race(addresses: &[IpAddr], until: Instant) -> Result<Exports, (IpAddr, Error)
 fn place(addresses: &[IpAddr], one: IpAddr) -> Option<usize> {
     addresses.iter().position(|address| *address == one)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_list_is_the_same_on_the_other_side() {
+        let mut collector = Collector::new(Origin::Mountd);
+        collector.line(b"/a", [&b"one"[..], b"two"]);
+        collector.line(b"/", []);
+        collector.line(b"/b \xff", [&b"three"[..]]);
+        collector.line(b"/../c", []);
+        let exports = collector.done();
+        assert_eq!(Listed::new(exports.clone()).exports(), exports);
+        let mut collector = Collector::new(Origin::PseudoRoot);
+        collector.line(b"/", []);
+        let exports = collector.done();
+        assert_eq!(Listed::new(exports.clone()).exports(), exports);
+    }
+
+    #[test]
+    fn what_a_resolver_says_is_looked_at_again() {
+        let listed = Listed {
+            pseudo: false,
+            lost: usize::MAX,
+            faults: vec!["\x1b".repeat(limits::FAULT); rpc::FAULTS + 1],
+            text: b"/../etc\0\0/a\0g\0\0relative\0\0/a\0\0/cut".into(),
+        };
+        let exports = listed.exports();
+        assert_eq!(exports.list.len(), 1);
+        assert_eq!(exports.list[0].path, "/a");
+        assert_eq!(exports.lost, usize::MAX);
+        assert_eq!(exports.faults.len(), rpc::FAULTS);
+        let bounded = |fault: &String| fault.len() <= limits::FAULT && !fault.contains('\x1b');
+        assert!(exports.faults.iter().all(bounded));
+    }
+
+    #[test]
+    fn so_many_ask_so_many_wait_and_the_next_is_told() {
+        let turns = Turns::default();
+        let soon = || Instant::now() + Duration::from_millis(20);
+        let mut asking: Vec<_> = (0..limits::EXPORTS).map(|_| turns.take(soon())).collect();
+        assert!(asking.iter().all(Option::is_some));
+        assert!(turns.take(soon()).is_none(), "one more, and nobody ends");
+        turns.lock().waiting = limits::EXPORTS_WAITING;
+        let begun = Instant::now();
+        let late = begun + Duration::from_secs(60);
+        assert!(turns.take(late).is_none(), "one more than may wait");
+        turns.lock().waiting = limits::EXPORTS_WAITING - 1;
+        let others = turns.clone();
+        let waiting = std::thread::spawn(move || others.take(late).is_some());
+        piton_testkit::wait_until("it waits", Duration::from_secs(20), || {
+            turns.lock().waiting == limits::EXPORTS_WAITING
+        });
+        asking.pop();
+        assert!(waiting.join().unwrap(), "somebody has ended");
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+}

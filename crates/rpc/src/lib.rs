@@ -22,7 +22,6 @@ pub mod xdr;
 
 pub use error::Error;
 pub use exchange::{Protocol, call};
-pub use record::hold_law as hold_record_law;
 
 /// The program NFS, whose procedure 0 (NULL) says that it is there.
 pub const NFS: u32 = 100_003;

@@ -101,6 +101,19 @@ fn denied(mut reader: Reader<'_>) -> Result<Error, Error> {
     }
 }
 
+/// A law for fuzzing: results are a part of the message, and a port that a portmapper tells is one.
+#[doc(hidden)]
+pub fn hold_law(bytes: &[u8]) {
+    if let Ok((_, Ok(results))) = reply(bytes) {
+        assert!(bytes.ends_with(results) && bytes.len() >= results.len() + 24);
+        for v6 in [false, true] {
+            if let Ok(port) = crate::portmap::answer(v6, results) {
+                assert!(port != 0 && results.len() >= 4);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
