@@ -99,8 +99,8 @@ impl<T> Engine<T> {
             (None, Some(Work::Probing(asking))) if !asking.patient => (asking.asked.clone(), false),
             _ => return,
         };
-        // What is not answered at all is silent: whoever asks may have died.
-        answers.resize(asked.len(), Answer::Silent);
+        // What is not answered at all was not asked: whoever asks may have died.
+        answers.resize(asked.len(), Answer::Unheard);
         if !patient {
             let silent = answers.iter_mut().filter(|it| **it == Answer::Silent);
             silent.for_each(|answer| *answer = Answer::Unheard);

@@ -70,7 +70,7 @@ pub enum Event<T> {
     Probed {
         /// The job that asked.
         job: JobId,
-        /// One for each target, in their order.
+        /// One for each target, in their order. Those that are missing were not heard.
         answers: Vec<Answer>,
     },
     /// A [`crate::Command::Perform`] ended.

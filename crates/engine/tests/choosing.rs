@@ -276,10 +276,7 @@ fn answers_too_few_too_many_or_twice_do_no_harm() {
             play.feed(Event::Probed { job, answers });
         }
         play.settle();
-        match count {
-            0 => play.assert_failed(ticket, Errno::TIMEDOUT),
-            _ => play.assert_ready(ticket),
-        }
+        play.assert_ready(ticket);
     }
 }
 

@@ -16,7 +16,7 @@ use piton_map::lookup::Miss;
 use piton_map::requester::{Program, Requester};
 use piton_mount::{Lane, Workers, process};
 use piton_plan::facts::HostAnswers;
-use piton_plan::probe::{Answer as Heard, Target};
+use piton_plan::probe::Target;
 use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
 
 use super::convert::text;
@@ -577,10 +577,21 @@ impl Runtime {
         });
     }
 
-    fn probe(&mut self, job: JobId, targets: Vec<Target>, _grace_ms: u64, _deadline_ms: u64) {
-        // There is nobody yet who could ask.
-        let answers = vec![Heard::Unheard; targets.len()];
-        self.events.push_back(Event::Probed { job, answers });
+    fn probe(&mut self, job: JobId, targets: Vec<Target>, grace_ms: u64, deadline_ms: u64) {
+        let end = self.clock.now() + deadline_ms + GRACE_MS;
+        let number = self.outstanding.enter(job, Kind::Probe, end);
+        let until = Instant::now() + Duration::from_millis(deadline_ms);
+        let grace = Duration::from_millis(grace_ms);
+        let (resolver, mailbox) = (self.worker.resolver.clone(), self.mailbox.clone());
+        // Whoever else asks the same waits in the engine, so that a lane is nearly never full.
+        let first = targets.first().map(|target| target.address.to_string());
+        let lane = Lane::Server(first.unwrap_or_default().into());
+        self.pools.slow.submit_in(lane, until, move |turn| {
+            if let Turn::Begin(_hold) = turn {
+                let answers = resolver.probe(&targets, grace, until);
+                mailbox.post(Message::Task(number, Event::Probed { job, answers }));
+            }
+        });
     }
 
     fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {
@@ -785,6 +796,11 @@ impl Runtime {
             Kind::Resolve => Event::Resolved {
                 job,
                 answers: HostAnswers::new(),
+            },
+            // Nobody was heard, for a reason of our own: that says nothing of the servers.
+            Kind::Probe => Event::Probed {
+                job,
+                answers: Vec::new(),
             },
         });
     }

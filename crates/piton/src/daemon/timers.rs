@@ -33,6 +33,7 @@ pub(crate) struct Outstanding {
 pub(crate) enum Kind {
     Fetch,
     Resolve,
+    Probe,
 }
 
 impl Outstanding {
