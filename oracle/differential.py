@@ -52,7 +52,6 @@ SECOND_LOOKS = 25
 # What a case may need that Piton does not have yet: such cases are counted, not run.
 LATER = {
     "nfs-probing": "asks NFS servers which of them is alive and near",
-    "hosts-map": "the built-in -hosts map",
 }
 
 

@@ -62,6 +62,22 @@ fn row_of(cause: &Cause) -> &'static str {
 }
 
 #[test]
+fn the_shipped_master_map_has_net_and_nothing_to_be_said_of() {
+    use piton_map::lookup::MapType;
+    use piton_map::master::{MasterItem, MountPoint, parse};
+    use piton_map::text::Fragment;
+    let text = document("packaging/auto.master");
+    let (master, findings) = parse(&Fragment::whole("auto.master", text));
+    assert_eq!(findings, []);
+    let [MasterItem::Entry(net), MasterItem::IncludeDirectory(_)] = &master.items[..] else {
+        panic!("{master:?}")
+    };
+    assert_eq!(net.mount_point, MountPoint::Path("/net".into()));
+    assert_eq!(net.maps[0].kind, Some(MapType::Hosts));
+    assert_eq!(net.options.mount, ["soft", "nosuid", "nodev"]);
+}
+
+#[test]
 fn errno_md_has_every_cause() {
     let text = document("docs/errno.md");
     let lookup = Cause::Lookup;
