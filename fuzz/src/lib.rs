@@ -21,6 +21,7 @@ pub use index::index;
 pub use kernel::{mountinfo, packet};
 pub use line::line;
 pub use master::master;
+pub use piton_loopback::hold_law as loopback;
 pub use piton_mount::hold_law as worker;
 pub use piton_resolver::hold_law as resolver;
 pub use piton_rpc::exports::hold_law as mountd;
@@ -37,7 +38,7 @@ use piton_map::text::Span;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All laws. `Cargo.toml` and `fuzz_targets/` have the same names.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
     ("lexer", lexer),
     ("expansion", expansion),
     ("options", options),
@@ -54,6 +55,7 @@ pub const TARGETS: [Target; 21] = [
     ("worker", worker),
     ("varlink", varlink),
     ("status", status),
+    ("loopback", loopback),
     ("exports", exports),
     ("record", record),
     ("reply", reply),

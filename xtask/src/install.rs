@@ -4,7 +4,7 @@ use crate::process::{Failure, Outcome, command, is_installed, is_root, quietly, 
 use std::path::Path;
 
 /// A program the tests use, and the Debian package that has it.
-const NEEDED: [(&str, &str); 14] = [
+const NEEDED: [(&str, &str); 15] = [
     ("automount", "autofs"),
     ("btrfs", "btrfs-progs"),
     ("c++", "g++"),
@@ -16,6 +16,7 @@ const NEEDED: [(&str, &str); 14] = [
     ("mkfs.xfs", "xfsprogs"),
     ("mksquashfs", "squashfs-tools"),
     ("modprobe", "kmod"),
+    ("nfs-ls", "libnfs-utils"),
     ("nsenter", "util-linux"),
     ("python3", "python3"),
     ("xorriso", "xorriso"),

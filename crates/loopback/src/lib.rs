@@ -14,6 +14,7 @@ mod call;
 mod connection;
 mod duty;
 mod handle;
+mod law;
 pub mod limits;
 mod listener;
 mod mountd;
@@ -29,6 +30,8 @@ mod tree;
 
 pub use duty::{Access, Caller, Duty, Owner, Purpose};
 pub use handle::Secret;
+#[doc(hidden)]
+pub use law::hold_law;
 pub use listener::Listener;
 pub use server::Server;
 pub use tree::{Link, RootId, RootKind, Tree, TreeError};

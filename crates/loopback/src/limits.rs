@@ -11,13 +11,16 @@ pub(crate) const ACCEPTED_AT_ONCE: usize = 16;
 /// less than 1 KiB; writes cannot be longer than [`TRANSFER`] allows.
 pub const RECORD: usize = 64 << 10;
 
-/// The size of reads and writes that clients are told: the least that is common, since neither
-/// happens.
-pub const TRANSFER: u32 = 4096;
+/// The size of writes that clients are told. None is carried out, but libnfs does not mount where it
+/// is less than 8 KiB.
+pub const TRANSFER: u32 = 32 << 10;
 
 /// Longest answer in bytes, and so the most that one reading of a directory gives: some 300 names
 /// with their attributes, 1,500 without.
-pub const ANSWER: usize = 64 << 10;
+pub const ANSWER: usize = ANSWER_WORD as usize;
+
+/// The same as clients are told it.
+pub(crate) const ANSWER_WORD: u32 = 64 << 10;
 
 /// Bytes that wait to be sent on one connection before its next calls are left unread: a client that
 /// does not take its answers gets no more.

@@ -340,12 +340,15 @@ impl Nfs<'_> {
             Ok(node) => {
                 let mut writer = self.reply(Status::Ok);
                 some_attributes(&mut writer, &node);
-                // Reads and writes: at most, preferred, multiple of.
-                for _ in 0..6 {
-                    writer.word(limits::TRANSFER);
+                // Reads and writes: at most, preferred, multiple of. The kernel's client takes the
+                // first for the size of READDIR as well.
+                for size in [limits::ANSWER_WORD, limits::TRANSFER] {
+                    for word in [size, size, 4096] {
+                        writer.word(word);
+                    }
                 }
                 // Preferred size of READDIR.
-                writer.word(u32::try_from(limits::ANSWER).unwrap_or(u32::MAX));
+                writer.word(limits::ANSWER_WORD);
                 // Longest file.
                 writer.wide(u64::MAX >> 1);
                 // Times are exact to a nanosecond.

@@ -14,6 +14,8 @@ use crate::limits;
 pub(crate) struct Looks {
     since: Instant,
     taken: u32,
+    /// Whether it was told in this second that somebody is turned away.
+    told: bool,
 }
 
 impl Looks {
@@ -21,16 +23,28 @@ impl Looks {
         Self {
             since: now,
             taken: 0,
+            told: false,
         }
     }
 
     /// Whether one more is allowed.
     fn take(&mut self, now: Instant) -> bool {
+        self.begin(now);
+        self.taken += 1;
+        self.taken <= limits::LOOKS
+    }
+
+    /// Whether it is to be told that somebody is turned away: once in a second, for anybody could
+    /// fill the log.
+    pub(crate) fn tell(&mut self, now: Instant) -> bool {
+        self.begin(now);
+        !std::mem::replace(&mut self.told, true)
+    }
+
+    fn begin(&mut self, now: Instant) {
         if now.duration_since(self.since) >= Duration::from_secs(1) {
             *self = Self::new(now);
         }
-        self.taken += 1;
-        self.taken <= limits::LOOKS
     }
 }
 
@@ -172,6 +186,8 @@ mod tests {
         let mut looks = Looks::new(now);
         let taken = (0..20).filter(|_| looks.take(now)).count();
         assert_eq!(taken, limits::LOOKS as usize);
-        assert!(looks.take(now + Duration::from_secs(1)));
+        assert!(looks.tell(now) && !looks.tell(now));
+        let later = now + Duration::from_secs(1);
+        assert!(looks.take(later) && looks.tell(later));
     }
 }

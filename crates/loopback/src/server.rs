@@ -178,7 +178,9 @@ impl Work {
                 SocketAddr::V6(_) => false,
             };
             if !served {
-                tracing::info!(%client, "a client is turned away: it does not belong to root");
+                if self.looks.tell(Instant::now()) {
+                    tracing::info!(%client, "a client is turned away: it does not belong to root");
+                }
                 continue;
             }
             let id = self.next;

@@ -302,6 +302,19 @@ impl Tree {
         links.collect()
     }
 
+    /// Everything changed at the same time, so that two trees can be compared.
+    pub(crate) fn stop_clock(&self) {
+        let mut state = self.lock();
+        for root in state.roots.values_mut() {
+            root.changed = Stamp::default();
+            let more = root
+                .names
+                .values_mut()
+                .filter_map(|name| name.more.as_mut());
+            more.for_each(|more| more.changed = Stamp::default());
+        }
+    }
+
     /// The paths of all roots, in order.
     pub(crate) fn paths(&self) -> Vec<BString> {
         let mut paths: Vec<BString> = self.lock().by_path.keys().cloned().collect();
