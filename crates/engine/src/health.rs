@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use bstr::BString;
 use piton_plan::plan::Plan;
 use piton_plan::probe::{Answer, Service, Target as Asked, service};
-use piton_plan::step::{Attempt, What};
+use piton_plan::step::{Attempt, Planned, Step, TriggerSpec, What};
 
 use crate::cause::Cause;
 use crate::command::{Command, Note};
@@ -16,7 +16,8 @@ use crate::engine::Engine;
 use crate::event::ExistingMount;
 use crate::place::Place;
 use crate::servers::{News, Served, Watch};
-use crate::tree::How;
+use crate::tree::{How, Tree};
+use crate::trigger::Trigger;
 
 impl<T> Engine<T> {
     /// A mount failed because its server did not answer: `text` is what was said.
@@ -170,6 +171,78 @@ impl<T> Engine<T> {
         if let Some(tree) = self.trees.get_mut(place) {
             let how = core::mem::replace(&mut tree.how, How::Directory);
             self.discount_mount(&how);
+        }
+    }
+
+    /// Whether what is mounted at a place comes from a server that does not answer. Then it goes
+    /// lazily, with all that lies below: whoever unmounts it in the usual way may have to wait.
+    pub(crate) fn is_forsaken(&self, place: &Place) -> bool {
+        self.server_of(place)
+            .is_some_and(|host| self.servers.is_down(host, self.now))
+    }
+
+    /// Unmounting took too long: a server that is asked in the background will show whether it is
+    /// its fault.
+    pub(crate) fn server_is_silent(&mut self, place: &Place, why: &Arc<str>) {
+        let served = self.trees.get(place).and_then(|tree| tree.how.served());
+        if let Some(host) = served.map(|served| served.host.clone()) {
+            self.server_failed(&host, why);
+        }
+    }
+
+    /// The server that something is mounted from.
+    pub(crate) fn server_of(&self, place: &Place) -> Option<&BString> {
+        match &self.trees.get(place)?.how {
+            How::Mount { host, .. } => host.as_ref(),
+            How::Symlink { .. } | How::Directory | How::Submount(_) => None,
+        }
+    }
+
+    /// Whether a place lies in something whose server does not answer: no walk comes through.
+    pub(crate) fn lies_in_forsaken(&self, place: &Place) -> bool {
+        if !self.servers.any_down() {
+            return false;
+        }
+        let mut trigger = self.triggers.get(&place.trigger);
+        while let Some(owner) = trigger.and_then(Trigger::owner) {
+            if self.is_forsaken(owner) {
+                return true;
+            }
+            trigger = self.triggers.get(&owner.trigger);
+        }
+        false
+    }
+
+    /// The steps that take down what comes from a server that does not answer.
+    pub(crate) fn steps_away(&self, place: &Place) -> Vec<Planned> {
+        let Some(tree) = self.trees.get(place) else {
+            return Vec::new();
+        };
+        let mut triggers = Vec::new();
+        self.triggers_below(tree, &mut triggers);
+        let target = tree.target.clone();
+        let mut steps = alloc::vec![Planned {
+            step: Step::LetGo { target, triggers },
+            required: true,
+        }];
+        if tree.own_directory {
+            let path = tree.target.clone();
+            steps.push(Planned {
+                step: Step::RemoveDirectory { path },
+                required: false,
+            });
+        }
+        steps
+    }
+
+    fn triggers_below(&self, tree: &Tree, found: &mut Vec<TriggerSpec>) {
+        for id in tree.triggers() {
+            if let Some(trigger) = self.triggers.get(&id) {
+                found.push(trigger.spec.clone());
+            }
+            for (_, inner) in self.trees_of(id) {
+                self.triggers_below(inner, found);
+            }
         }
     }
 

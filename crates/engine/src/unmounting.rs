@@ -44,6 +44,10 @@ impl<T> Engine<T> {
         if !self.trees.contains_key(&place) {
             return self.reply(ticket, Answer::Failed(Cause::NoTrigger));
         }
+        if self.lies_in_forsaken(&place) {
+            let why: Arc<str> = "what it lies in comes from a server that does not answer".into();
+            return self.reply(ticket, Answer::Failed(Cause::Busy(why)));
+        }
         let expire = Some(ticket);
         self.take_down(
             &place,
@@ -77,7 +81,11 @@ impl<T> Engine<T> {
     /// works there already: then whoever wished it is told so.
     pub(crate) fn take_down(&mut self, place: &Place, wish: Wish<T>) -> Option<JobId> {
         let mut queue = Vec::new();
-        self.below(place, &mut queue);
+        match self.is_forsaken(place) {
+            // It takes along what is below.
+            true => queue.push(place.clone()),
+            false => self.below(place, &mut queue),
+        }
         let occupied = queue.is_empty()
             || queue.iter().any(|place| self.working.contains_key(place))
             || self.unmounting_above(place).is_some()
@@ -177,7 +185,10 @@ impl<T> Engine<T> {
             let Some(place) = work.queue.last().cloned() else {
                 return self.finish_unmount(id, None);
             };
-            let steps = self.steps_down(&place);
+            let steps = match self.is_forsaken(&place) {
+                true => self.steps_away(&place),
+                false => self.steps_down(&place),
+            };
             if !steps.is_empty() {
                 return self.perform_down(id, steps);
             }
@@ -281,7 +292,15 @@ impl<T> Engine<T> {
                 self.lose_offset(&place, spec.id, &failure);
             }
         }
-        match steps.get(failure.index).map(|planned| &planned.step) {
+        let failed = steps.get(failure.index).map(|planned| &planned.step);
+        if matches!(failed, Some(Step::Unmount { .. })) && failure.errno == Errno::TIMEDOUT {
+            // Whoever should have said good-bye did not: that may be all there is to it.
+            self.server_is_silent(&place, &failure.text);
+            if !self.running() && self.server_of(&place).is_some() {
+                return self.perform_down(id, self.steps_away(&place));
+            }
+        }
+        match failed {
             Some(Step::Remove(spec)) if not_there(failure.errno) => {
                 // Somebody took the trigger away by hand.
                 if self.is_offset_of(&place, spec.id) {

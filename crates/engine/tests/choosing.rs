@@ -122,7 +122,7 @@ fn silence_of_all_is_an_error_at_once_and_the_next_is_told_from_memory() {
     let text = play
         .log
         .iter()
-        .find(|line| line.contains("does not answer"));
+        .find(|line| line.starts_with("reply") && line.contains("does not answer"));
     let told = "h1: the server does not answer; h2: the server does not answer";
     assert!(text.is_some_and(|line| line.contains(told)), "{text:?}");
     assert!(!play.log.iter().any(|line| line.starts_with("perform")));
@@ -132,7 +132,7 @@ fn silence_of_all_is_an_error_at_once_and_the_next_is_told_from_memory() {
     play.settle();
     play.assert_failed(other, Errno::HOSTDOWN);
     assert!(!play.log.iter().any(|line| line.starts_with("probe")));
-    // It serves again, and the next who comes when its time has come finds out.
+    // It serves again, which is found out when its time has come.
     says(&mut play, 1, Answer::Serves { micros: 1 });
     play.pass(1_000);
     let again = play.touch("/home/one");

@@ -165,8 +165,13 @@ impl Hands for Far<'_> {
     fn let_go(&self, target: &BStr) -> Result<(), Error> {
         match self.near.let_go(target) {
             Err(Error::Elsewhere(_)) => {
-                self.ask(target, Act::LetGo, self.near.until, With::default())?;
-                Ok(())
+                // The place is free at once; to take leave of a dead server may take minutes, and
+                // can be left to whoever has begun it.
+                let until = Instant::now() + limits::LEAVE_TIME;
+                match self.ask(target, Act::LetGo, until, With::default()) {
+                    Err(_) if matches!(standing(self.near.root, target), Ok((_, false))) => Ok(()),
+                    other => other.map(drop),
+                }
             }
             other => other,
         }

@@ -10,6 +10,10 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// done must be taken back even then.
 pub const UNMOUNT_TIME: Duration = Duration::from_secs(3);
 
+/// How long a worker that lets go of a mount is waited for: the mount is gone at once, or after a
+/// walk to it. The rest is between the kernel and a server that may be dead.
+pub const LEAVE_TIME: Duration = Duration::from_secs(1);
+
 /// How long a killed helper may take to die before it is given up: a process in an uninterruptible
 /// wait for a server does not die at all, and the worker is needed.
 pub const KILL_GRACE: Duration = Duration::from_millis(500);

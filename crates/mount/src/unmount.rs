@@ -110,8 +110,13 @@ pub(crate) fn let_go(target: &BStr, root: &BStr, how: How) -> Result<(), Error> 
         Err(error) if error.errno() == Errno::NOENT => return Ok(()),
         place => place?,
     };
-    if !is_covered(&place, target)? {
-        return Ok(());
+    match covered_by(&place, target)? {
+        None => return Ok(()),
+        // If nobody uses it, its server is taken leave of on the way out of the call.
+        Some(Kind::Foreign | Kind::Layered) if how == How::AtOnce => {
+            return Err(Error::Elsewhere(Lane::Below(root.into())));
+        }
+        Some(_) => {}
     }
     match rustix::mount::unmount(
         &*place.path(),
@@ -122,16 +127,17 @@ pub(crate) fn let_go(target: &BStr, root: &BStr, how: How) -> Result<(), Error> 
     }
 }
 
-/// Whether something other than a trigger is mounted in a place; it is not touched.
-fn is_covered(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
+/// What kind of file system is mounted in a place, unless it is a trigger; it is not touched.
+fn covered_by(place: &Place<'_>, target: &BStr) -> Result<Option<Kind>, Error> {
     let path = place.path();
     let here = control().map(|it| it.mount_at(Path::new(OsStr::from_bytes(&path)), None));
     match here {
         Some(Ok(here)) => {
-            Ok(here.is_some_and(|it| Kind::of_magic(it.magic.into()) != Kind::Autofs))
+            let kind = here.map(|it| Kind::of_magic(it.magic.into()));
+            Ok(kind.filter(|kind| *kind != Kind::Autofs))
         }
-        Some(Err(error)) if error.errno() == Some(Errno::NOENT) => Ok(false),
-        Some(Err(_)) | None => covered(place, target),
+        Some(Err(error)) if error.errno() == Some(Errno::NOENT) => Ok(None),
+        Some(Err(_)) | None => Ok(covered(place, target)?.then_some(Kind::Foreign)),
     }
 }
 
@@ -206,7 +212,7 @@ fn covered(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
 /// touched, where the kernel can tell of it.
 fn local_cover(place: &Place<'_>, target: &BStr) -> Result<bool, Error> {
     if control().is_some() {
-        return is_covered(place, target);
+        return covered_by(place, target).map(|kind| kind.is_some());
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = match openat(place.dir(), place.name(), flags, Mode::empty()) {

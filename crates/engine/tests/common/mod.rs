@@ -46,8 +46,6 @@ pub struct Play {
     pub unknown: BTreeSet<BString>,
     /// Servers that do not serve, by their addresses.
     pub servers: BTreeMap<std::net::IpAddr, Heard>,
-    /// Servers that do not answer when they are asked in the background.
-    pub dead: BTreeSet<BString>,
     /// What `Inspect` finds nothing at.
     pub bare: BTreeSet<BString>,
     /// Every command in words, in order.
@@ -79,7 +77,6 @@ impl Play {
             broken: BTreeMap::new(),
             unknown: BTreeSet::new(),
             servers: BTreeMap::new(),
-            dead: BTreeSet::new(),
             bare: BTreeSet::new(),
             log: Vec::new(),
             next_ticket: 0,
@@ -315,19 +312,21 @@ impl Play {
                 deadline_ms,
                 ..
             } => {
-                let dead = self.dead.contains(&server);
-                self.now += if dead { deadline_ms } else { 1 };
-                let answer = match dead {
-                    true => Heard::Silent,
-                    false => Heard::Serves { micros: 1_000 },
-                };
-                let target = Target {
-                    address: [192, 0, 2, 1].into(),
-                    scope: 0,
-                    service,
-                    rank: 0,
-                };
-                let answers = vec![(target, answer)];
+                let known = self.addresses(vec![server.clone()]);
+                let targets: Vec<Target> = known[&server]
+                    .addresses
+                    .iter()
+                    .map(|address| Target {
+                        address: *address,
+                        scope: 0,
+                        service,
+                        rank: 0,
+                    })
+                    .collect();
+                let answers = self.probe(&targets);
+                let silent = answers.iter().all(|answer| *answer == Heard::Silent);
+                self.now += if silent { deadline_ms } else { 1 };
+                let answers = targets.into_iter().zip(answers).collect();
                 self.feed(Event::Checked { server, answers });
             }
             Command::Perform { job, steps, .. } => {
