@@ -25,13 +25,15 @@ impl Asking {
 impl AskExports for Asking {
     fn exports(&self, server: &BStr, until: Instant) -> Result<Offered, Trouble> {
         let exports = self.resolver.exports(server, until).map_err(|error| {
-            if error.errno() == Errno::NOENT.raw_os_error() {
-                return Trouble::UnknownHost;
-            }
-            Trouble::Failed {
-                errno: error.errno(),
-                text: error.to_string().into(),
-            }
+            let text = error.to_string().into();
+            let errno = match Errno::from_raw_os_error(error.errno()) {
+                Errno::NOENT => return Trouble::UnknownHost,
+                // No name server answers. A program that is told to try again would do so at once.
+                Errno::AGAIN => Errno::HOSTDOWN,
+                other => other,
+            };
+            let errno = errno.raw_os_error();
+            Trouble::Failed { errno, text }
         })?;
         Ok(Offered {
             pseudo_root: exports.origin == Origin::PseudoRoot,
