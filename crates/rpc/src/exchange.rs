@@ -120,6 +120,11 @@ impl Exchange {
         }
     }
 
+    /// Whether there is a connection, on which the call has been sent.
+    fn is_accepted(&self) -> bool {
+        matches!(&self.way, Way::Stream { outgoing, sent, .. } if *sent == outgoing.len())
+    }
+
     /// When [`Self::advance`] is to be called though the socket is not ready.
     pub fn timer(&self) -> Option<Instant> {
         match &self.way {
@@ -239,10 +244,26 @@ pub fn call(
     most: usize,
     until: Instant,
 ) -> Result<Vec<u8>, Error> {
-    let mut exchange = Exchange::begin(over, to, what, arguments, most)?;
+    let exchange = Exchange::begin(over, to, what, arguments, most)?;
+    wait(exchange, until, || {})
+}
+
+/// Waits for the results of a call. `accepted` is told once that somebody has accepted the call:
+/// there is a connection, and it has been sent.
+pub(crate) fn wait(
+    mut exchange: Exchange,
+    until: Instant,
+    accepted: impl FnOnce(),
+) -> Result<Vec<u8>, Error> {
+    let mut accepted = Some(accepted);
     loop {
         if let Some(results) = exchange.advance()? {
             return Ok(results);
+        }
+        if exchange.is_accepted()
+            && let Some(tell) = accepted.take()
+        {
+            tell();
         }
         let now = Instant::now();
         if now >= until {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bstr::{BStr, BString, ByteSlice};
 
 use crate::error::Error;
-use crate::exchange::{Protocol, call};
+use crate::exchange::{Exchange, Protocol, call, wait};
 use crate::message::Procedure;
 use crate::xdr::Reader;
 use crate::{MOUNT, NFS, NFS_PORT, limits, portmap};
@@ -17,8 +17,8 @@ use crate::{MOUNT, NFS, NFS_PORT, limits, portmap};
 /// EXPORT, in all versions of MOUNT.
 const EXPORT: u32 = 5;
 
-/// How long a mount daemon is still waited for when NFSv4 has answered: a server behind a firewall
-/// that lets port 2049 through and nothing else is common.
+/// How long a mount daemon that is not reached is still waited for when NFSv4 has answered: a server
+/// behind a firewall that lets port 2049 through and nothing else is common.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What may be mounted from a server.
@@ -237,6 +237,8 @@ fn one<'a>(reader: &mut Reader<'a>) -> Result<Option<Line<'a>>, Error> {
 /// There is neither, nobody answers in time, or the mount daemon says what cannot be understood.
 pub fn of(server: SocketAddr, until: Instant) -> Result<Exports, Error> {
     enum Heard {
+        /// There is a mount daemon, and it has been asked: a long list takes its time.
+        Asked,
         Mountd(Result<Exports, Error>),
         Nfs(Result<(), Error>),
     }
@@ -244,16 +246,23 @@ pub fn of(server: SocketAddr, until: Instant) -> Result<Exports, Error> {
     let told = tell.clone();
     // They end by `until`, and nobody waits for the one that was not needed.
     in_thread(move || drop(told.send(Heard::Nfs(v4_answers(server, until)))))?;
-    in_thread(move || drop(tell.send(Heard::Mountd(by_mountd(server, until)))))?;
-    let (mut mountd, mut nfs) = (None, None);
+    in_thread(move || {
+        let asked = || drop(tell.send(Heard::Asked));
+        let _ = tell.send(Heard::Mountd(by_mountd(server, until, &asked)));
+    })?;
+    let (mut mountd, mut nfs, mut asked) = (None, None, false);
     let mut patience = until;
     while mountd.is_none() || nfs.is_none() {
         let left = patience.saturating_duration_since(Instant::now());
         match heard.recv_timeout(left) {
+            Ok(Heard::Asked) => {
+                asked = true;
+                patience = until;
+            }
             Ok(Heard::Mountd(Ok(exports))) => return Ok(exports),
             Ok(Heard::Mountd(Err(error))) => mountd = Some(error),
             Ok(Heard::Nfs(answer)) => {
-                if answer.is_ok() {
+                if answer.is_ok() && !asked {
                     patience = until.min(Instant::now() + PATIENCE);
                 }
                 nfs = Some(answer);
@@ -304,10 +313,10 @@ fn v4_answers(mut server: SocketAddr, until: Instant) -> Result<(), Error> {
 }
 
 /// Over TCP, then over UDP, where the list must fit into one datagram.
-fn by_mountd(server: SocketAddr, until: Instant) -> Result<Exports, Error> {
-    match by_mountd_over(Protocol::Tcp, server, until) {
+fn by_mountd(server: SocketAddr, until: Instant, asked: &dyn Fn()) -> Result<Exports, Error> {
+    match by_mountd_over(Protocol::Tcp, server, until, asked) {
         Err(error) if is_absence(error) && Instant::now() < until => {
-            by_mountd_over(Protocol::Udp, server, until).map_err(|_| error)
+            by_mountd_over(Protocol::Udp, server, until, asked).map_err(|_| error)
         }
         told => told,
     }
@@ -317,6 +326,7 @@ fn by_mountd_over(
     over: Protocol,
     mut server: SocketAddr,
     until: Instant,
+    asked: &dyn Fn(),
 ) -> Result<Exports, Error> {
     let mut version = 3;
     loop {
@@ -328,11 +338,12 @@ fn by_mountd_over(
         // A silent portmapper leaves time for another attempt.
         let now = Instant::now();
         let soon = now + until.saturating_duration_since(now) / 2;
-        let asked = portmap::port(server, export, over, over, soon).and_then(|port| {
+        let told = portmap::port(server, export, over, over, soon).and_then(|port| {
             server.set_port(port);
-            call(over, server, export, &[], limits::EXPORT_REPLY, until)
+            let exchange = Exchange::begin(over, server, export, &[], limits::EXPORT_REPLY)?;
+            wait(exchange, until, asked)
         });
-        match asked {
+        match told {
             Ok(results) => return Ok(parse(&results)),
             Err(Error::OtherVersions { .. } | Error::NotRegistered | Error::NoProcedure)
                 if version == 3 =>

@@ -175,6 +175,27 @@ fn a_server_without_mount_daemon_has_a_root() {
 }
 
 #[test]
+fn a_mount_daemon_that_takes_its_time_is_waited_for() {
+    in_private_network(|| {
+        // NFS answers long before it.
+        let _nfs = FakeNfs {
+            mountd: None,
+            portmapper: false,
+            ..FakeNfs::default()
+        }
+        .start();
+        let _slow = FakeNfs {
+            nfs: None,
+            delay: Duration::from_millis(2500),
+            ..FakeNfs::default().exporting(["/srv"])
+        }
+        .start();
+        let found = exports::of(v4(), soon()).unwrap();
+        assert_eq!(found.origin, Origin::Mountd);
+    });
+}
+
+#[test]
 fn thirty_thousand_exports_take_no_second() {
     in_private_network(|| {
         let paths = (0..30_000).map(|number| format!("/export/projects/{}/{number}", number % 300));
