@@ -35,11 +35,11 @@ fn a_server_with_version_4_only_is_mounted_at_its_root() {
     assert_eq!(site.read(inside).text(), "this is v4only\n");
     let before = points(&site);
     let status = site.piton_json(&["status", "--json"]);
-    let pid = status["daemon"]["pid"].to_string();
-    run("kill", &["-KILL", &pid]);
+    let pid = status["daemon"]["pid"].clone();
+    run("kill", &["-KILL", &pid.to_string()]);
     wait_until("there is a successor", LIMIT, || {
         let status = site.piton_json(&["status", "--json"]);
-        status["daemon"]["pid"].to_string() != pid
+        status["daemon"]["pid"] != pid
             && status["mounts"]
                 .as_array()
                 .is_some_and(|mounts| !mounts.is_empty())
@@ -67,13 +67,13 @@ fn exports_inside_of_exports_are_mounted_as_they_are_walked() {
     assert!(site.read("net/s1/srv/s1/sub/name").result.is_ok());
     println!("{:#?}", site.mounts());
     let status = site.piton_json(&["status", "--json"]);
-    let pid = status["daemon"]["pid"].to_string();
+    let pid = status["daemon"]["pid"].clone();
     let known = |status: &serde_json::Value| status["mounts"].as_array().map_or(0, Vec::len);
     let before = known(&status);
-    run("kill", &["-KILL", &pid]);
+    run("kill", &["-KILL", &pid.to_string()]);
     wait_until("all is taken over", LIMIT, || {
         let status = site.piton_json(&["status", "--json"]);
-        status["daemon"]["pid"].to_string() != pid && known(&status) == before
+        status["daemon"]["pid"] != pid && known(&status) == before
     });
     wait_until("all expires", LIMIT, || site.mounts().is_empty());
     assert_eq!(site.read("net/s1/srv/s1/other/name").text(), "inner\n");

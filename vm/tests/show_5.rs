@@ -28,13 +28,6 @@ fn three_hundred_exports_are_listed_without_a_mount_and_mounted_one_by_one() {
 }
 
 #[test]
-fn a_server_of_version_4_only_is_walked_from_its_root() {
-    let site = Site::serving(Daemon::Piton, "piton", &MASTER);
-    let name = site.read("net/v4only/srv/v4only/data/name");
-    assert_eq!(name.text(), "this is v4only\n");
-}
-
-#[test]
 fn an_export_that_is_new_is_found_when_somebody_walks_there() {
     let site = Site::serving(Daemon::Piton, "piton", &MASTER);
     assert_eq!(site.read("net/s1/srv/s1/name").text(), "this is s1\n");
