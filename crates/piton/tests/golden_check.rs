@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Words of the sources that look like codes and are none: a key, and options.
-const NO_CODES: [&str; 5] = [
+const NO_CODES: [&str; 6] = [
     "any-key-at-all",
     "no-slashify-colons",
     "random-multimount-selection",
     "slashify-colons",
+    "unknown-host",
     "use-weight-only",
 ];
 

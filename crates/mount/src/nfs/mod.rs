@@ -232,15 +232,19 @@ impl Mount<'_> {
 
 /// A helper's failure, in better words where the reason is that something is missing here.
 pub(crate) fn missing(what: &What, target: &BStr, source: &BString, error: Error) -> Error {
-    let is_nfs = matches!(what, What::Type(fstype) if is_nfs(fstype));
-    if !is_nfs || error.errno() != Errno::NODEV {
+    if !matches!(what, What::Type(fstype) if is_nfs(fstype)) {
         return error;
     }
     let client = fsopen("nfs", FsOpenFlags::FSOPEN_CLOEXEC);
-    let has_client = !matches!(client, Err(Errno::NODEV));
-    let words = match has_client {
-        true => "mount.nfs is missing: it comes with nfs-common or nfs-utils",
-        false => "this kernel has no NFS client: load the module nfs, or boot a kernel that has it",
+    let words = match client {
+        // mount.nfs asks the server first, and may have found another reason there.
+        Err(Errno::NODEV) => {
+            "this kernel has no NFS client: load the module nfs, or boot a kernel that has it"
+        }
+        _ if error.errno() == Errno::NODEV => {
+            "mount.nfs is missing: it comes with nfs-common or nfs-utils"
+        }
+        _ => return error,
     };
     Error::Call {
         doing: format!("mounting {source} on"),

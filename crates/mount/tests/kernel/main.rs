@@ -7,5 +7,6 @@ mod bind;
 mod common;
 mod helpers;
 mod local;
+mod nfs;
 mod sequences;
 mod surroundings;
