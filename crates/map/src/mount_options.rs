@@ -175,7 +175,7 @@ fn check_type(name: &BStr, span: Span, findings: &mut Findings) -> Option<()> {
 
 /// Points out words that are nearly an option of the automounter's.
 fn check_spelling(word: &OptionWord, family: Family, findings: &mut Findings) {
-    const KNOWN: [&[u8]; 10] = [
+    const KNOWN: [&[u8]; 11] = [
         b"fstype",
         b"timeout",
         b"strict",
@@ -186,6 +186,7 @@ fn check_spelling(word: &OptionWord, family: Family, findings: &mut Findings) {
         b"nobrowse",
         b"use-weight-only",
         b"mount-helper",
+        b"selection",
     ];
     let Some(span) = word.span else { return };
     let text = word.text.trim_start_with(|c| c == '-');
@@ -298,8 +299,30 @@ impl Settled {
             }
             text => match text.strip_prefix(b"timeout=") {
                 Some(value) => self.take_timeout(value, word, findings),
-                None => return self.take_helper(text, word, findings),
+                None => {
+                    return self.take_selection(text, word, findings)
+                        || self.take_helper(text, word, findings);
+                }
             },
+        }
+        true
+    }
+
+    /// `selection=random`.
+    fn take_selection(&mut self, text: &[u8], word: &OptionWord, findings: &mut Findings) -> bool {
+        let Some(value) = text.strip_prefix(b"selection=") else {
+            return false;
+        };
+        let known = Selection::ALL
+            .iter()
+            .find(|(name, _)| name.as_bytes() == value);
+        match known {
+            Some((_, selection)) => self.selection = Some(*selection),
+            None => {
+                let message = format!("`{}` is no way to choose a server", value.as_bstr());
+                let help = "write proximity, weight-only, first-responder or random";
+                findings.warn("bad-selection", message, word.is_written(), help);
+            }
         }
         true
     }
@@ -580,6 +603,26 @@ mod tests {
     }
 
     #[test]
+    fn the_last_word_about_the_choice_of_servers_counts() {
+        for (list, selection) in [
+            ("ro", None),
+            ("selection=first-responder", Some(Selection::FirstResponder)),
+            ("use-weight-only,selection=random", Some(Selection::Random)),
+            ("selection=random,use-weight-only", Some(Selection::WeightOnly)),
+            ("selection=weight-only,selection=what", Some(Selection::WeightOnly)),
+            ("use-weight-only,selection=proximity", Some(Selection::Proximity)),
+        ] {
+            let (settled, _) = settled(list, &Dialect::LINUX);
+            let settled = settled.unwrap();
+            assert_eq!(settled.selection, selection, "{list}");
+            assert!(settled.options.iter().all(|it| it == "ro"), "{list}");
+        }
+        for (name, selection) in Selection::ALL {
+            assert_eq!(selection.name(), name);
+        }
+    }
+
+    #[test]
     fn the_last_word_about_the_helper_counts() {
         for (list, by_helper) in [
             ("ro", false),
@@ -656,6 +699,7 @@ mod tests {
             ("rsise=8192", "misspelt-option"),
             ("quota", "unknown-nfs-option"),
             ("mount-helper=maybe", "bad-mount-helper"),
+            ("selection=nearest", "bad-selection"),
         ] {
             assert_eq!(settled(list, &Dialect::LINUX).1[0].code, code, "{list}");
         }

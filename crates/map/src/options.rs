@@ -35,6 +35,22 @@ pub enum Selection {
     Random,
 }
 
+impl Selection {
+    /// All of them, by the word for `selection=`.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("proximity", Self::Proximity),
+        ("weight-only", Self::WeightOnly),
+        ("first-responder", Self::FirstResponder),
+        ("random", Self::Random),
+    ];
+
+    /// The word for `selection=`.
+    pub fn name(self) -> &'static str {
+        let word = Self::ALL.iter().find(|(_, one)| *one == self);
+        word.map_or("proximity", |(word, _)| word)
+    }
+}
+
 /// What a master-map line (over the daemon's defaults) says about its mount point. `None`
 /// means: not said, the level above decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

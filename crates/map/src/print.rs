@@ -182,6 +182,10 @@ impl List<'_> {
         self.word("nobind", own && mount.nobind);
         self.word("symlink", own && mount.symlink);
         self.word("use-weight-only", mount.selection == Selection::WeightOnly);
+        match mount.selection {
+            Selection::Proximity | Selection::WeightOnly => {}
+            other => self.pair("selection", other.name().as_bytes()),
+        }
         self.word("mount-helper=yes", mount.by_helper);
         let bind = matches!(mount.what, What::Bind { .. } | What::Map { .. });
         self.word("private", bind && mount.propagation == Propagation::Private);
