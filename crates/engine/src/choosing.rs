@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bstr::BString;
+use piton_plan::Proximity;
 use piton_plan::facts::HostAnswers;
 use piton_plan::probe::{Answer, Target as Asked};
 use piton_plan::select::{Candidate, Ranked, Verdict};
@@ -164,7 +165,9 @@ impl<T> Engine<T> {
         let name = |ranked: &Ranked| {
             let name = &ranked.candidate.name;
             let was_asked = asked.iter().any(|(asked, _)| asked == name);
-            name.clone().filter(|_| was_asked)
+            // This host is not taken for dead: it need not serve for what is bind-mounted.
+            let other = ranked.candidate.proximity != Proximity::Own;
+            name.clone().filter(|_| was_asked && other)
         };
         let there: Vec<BString> = ranked
             .iter()
@@ -189,7 +192,8 @@ impl<T> Engine<T> {
         let Some(cause) = hopeless(ranked) else {
             return self.prepare(id, target, ranked);
         };
-        if self.is_required(target) {
+        if target.plan.is_required(target.node) {
+            let cause = target.unbound.clone().unwrap_or(cause);
             return self.fail(id, cause, false);
         }
         let path = target.plan.nodes[target.node].target.clone();
@@ -204,11 +208,6 @@ impl<T> Engine<T> {
         };
         self.note(Note::OffsetMissing { path, failure });
         self.prepare(id, target, ranked);
-    }
-
-    /// Whether nothing of a place is of use without its own mount: see `Plan::steps`.
-    fn is_required(&self, target: &Target) -> bool {
-        target.plan.strict || target.plan.children(target.node).next().is_none()
     }
 }
 
@@ -237,7 +236,7 @@ fn refusal(errno: Errno) -> &'static str {
 
 /// Why none of the servers can be mounted from, if it is so.
 fn hopeless(ranked: &[Ranked]) -> Option<Cause> {
-    if ranked.is_empty() || ranked.iter().any(|one| one.verdict.is_there()) {
+    if ranked.is_empty() || ranked.iter().any(|one| one.verdict.may_be_tried()) {
         return None;
     }
     let failing = ranked.iter().filter_map(|one| trouble(one.verdict));

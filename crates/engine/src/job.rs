@@ -10,6 +10,7 @@ use piton_plan::probe::Target as Asked;
 use piton_plan::select::Choice;
 use piton_plan::step::{Planned, TriggerId};
 
+use crate::cause::Cause;
 use crate::event::{RequestId, StepFailure};
 use crate::place::Place;
 use crate::time::Millis;
@@ -68,6 +69,9 @@ pub(crate) struct Target {
     pub(crate) plan: Arc<Plan>,
     /// Which part of it.
     pub(crate) node: usize,
+    /// Why a directory of this host could not be bind-mounted, where the same is tried from
+    /// servers now.
+    pub(crate) unbound: Option<Cause>,
 }
 
 /// Whom a job asks before it mounts.

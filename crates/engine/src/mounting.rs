@@ -199,6 +199,7 @@ impl<T> Engine<T> {
             let target = Target {
                 plan: plan.clone(),
                 node: *node,
+                unbound: None,
             };
             return self.resolve(id, target);
         }
@@ -304,7 +305,15 @@ impl<T> Engine<T> {
         match self.node_of(id, &plan) {
             Some(node) => {
                 let plan = Arc::new(plan);
-                self.resolve(id, Target { plan, node });
+                let unbound = None;
+                self.resolve(
+                    id,
+                    Target {
+                        plan,
+                        node,
+                        unbound,
+                    },
+                );
             }
             None => {
                 let why = "the entry no longer has this offset".into();
@@ -378,10 +387,10 @@ impl<T> Engine<T> {
         }
     }
 
-    fn resolve(&mut self, id: JobId, target: Target) {
+    pub(crate) fn resolve(&mut self, id: JobId, target: Target) {
         self.want_servers(&target.plan, target.node);
         if let Some(cause) = self.servers_down(&target) {
-            return self.fail(id, cause, false);
+            return self.fail(id, target.unbound.unwrap_or(cause), false);
         }
         let hosts = target.plan.hosts(target.node, &self.settings.facts);
         let Some(job) = self.jobs.get_mut(&id) else {

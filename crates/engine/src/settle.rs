@@ -7,7 +7,7 @@ use core::mem;
 
 use bstr::BString;
 use piton_map::lookup::Miss;
-use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind};
+use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind, What};
 
 use crate::cause::{Cause, Errno};
 use crate::command::{Answer, Note};
@@ -82,6 +82,9 @@ impl<T> Engine<T> {
         };
         // What could not be taken back is entered, so that it has an owner, and goes soon.
         let left_over = in_effect || outcome.failed.is_none();
+        if !left_over && let Some(target) = over_network(target, steps, &outcome, &cause) {
+            return self.resolve(id, target);
+        }
         if left_over {
             self.plant(id, target, how, (offsets, directories), Some(cause.clone()));
         }
@@ -496,4 +499,27 @@ fn directories_of(steps: &[Planned], done: &[DoneStep]) -> Vec<BString> {
         _ => None,
     };
     done.iter().filter_map(directory).collect()
+}
+
+/// What is tried next when a directory of this host could not be bind-mounted: the same from the
+/// servers that the entry names.
+fn over_network(
+    target: &Target,
+    steps: &[Planned],
+    outcome: &Outcome,
+    cause: &Cause,
+) -> Option<Target> {
+    let failed = outcome.failed.as_ref()?;
+    let Some(Step::Mount { attempts, .. }) = step_at(steps, failed.index) else {
+        return None;
+    };
+    let bind = |attempt: &Attempt| matches!(attempt.what, What::Bind { .. });
+    if target.unbound.is_some() || !attempts.iter().all(bind) {
+        return None;
+    }
+    Some(Target {
+        plan: Arc::new(target.plan.over_network(target.node)?),
+        node: target.node,
+        unbound: Some(cause.clone()),
+    })
 }

@@ -608,9 +608,18 @@ mod tests {
             ("ro", None),
             ("selection=first-responder", Some(Selection::FirstResponder)),
             ("use-weight-only,selection=random", Some(Selection::Random)),
-            ("selection=random,use-weight-only", Some(Selection::WeightOnly)),
-            ("selection=weight-only,selection=what", Some(Selection::WeightOnly)),
-            ("use-weight-only,selection=proximity", Some(Selection::Proximity)),
+            (
+                "selection=random,use-weight-only",
+                Some(Selection::WeightOnly),
+            ),
+            (
+                "selection=weight-only,selection=what",
+                Some(Selection::WeightOnly),
+            ),
+            (
+                "use-weight-only,selection=proximity",
+                Some(Selection::Proximity),
+            ),
         ] {
             let (settled, _) = settled(list, &Dialect::LINUX);
             let settled = settled.unwrap();

@@ -11,13 +11,20 @@ use crate::step::{Attempt, What};
 
 /// Ways to mount `mount` at `target`: from each of `servers` in turn, where servers are chosen.
 ///
-/// A path of this host is bind-mounted; if a server was named for it the real mount comes
-/// after, for paths that are exported under other names than they have here.
+/// A path of this host is bind-mounted. Where that comes first and the whole depends on it
+/// (`alone`), nothing else is tried with it: if it fails the servers are asked, with
+/// [`MountPlan::nobind`], for paths that are exported under other names than they have here. Else
+/// the real mount comes after it.
 ///
 /// When some servers answered, those that did not, or refused, are not tried. When none did, those
 /// that refused in words of their own are: the mount has better words than the question. Who was
 /// silent is never tried: it would use up the time of those who wait.
-pub(crate) fn attempts(mount: &MountPlan, target: &BStr, servers: &[Ranked]) -> Vec<Attempt> {
+pub(crate) fn attempts(
+    mount: &MountPlan,
+    target: &BStr,
+    servers: &[Ranked],
+    alone: bool,
+) -> Vec<Attempt> {
     if !is_nfs(&mount.what) {
         return mount
             .replicas
@@ -26,7 +33,7 @@ pub(crate) fn attempts(mount: &MountPlan, target: &BStr, servers: &[Ranked]) -> 
             .collect();
     }
     let may_serve = |ranked: &&Ranked| ranked.verdict.may_serve();
-    let refused = |ranked: &&Ranked| ranked.verdict.is_there();
+    let refused = |ranked: &&Ranked| ranked.verdict.may_be_tried();
     let mut tried: Vec<&Ranked> = servers.iter().filter(may_serve).collect();
     if tried.is_empty() {
         tried.extend(servers.iter().filter(refused));
@@ -38,6 +45,9 @@ pub(crate) fn attempts(mount: &MountPlan, target: &BStr, servers: &[Ranked]) -> 
         let own = candidate.proximity == Proximity::Own;
         if own && !mount.nobind && !is_within(path, target) {
             attempts.push(bind(mount, path));
+            if alone && attempts.len() == 1 {
+                break;
+            }
         }
         attempts.extend(network(mount, ranked, path));
     }

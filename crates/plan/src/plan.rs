@@ -176,7 +176,28 @@ impl Plan {
         let Some(mount) = self.mount(node) else {
             return Vec::new();
         };
-        attempt::attempts(mount, self.nodes[node].target.as_ref(), servers)
+        let target = self.nodes[node].target.as_ref();
+        attempt::attempts(mount, target, servers, self.is_required(node))
+    }
+
+    /// Whether nothing of a place is of use without its own mount. Offsets are of use without
+    /// their root, so that it may fail as they may.
+    pub fn is_required(&self, node: usize) -> bool {
+        self.strict || self.children(node).next().is_none()
+    }
+
+    /// The same plan when a directory of this host could not be bind-mounted at `node`, and
+    /// servers are named for it: they are mounted from. Nothing where there is no such server.
+    pub fn over_network(&self, node: usize) -> Option<Self> {
+        let mount = self.mount(node).filter(|mount| !mount.nobind)?;
+        if mount.replicas.iter().all(|replica| replica.host.is_none()) {
+            return None;
+        }
+        let mut plan = self.clone();
+        if let Action::Mount(mount) = &mut plan.nodes[node].action {
+            mount.nobind = true;
+        }
+        Some(plan)
     }
 
     /// The same when no server is asked.
@@ -225,7 +246,6 @@ impl Plan {
                 required: true,
             });
         }
-        let childless = self.children(node).next().is_none();
         match &place.action {
             Action::Nothing => {}
             Action::Mount(MountPlan { propagation, .. }) => {
@@ -234,10 +254,9 @@ impl Plan {
                     attempts,
                     propagation: *propagation,
                 };
-                // Offsets are of use without their root, so that it may fail as they may.
                 steps.push(Planned {
                     step,
-                    required: self.strict || childless,
+                    required: self.is_required(node),
                 });
             }
             Action::Submount(submount) => {

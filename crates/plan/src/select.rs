@@ -312,6 +312,16 @@ impl Verdict {
         }
     }
 
+    /// Whether a mount from it may work, or will at least say better than it did why not. A version
+    /// that is not served is not served.
+    pub fn may_be_tried(self) -> bool {
+        self.is_there()
+            && self
+                != Self::Refused {
+                    errno: EPROTONOSUPPORT,
+                }
+    }
+
     /// The time of the answer; 0 where there is none.
     fn micros(self) -> u32 {
         match self {
@@ -334,6 +344,9 @@ impl Verdict {
         }
     }
 }
+
+/// It does not serve the program, or not in the version, or not by the protocol that is wanted.
+const EPROTONOSUPPORT: i32 = 93;
 
 /// What the system says of a server that cannot be reached: ENETDOWN, ENETUNREACH, ECONNABORTED,
 /// ECONNRESET, ETIMEDOUT, ECONNREFUSED, EHOSTDOWN, EHOSTUNREACH.

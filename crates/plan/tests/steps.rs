@@ -196,9 +196,18 @@ fn a_submount_becomes_an_indirect_trigger() {
 #[test]
 fn a_local_server_is_bound_first() {
     let plan = indirect("client1:/srv far:/x");
+    assert_eq!(steps(&plan, 0, false), ["mount /m/key: bind /srv"]);
+    // When that failed, the servers.
     assert_eq!(
-        steps(&plan, 0, false),
-        ["mount /m/key: bind /srv, nfs client1:/srv, nfs far:/x"]
+        steps(&plan.over_network(0).unwrap(), 0, false),
+        ["mount /m/key: nfs client1:/srv, nfs far:/x"]
+    );
+    assert_eq!(indirect(":/srv").over_network(0), None);
+    assert_eq!(indirect("-nobind client1:/srv").over_network(0), None);
+    // What is of use without it is not tried a second time.
+    assert_eq!(
+        steps(&indirect("/ client1:/srv /x s:/2"), 0, false)[0],
+        "mount /m/key: bind /srv, nfs client1:/srv?"
     );
     assert_eq!(plan.hosts(0, &facts()), ["far"]);
     assert_eq!(

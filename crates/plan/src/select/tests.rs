@@ -294,7 +294,7 @@ fn r_148_weights_count_across_different_paths() {
         .map(|(host, _)| (*host, serves(500)))
         .collect();
     let choice = Choice::new(&plan, &facts(), &answers(), 0);
-    let attempts = crate::attempt::attempts(&plan, "/m".into(), &choice.ranked(&heard(&say)));
+    let attempts = crate::attempt::attempts(&plan, "/m".into(), &choice.ranked(&heard(&say)), true);
     let sources: Vec<String> = attempts.iter().map(|it| it.source.to_string()).collect();
     assert_eq!(
         sources,
@@ -458,11 +458,11 @@ fn silent_servers_are_not_tried_and_refusing_ones_only_when_there_is_no_other() 
     let plan = mount(&[("near", 0), ("net", 0), ("far", 0)], Selection::Proximity);
     let tried = |say: Say<'_>| -> Vec<String> {
         let ranked = Choice::new(&plan, &facts(), &answers(), 1).ranked(&heard(say));
-        let attempts = crate::attempt::attempts(&plan, "/m".into(), &ranked);
+        let attempts = crate::attempt::attempts(&plan, "/m".into(), &ranked, true);
         attempts.iter().map(|it| it.source.to_string()).collect()
     };
-    let wrong_version = Answer::Refused {
-        errno: 93,
+    let denied = Answer::Refused {
+        errno: 13,
         micros: 10,
     };
     assert_eq!(tried(&[]), ["near:/x", "net:/x", "far:/x"]);
@@ -476,19 +476,20 @@ fn silent_servers_are_not_tried_and_refusing_ones_only_when_there_is_no_other() 
     );
     assert_eq!(
         tried(&[
-            (NEAR, wrong_version.clone()),
+            (NEAR, denied.clone()),
             (NET, Answer::Silent),
             (FAR, REFUSED)
         ]),
         ["near:/x"],
         "the mount says it in better words"
     );
+    let other_version = Answer::Refused {
+        errno: EPROTONOSUPPORT,
+        micros: 10,
+    };
+    assert!(tried(&[(NEAR, other_version), (NET, Answer::Silent), (FAR, REFUSED)]).is_empty());
     assert_eq!(
-        tried(&[
-            (NEAR, wrong_version),
-            (NET, Answer::Silent),
-            (FAR, serves(1))
-        ]),
+        tried(&[(NEAR, denied), (NET, Answer::Silent), (FAR, serves(1))]),
         ["far:/x"]
     );
     assert!(

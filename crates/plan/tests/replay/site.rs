@@ -348,10 +348,15 @@ impl<'c> Site<'c> {
         let defaults = TriggerDefaults::default();
         let steps = plan.steps(node, make_root, attempts, &mut number, &defaults);
         for planned in steps {
+            let mut unbound = false;
             let done = match planned.step {
                 Step::Mount {
                     target, attempts, ..
-                } => self.attempt(&attempts, &target.to_string(), outcome, ours),
+                } => {
+                    let bind = |attempt: &Attempt| matches!(attempt.what, What::Bind { .. });
+                    unbound = attempts.iter().all(bind);
+                    self.attempt(&attempts, &target.to_string(), outcome, ours)
+                }
                 Step::Install(spec) => {
                     self.install(
                         plan,
@@ -365,7 +370,10 @@ impl<'c> Site<'c> {
                 _ => true,
             };
             if !done && planned.required {
-                return false;
+                let servers = plan.over_network(node).filter(|_| unbound);
+                return servers.is_some_and(|plan| {
+                    self.mount(&Arc::new(plan), node, make_root, outcome, ours)
+                });
             }
         }
         self.mounted.insert(target);
