@@ -22,6 +22,9 @@ pub struct Capabilities {
     pub strict_expire: bool,
     /// Says who asks.
     pub requesters: bool,
+    /// What was read and not answered when a daemon died is known to its successor
+    /// ([`FrontEnd::resume`]). Otherwise whoever waits asks again by himself.
+    pub keeps_requests: bool,
 }
 
 /// Something reached the front end.

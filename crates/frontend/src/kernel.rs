@@ -460,6 +460,7 @@ impl FrontEnd for KernelFrontEnd {
             key_timeouts: self.key_timeouts,
             strict_expire: true,
             requesters: true,
+            keeps_requests: true,
         }
     }
 

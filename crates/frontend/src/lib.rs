@@ -2,7 +2,8 @@
 //!
 //! A [`FrontEnd`] puts triggers in place and turns their use into [`Incoming`] events. Each
 //! carries a [`Ticket`], the duty to answer: it can be spent once, and answers with an error
-//! when it is dropped. [`KernelFrontEnd`] is Linux's autofs; [`SimFrontEnd`] keeps everything
+//! when it is dropped. [`KernelFrontEnd`] is Linux's autofs; [`LoopbackFrontEnd`] serves links to
+//! a kernel's NFS client, as automounters did before there was autofs; [`SimFrontEnd`] keeps everything
 //! in memory. What both must do alike is written down in [`conformance`].
 
 mod adopt;
@@ -16,6 +17,7 @@ mod let_go;
 mod limits;
 mod listing;
 mod local;
+mod loopback;
 mod mark;
 mod registry;
 mod sim;
@@ -24,6 +26,7 @@ mod ticket;
 
 pub use front_end::{Capabilities, FrontEnd, Incoming, Resumed};
 pub use kernel::{KernelFrontEnd, KernelSettings, as_path};
+pub use loopback::{KernelSeat, LoopbackFrontEnd, LoopbackSettings, Seat};
 pub use mark::Mark;
 pub use piton_mount::perform::{Failure, Triggers};
 pub use sim::{SimAnswer, SimFrontEnd};

@@ -223,6 +223,7 @@ impl FrontEnd for SimFrontEnd {
             key_timeouts: true,
             strict_expire: true,
             requesters: true,
+            keeps_requests: true,
         }
     }
 

@@ -188,6 +188,11 @@ impl Tree {
         true
     }
 
+    /// The number that the root of this path has as a file, whether it is there or not.
+    pub fn number(&self, path: &BStr) -> u64 {
+        self.lock().secret.root(path).number()
+    }
+
     /// Has a name lead to a target, which clients notice at their next look.
     ///
     /// # Errors

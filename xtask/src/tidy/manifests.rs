@@ -30,7 +30,10 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("loopback", &["rpc"]),
     ("source", &["map"]),
     ("mount", &["autofs", "map", "plan"]),
-    ("frontend", &["autofs", "map", "plan", "engine", "mount"]),
+    (
+        "frontend",
+        &["autofs", "loopback", "map", "plan", "engine", "mount"],
+    ),
     ("control", &[]),
     (
         "testkit",

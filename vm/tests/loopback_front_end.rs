@@ -1,0 +1,178 @@
+//! The loopback front end under the kernel's own client keeps what is asked of every front end.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use autofs::RequestTable;
+use bstr::BStr;
+use piton_engine::cause::Errno;
+use piton_frontend::{
+    FrontEnd, Incoming, KernelSeat, LoopbackFrontEnd, LoopbackSettings, Ticket, Triggers,
+    conformance,
+};
+use piton_loopback::Listener;
+use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
+use piton_vm::{LIMIT, Touch, in_the_guest, mounted_at, run, wait_until};
+use rustix::mount::UnmountFlags;
+
+/// What the keeper would hold.
+struct Kept {
+    listener: OwnedFd,
+    table: OwnedFd,
+}
+
+impl Kept {
+    fn new() -> Self {
+        in_the_guest();
+        let (listener, table) = (Listener::reserved().unwrap(), RequestTable::new().unwrap());
+        Self {
+            listener: listener.as_fd().try_clone_to_owned().unwrap(),
+            table: table.as_fd().try_clone_to_owned().unwrap(),
+        }
+    }
+
+    fn front_end(&self) -> LoopbackFrontEnd {
+        let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
+        LoopbackFrontEnd::new(LoopbackSettings {
+            listener: Listener::inherited(copy(&self.listener)).unwrap(),
+            secret: *b"the same in each",
+            table: RequestTable::from_fd(copy(&self.table)).unwrap(),
+            staging: "/tmp_mnt".into(),
+            seat: Box::new(KernelSeat),
+        })
+        .unwrap()
+    }
+}
+
+fn touch(path: &BStr) {
+    drop(Touch::read(path.to_string()));
+}
+
+fn spec(id: u32, kind: TriggerKind, path: &str) -> TriggerSpec {
+    fs::create_dir_all(path).unwrap();
+    TriggerSpec {
+        id: TriggerId(id),
+        kind,
+        path: path.into(),
+        source: "test".into(),
+        timeout: 300,
+        strict_expire: false,
+        mode: None,
+        propagation: piton_map::options::Propagation::default(),
+    }
+}
+
+fn access(front_end: &LoopbackFrontEnd, expected: &str) -> Ticket {
+    let mut incoming = None;
+    wait_until("an access", LIMIT, || {
+        incoming = front_end.next().unwrap();
+        incoming.is_some()
+    });
+    match incoming {
+        Some(Incoming::Access { key, ticket, .. }) if key == expected => ticket,
+        other => panic!("an access to {expected} was expected, not {other:?}"),
+    }
+}
+
+/// What a worker does below the staging directory: a file system with a file.
+fn stage(path: &str) {
+    fs::create_dir_all(path).unwrap();
+    run("mount", &["-t", "tmpfs", "test", path]);
+    fs::write(format!("{path}/file"), format!("of {path}")).unwrap();
+}
+
+#[test]
+fn it_conforms() {
+    let kept = Kept::new();
+    for path in ["/i", "/d", "/r"] {
+        fs::create_dir(path).unwrap();
+    }
+    let front_end = kept.front_end();
+    conformance::indirect_access_names_the_key(&front_end, "/i".into(), &touch);
+    conformance::direct_access_has_no_key(&front_end, "/d".into(), &touch);
+    conformance::removed_is_gone(&front_end, "/r".into());
+    assert!(mounted_at("/r").is_none());
+}
+
+#[test]
+fn a_successor_goes_on() {
+    let kept = Kept::new();
+    fs::create_dir("/i").unwrap();
+    let succeed = |front_end| {
+        drop(front_end);
+        kept.front_end()
+    };
+    let touch = |_: &LoopbackFrontEnd, path: &BStr| touch(path);
+    conformance::a_successor_resumes(kept.front_end(), "/i".into(), &touch, succeed);
+}
+
+#[test]
+fn mounts_are_made_elsewhere_and_found_by_links_also_by_a_successor() {
+    let kept = Kept::new();
+    let first = kept.front_end();
+    let home = spec(1, TriggerKind::Indirect, "/home");
+    let man = spec(2, TriggerKind::Direct, "/usr/man");
+    for point in [&home, &man] {
+        first.install(point).unwrap();
+    }
+    for (path, key) in [("/home/ann", "ann"), ("/usr/man", "")] {
+        let walk = Touch::read(format!("{path}/file"));
+        let ticket = access(&first, key);
+        stage(&format!("/tmp_mnt{path}"));
+        ticket.ready();
+        assert_eq!(walk.within(LIMIT).text(), format!("of /tmp_mnt{path}"));
+    }
+    let walk = Touch::read("/home/absent/file");
+    access(&first, "absent").fail(Errno::NOENT);
+    assert_eq!(walk.within(LIMIT).errno(), Errno::NOENT.0);
+
+    drop(first);
+    let second = kept.front_end();
+    let wanted = [&home, &man].map(|point| (point.path.clone(), point.kind));
+    let survey = second.survey(&wanted);
+    assert_eq!((survey.orphans.len(), survey.strays.len()), (2, 0));
+    for existing in &survey.orphans {
+        assert_eq!(existing.mounted.len(), 1, "{existing:?}");
+        assert!(existing.mounted[0].whole);
+    }
+    let strays = second.survey(&wanted[..1]).strays;
+    assert_eq!(strays[0].existing.path, "/usr/man");
+    // Somebody comes before it is ready: he waits.
+    let early = Touch::read("/home/ann/file");
+    let number = |id, point| TriggerSpec {
+        id: TriggerId(id),
+        ..point
+    };
+    let (home, man) = (number(11, home), number(12, man));
+    second.adopt(&home).unwrap();
+    second.adopt(&man).unwrap();
+    second.resume();
+    assert_eq!(early.within(LIMIT).text(), "of /tmp_mnt/home/ann");
+    let man_page = Touch::read("/usr/man/file").within(LIMIT);
+    assert_eq!(man_page.text(), "of /tmp_mnt/usr/man");
+    assert!(second.next().unwrap().is_none(), "nobody was asked");
+    // At the end all is as before.
+    rustix::mount::unmount("/tmp_mnt/usr/man", UnmountFlags::empty()).unwrap();
+    second.remove(&man).unwrap();
+    second.remove(&home).unwrap();
+    assert!(Path::new("/usr/man").is_dir() && Path::new("/home").is_dir());
+    assert!(mounted_at("/home").is_none() && mounted_at("/usr/man").is_none());
+}
+
+#[test]
+fn a_direct_mount_point_that_holds_something_is_left_alone() {
+    let kept = Kept::new();
+    let front_end = kept.front_end();
+    let full = spec(1, TriggerKind::Direct, "/full");
+    fs::write("/full/file", "precious").unwrap();
+    let refused = front_end.install(&full).unwrap_err();
+    assert_eq!(refused.errno, rustix::io::Errno::NOTEMPTY.raw_os_error());
+    assert!(refused.text.starts_with("/full: "), "{}", refused.text);
+    assert_eq!(fs::read_to_string("/full/file").unwrap(), "precious");
+    let link = spec(2, TriggerKind::Direct, "/empty");
+    front_end.install(&link).unwrap();
+    assert!(fs::symlink_metadata("/empty").unwrap().is_symlink());
+    front_end.remove(&link).unwrap();
+    assert!(fs::symlink_metadata("/empty").unwrap().is_dir());
+}
