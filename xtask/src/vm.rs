@@ -142,8 +142,8 @@ fn install_what_is_needed() -> Outcome {
 
 impl Machine {
     fn new(wanted: &Wanted) -> Result<Self, Failure> {
-        let share = target_folder().join("vm-share");
-        let _ = fs::remove_dir_all(&share);
+        // Of its own, so that several may run at once.
+        let share = target_folder().join(format!("vm-share-{}", std::process::id()));
         let out = wanted.out.as_ref().map(|folder| root().join(folder));
         for folder in [Some(&share), out.as_ref()].into_iter().flatten() {
             let made = fs::create_dir_all(folder);
@@ -218,6 +218,13 @@ impl Machine {
         }
         run.arg(program).args(arguments);
         quietly(run)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // What is left is rubbish in cargo's folder, and goes with it.
+        let _ = fs::remove_dir_all(&self.share);
     }
 }
 
