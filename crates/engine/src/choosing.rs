@@ -9,12 +9,13 @@ use bstr::BString;
 use piton_plan::Proximity;
 use piton_plan::facts::HostAnswers;
 use piton_plan::probe::{Answer, Target as Asked};
-use piton_plan::select::{Candidate, Ranked, Verdict};
+use piton_plan::select::{Candidate, Choice, Ranked, Verdict, is_nfs};
 
 use crate::cause::{Cause, Errno};
 use crate::command::{Command, Note};
 use crate::engine::Engine;
 use crate::event::{JobId, StepFailure};
+use crate::failover::Replica;
 use crate::job::{Asking, Target, Whom, Work};
 use crate::limits::{PROBE_GRACE_MS, PROBE_LEAST_MS, PROBE_MOST_MS};
 
@@ -23,9 +24,16 @@ impl<T> Engine<T> {
     /// the best.
     pub(crate) fn choose(&mut self, id: JobId, target: Target, hosts: &HostAnswers) {
         let (facts, seed) = (self.settings.facts.clone(), self.seed_of(id));
-        let Some(choice) = target.plan.choice(target.node, &facts, hosts, seed) else {
+        let Some(mut choice) = target.plan.choice(target.node, &facts, hosts, seed) else {
             return self.prepare(id, &target, &[]);
         };
+        let target = Target {
+            replicas: movable(&target, &choice),
+            ..target
+        };
+        if !self.care.drained.is_empty() {
+            choice.put_last(|name| self.care.is_drained(name));
+        }
         let heard = |candidate: &Candidate, asked: &Asked| self.known(candidate, asked);
         let ranked = choice.ranked(&heard);
         if choice.is_decided(&heard) {
@@ -209,6 +217,18 @@ impl<T> Engine<T> {
         self.note(Note::OffsetMissing { path, failure });
         self.prepare(id, target, ranked);
     }
+}
+
+/// The servers of what moves when one of them dies: it is NFS, read only, and has several.
+fn movable(target: &Target, choice: &Choice) -> Option<Arc<[Replica]>> {
+    let mount = target.plan.mount(target.node)?;
+    let ranks = choice.preferences();
+    let nfs = is_nfs(&mount.what) && target.plan.is_read_only(target.node);
+    let replica = |(host, rank): (&BString, u32)| Replica {
+        host: host.clone(),
+        rank,
+    };
+    (nfs && ranks.len() > 1).then(|| ranks.into_iter().map(replica).collect())
 }
 
 /// What a verdict says against a server, if anybody was asked.

@@ -211,6 +211,36 @@ pub enum Note {
         /// Absolute path.
         path: BString,
     },
+    /// Left to who is inside, so that others are served by another server.
+    LetGo {
+        /// Absolute path.
+        path: BString,
+        /// Source text.
+        source: BString,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// Its server is dead or drained, and it stays all the same.
+    CannotMove {
+        /// Absolute path.
+        path: BString,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// Was idle and is unmounted, because another server is to serve it.
+    Moves {
+        /// Absolute path.
+        path: BString,
+        /// That server.
+        to: BString,
+    },
+    /// Mounted from a server that is drained, because there was no other.
+    FromDrained {
+        /// Absolute path.
+        path: BString,
+        /// That server.
+        server: BString,
+    },
     /// Could not be unmounted and stays.
     Stays {
         /// Absolute path.

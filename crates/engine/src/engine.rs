@@ -9,11 +9,13 @@ use bstr::BString;
 use piton_map::requester::Requester;
 use piton_plan::step::{TriggerId, TriggerKind};
 
+use crate::care::{Care, DrainRequest};
 use crate::cause::Cause;
 use crate::command::{Answer, Command, Note, Response};
 use crate::config::{Point, Settings};
 use crate::event::{Event, JobId, Request, RequestId};
 use crate::expire::{ExpireRequest, covers};
+use crate::failover::Moved;
 use crate::job::{Job, Whom, Work};
 use crate::negative::Negative;
 use crate::place::Place;
@@ -54,6 +56,14 @@ pub struct Engine<T> {
     /// same.
     pub(crate) questions: BTreeMap<Vec<Whom>, (JobId, Vec<JobId>)>,
     pub(crate) expire_requests: Vec<ExpireRequest>,
+    pub(crate) care: Care,
+    pub(crate) drain_requests: Vec<DrainRequest>,
+    /// When what can move is looked at next.
+    pub(crate) look: Option<Millis>,
+    /// How often servers had died or returned when that was last done.
+    pub(crate) turns_seen: u64,
+    /// Places that were let go of not long ago.
+    pub(crate) moved: BTreeMap<Place, Moved>,
     pub(crate) last_errors: VecDeque<LastError>,
     pub(crate) phase: Phase,
     next_trigger: u32,
@@ -83,6 +93,11 @@ impl<T> Engine<T> {
             servers: Servers::default(),
             questions: BTreeMap::new(),
             expire_requests: Vec::new(),
+            care: Care::default(),
+            drain_requests: Vec::new(),
+            look: None,
+            turns_seen: 0,
+            moved: BTreeMap::new(),
             last_errors: VecDeque::new(),
             phase: Phase::Running,
             next_trigger: 1,
@@ -105,7 +120,10 @@ impl<T> Engine<T> {
             if mem::take(&mut self.stirred) {
                 self.advance_waiting();
             }
+            self.end_care();
+            self.tend_replicas();
             self.advance_expire_requests();
+            self.advance_drain_requests();
             self.advance_stop();
         }
         mem::swap(&mut self.out, out);
@@ -117,7 +135,10 @@ impl<T> Engine<T> {
         let round = self.rounds.first().map(|(at, _)| *at);
         let clearing = self.clearings.first().map(|(at, _)| *at);
         let check = self.servers.next_check().filter(|_| self.running());
-        [deadline, round, clearing, check, self.stop_patience()]
+        let look = self.look.filter(|_| self.running());
+        let care = self.care.next_end();
+        let patience = self.stop_patience();
+        [deadline, round, clearing, check, look, care, patience]
             .into_iter()
             .flatten()
             .min()
@@ -253,6 +274,10 @@ impl<T> Engine<T> {
             Request::Expire { path } => self.expire_request(id, path),
             Request::Flush { path } => self.flush(id, path.as_ref()),
             Request::Unmount { path } => self.unmount_request(id, &path),
+            Request::Drain { server, now, until } => self.drain(id, server, now, until),
+            Request::Undrain { server } => self.undrain(id, &server),
+            Request::Pin { path, until } => self.pin(id, path, until),
+            Request::Unpin { path } => self.unpin(id, &path),
             Request::Stop { detach } => self.stop(id, detach),
         }
     }
@@ -447,7 +472,10 @@ impl<T> Engine<T> {
         let mut trigger = self.triggers.get(&place.trigger)?;
         while let Some(owner) = trigger.owner() {
             if let Some(id) = self.working.get(owner)
-                && matches!(self.jobs.get(id)?.work, Work::Unmounting(_))
+                && matches!(
+                    self.jobs.get(id)?.work,
+                    Work::Unmounting(_) | Work::LettingGo(_)
+                )
             {
                 return Some(*id);
             }

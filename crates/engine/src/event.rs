@@ -12,6 +12,7 @@ use piton_plan::step::{Address, TriggerId, TriggerKind};
 
 use crate::cause::Errno;
 use crate::config::Configuration;
+use crate::time::Millis;
 
 /// Number of a job; commands carry it out and the answering event brings it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,6 +152,32 @@ pub enum Request {
     /// Unmount what is mounted at a path now.
     Unmount {
         /// Absolute path of a mounted key, direct key or offset.
+        path: BString,
+    },
+    /// Avoid a server as if it were dead, unless there is no other, and move what can move.
+    Drain {
+        /// The server as the map has it.
+        server: BString,
+        /// Move what is in use, too: who is inside stays with that server.
+        now: bool,
+        /// When this ends by itself.
+        until: Option<Millis>,
+    },
+    /// Use a server again.
+    Undrain {
+        /// The server as the map has it.
+        server: BString,
+    },
+    /// Neither expire nor move what is mounted at, below or above a path.
+    Pin {
+        /// Absolute path.
+        path: BString,
+        /// When this ends by itself.
+        until: Millis,
+    },
+    /// Take a pin away.
+    Unpin {
+        /// Absolute path.
         path: BString,
     },
     /// End: unmount what is idle (`detach` false), or leave all as it is for a successor.

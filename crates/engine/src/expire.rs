@@ -128,6 +128,7 @@ impl<T> Engine<T> {
         let now = self.now;
         let idle: Vec<Place> = self
             .trees_of(id)
+            .filter(|(place, _)| self.pinned(place).is_none())
             .filter(|(_, tree)| match tree.how {
                 How::Submount(below) => {
                     let Some(inner) = self.triggers.get(&below) else {
@@ -214,7 +215,7 @@ impl<T> Engine<T> {
         }
         let meant = self
             .trees_of(id)
-            .filter(|(_, tree)| covers(path, &tree.target));
+            .filter(|(place, tree)| covers(path, &tree.target) && self.pinned(place).is_none());
         Some(meant.map(|(place, _)| place.clone()).collect())
     }
 

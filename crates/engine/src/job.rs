@@ -11,7 +11,9 @@ use piton_plan::select::Choice;
 use piton_plan::step::{Planned, TriggerId};
 
 use crate::cause::Cause;
+use crate::command::Note;
 use crate::event::{RequestId, StepFailure};
+use crate::failover::Replica;
 use crate::place::Place;
 use crate::time::Millis;
 
@@ -58,6 +60,8 @@ pub(crate) enum Work<T> {
     Mounting(Target, Vec<Planned>, Vec<(usize, TriggerId)>),
     /// Taking down, deepest first.
     Unmounting(Unmounting<T>),
+    /// Leaving what is mounted to who is inside.
+    LettingGo(LettingGo),
     /// Taking back by these steps what was mounted for a trigger that is gone.
     Clearing(Vec<Planned>),
 }
@@ -72,6 +76,16 @@ pub(crate) struct Target {
     /// Why a directory of this host could not be bind-mounted, where the same is tried from
     /// servers now.
     pub(crate) unbound: Option<Cause>,
+    /// The servers it could come from, if it moves when one dies; known when they are chosen
+    /// among.
+    pub(crate) replicas: Option<Arc<[Replica]>>,
+}
+
+/// What a job leaves to who is inside.
+#[derive(Clone, Debug)]
+pub(crate) struct LettingGo {
+    /// Why, in words.
+    pub(crate) why: Arc<str>,
 }
 
 /// Whom a job asks before it mounts.
@@ -105,6 +119,8 @@ pub(crate) struct Unmounting<T> {
     pub(crate) expire: Option<(T, Millis)>,
     /// An operator's request.
     pub(crate) request: Option<RequestId>,
+    /// It is only tried: what is said when it is done; that it is in use is not.
+    pub(crate) quiet: Option<Note>,
 }
 
 impl<T> Job<T> {
@@ -112,7 +128,9 @@ impl<T> Job<T> {
     pub(crate) fn only_asks(&self) -> bool {
         match self.work {
             Work::Inspecting | Work::Fetching | Work::Resolving(_) | Work::Probing(_) => true,
-            Work::Mounting(..) | Work::Unmounting(_) | Work::Clearing(_) => false,
+            Work::Mounting(..) | Work::Unmounting(_) | Work::LettingGo(_) | Work::Clearing(_) => {
+                false
+            }
         }
     }
 
@@ -125,6 +143,7 @@ impl<T> Job<T> {
             Work::Probing(_) => "asking servers",
             Work::Mounting(..) => "mounting",
             Work::Unmounting(_) => "unmounting",
+            Work::LettingGo(_) => "letting go",
             Work::Clearing(_) => "clearing",
         }
     }

@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod audit;
+mod care;
 pub mod cause;
 mod choosing;
 mod clearing;
@@ -20,6 +21,7 @@ pub mod difference;
 pub mod engine;
 pub mod event;
 mod expire;
+mod failover;
 mod health;
 mod job;
 pub mod limits;

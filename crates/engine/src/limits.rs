@@ -129,3 +129,35 @@ pub const STOP_PATIENCE_MS: u64 = 2_000;
 
 /// Pause before it is tried again to take back a mount that belongs to nobody, in milliseconds.
 pub const CLEAR_PAUSE_MS: u64 = 5_000;
+
+/// For how long a place that was let go of is not let go of again, in milliseconds: two servers
+/// that come and go must not make it wander. Twice that after the second time, and so on.
+pub const MOVE_PAUSE_MS: u64 = 30_000;
+
+/// Longest such pause, in milliseconds. A place that stayed for twice that begins anew.
+pub const MOVE_PAUSE_MOST_MS: u64 = 900_000;
+
+/// Pause before something that is to move, and could not, is looked at again, in milliseconds.
+/// What keeps it is mostly work under way that ends within its deadline.
+pub const LOOK_AGAIN_MS: u64 = 1_000;
+
+/// Time to let go of something, in milliseconds: a call that asks nobody, and a look at who is
+/// inside.
+pub const LET_GO_MS: u64 = 5_000;
+
+/// For how long a server must have been back before anything is moved to it only because it is
+/// wanted more, in milliseconds.
+pub const FAIL_BACK_AFTER_MS: u64 = 60_000;
+
+/// Pause between two tries to unmount what should move when it is idle, in milliseconds.
+pub const FAIL_BACK_PAUSE_MS: u64 = 20_000;
+
+/// Idle time of an entry with offsets that should move, in seconds: the kernel says when it is
+/// idle.
+pub const FAIL_BACK_IDLE_S: u32 = 10;
+
+/// Servers that may be drained at the same time: more are no longer typed by people.
+pub const DRAINED_SERVERS: usize = 1_024;
+
+/// Paths that may be pinned at the same time.
+pub const PINS: usize = 1_024;

@@ -200,6 +200,7 @@ impl<T> Engine<T> {
                 plan: plan.clone(),
                 node: *node,
                 unbound: None,
+                replicas: None,
             };
             return self.resolve(id, target);
         }
@@ -306,12 +307,14 @@ impl<T> Engine<T> {
             Some(node) => {
                 let plan = Arc::new(plan);
                 let unbound = None;
+                let replicas = None;
                 self.resolve(
                     id,
                     Target {
                         plan,
                         node,
                         unbound,
+                        replicas,
                     },
                 );
             }
@@ -425,14 +428,17 @@ impl<T> Engine<T> {
 
     /// Servers that did not answer a moment ago are asked last.
     fn put_off(&self, steps: &mut [Planned]) {
-        if !self.servers.any_down() {
+        if !self.servers.any_down() && self.care.drained.is_empty() {
             return;
         }
         for planned in steps {
             if let Step::Mount { attempts, .. } = &mut planned.step {
                 let host = |attempt: &Attempt| attempt.host.clone();
                 attempts.sort_by_cached_key(|attempt| {
-                    host(attempt).is_some_and(|host| self.servers.is_down(&host, self.now))
+                    host(attempt).map_or((false, false), |host| {
+                        let down = self.servers.is_down(&host, self.now);
+                        (down, self.care.is_drained(&host))
+                    })
                 });
             }
         }

@@ -519,6 +519,10 @@ impl<T> Engine<T> {
                 busy: None,
                 timeout: None,
                 broken: (!found.whole).then(unfinished),
+                replicas: None,
+                read_only: false,
+                stuck: None,
+                hurried: false,
                 unfinished: !found.whole,
                 in_the_way: false,
             };

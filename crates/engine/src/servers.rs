@@ -297,6 +297,8 @@ pub(crate) struct Servers {
     checks: BTreeSet<(Millis, BString)>,
     /// How many circuits are not closed: most of the time none, which is quick to tell.
     broken: usize,
+    /// How often a circuit was opened or closed.
+    turns: u64,
 }
 
 impl Servers {
@@ -471,6 +473,7 @@ impl Servers {
         let result = change(server);
         let is_broken = server.circuit != Circuit::Closed;
         self.broken = self.broken + usize::from(is_broken) - usize::from(was_broken);
+        self.turns += u64::from(is_broken != was_broken);
         let lost = CHECK_MS + LATE_CHECK_MS;
         let waits = matches!(server.asked, Some((at, true)) if now.since(at) < lost);
         let same = before
@@ -567,6 +570,28 @@ impl Servers {
         self.broken > 0
     }
 
+    /// Whether a server is believed dead, also while it is asked whether it still is.
+    pub(crate) fn is_dead(&self, host: &BString) -> bool {
+        let open = |server: &Server| server.circuit != Circuit::Closed;
+        self.any_down() && self.table.get(host).is_some_and(open)
+    }
+
+    /// What was said when a server last did not answer.
+    pub(crate) fn why(&self, host: &BString) -> Option<Arc<str>> {
+        self.table.get(host)?.error.clone()
+    }
+
+    /// Since when a server is back that was dead.
+    pub(crate) fn back_since(&self, host: &BString) -> Option<Millis> {
+        let server = self.table.get(host)?;
+        (server.circuit == Circuit::Closed && server.error.is_some()).then_some(server.since)
+    }
+
+    /// How often servers have died or returned.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns
+    }
+
     /// Somebody begins to ask a server whose time has come: until `until` nobody else does.
     pub(crate) fn admit(&mut self, host: &BString, now: Millis, until: Millis) {
         if let Some(server) = self.table.get_mut(host) {
@@ -609,6 +634,7 @@ impl Servers {
     /// anew.
     pub(crate) fn clear(&mut self, now: Millis, chance: u64) {
         self.broken = 0;
+        self.turns += 1;
         self.checks.clear();
         self.table.retain(|_, server| !server.mounts.is_empty());
         for server in self.table.values_mut() {

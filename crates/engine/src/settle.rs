@@ -31,6 +31,7 @@ impl<T> Engine<T> {
                 self.mounted(id, &target, &steps, &numbers, outcome);
             }
             Work::Unmounting(work) => self.unmounted(id, work, outcome),
+            Work::LettingGo(work) => self.has_let_go(id, &work, outcome),
             Work::Clearing(steps) => self.cleared(id, &steps, outcome),
             other => job.work = other,
         }
@@ -235,6 +236,11 @@ impl<T> Engine<T> {
         };
         let kind = trigger.spec.kind;
         let timeout = target.plan.timeout;
+        let host = match &how {
+            How::Mount { host, .. } => host.clone(),
+            _ => None,
+        };
+        let drained = host.as_ref().is_some_and(|host| self.care.is_drained(host));
         let tree = Tree {
             target: self.path_of(&place),
             how,
@@ -248,9 +254,14 @@ impl<T> Engine<T> {
             busy: None,
             timeout,
             broken,
+            replicas: target.replicas.clone().filter(|_| host.is_some()),
+            read_only: target.plan.is_read_only(target.node),
+            stuck: None,
+            hurried: false,
             unfinished: false,
             in_the_way: false,
         };
+        let movable = tree.replicas.is_some();
         let tree = match self.trees.remove(&place) {
             Some(part) => {
                 self.discount_mount(&part.how);
@@ -260,6 +271,13 @@ impl<T> Engine<T> {
         };
         self.count_mount(&tree.how);
         self.trees.insert(place.clone(), tree);
+        if movable && (self.servers.any_down() || !self.care.drained.is_empty()) {
+            self.look_at_replicas(self.now);
+        }
+        if drained && let Some(server) = host {
+            let path = self.path_of(&place);
+            self.note(Note::FromDrained { path, server });
+        }
         if let Some(seconds) = timeout {
             let key = (kind == TriggerKind::Indirect).then(|| place.key.clone());
             self.set_key_timeout(place.trigger, key, seconds);
@@ -337,6 +355,7 @@ impl<T> Engine<T> {
             | Work::Resolving(_)
             | Work::Probing(_)
             | Work::Mounting(..)
+            | Work::LettingGo(_)
             | Work::Clearing(_) => return,
         }
         let place = job.place.clone();
@@ -456,6 +475,7 @@ impl<T> Engine<T> {
             self.rounds.remove(&(at, id));
         }
         self.negative.forget_trigger(id);
+        Self::forget_moved(&mut self.moved, id);
         for job in jobs {
             self.orphan(job);
         }
@@ -521,5 +541,6 @@ fn over_network(
         plan: Arc::new(target.plan.over_network(target.node)?),
         node: target.node,
         unbound: Some(cause.clone()),
+        replicas: None,
     })
 }

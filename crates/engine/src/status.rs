@@ -35,6 +35,30 @@ pub struct Status {
     pub last_errors: Vec<LastError>,
     /// Changes of the last configuration that wait.
     pub pending: Vec<Pending>,
+    /// Servers that an operator has avoided.
+    pub drained: Vec<DrainStatus>,
+    /// Paths that stay as they are.
+    pub pins: Vec<PinStatus>,
+}
+
+/// A server that new accesses avoid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainStatus {
+    /// As the map has it.
+    pub server: BString,
+    /// Whether what is in use moves, too.
+    pub now: bool,
+    /// When it ends by itself.
+    pub until: Option<Millis>,
+}
+
+/// A path that neither expires nor moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinStatus {
+    /// Absolute path.
+    pub path: BString,
+    /// When it ends by itself.
+    pub until: Millis,
 }
 
 /// A mount point.
@@ -83,6 +107,8 @@ pub struct MountStatus {
     pub busy: Option<Arc<str>>,
     /// When that was.
     pub busy_at: Option<Millis>,
+    /// Why it stays although its server is dead.
+    pub stays: Option<Arc<str>>,
 }
 
 /// Something being done.
@@ -188,7 +214,27 @@ impl<T> Engine<T> {
                 .collect(),
             last_errors: self.last_errors.iter().cloned().collect(),
             pending: self.pending(),
+            drained: self.drain_statuses(),
+            pins: self.pin_statuses(),
         }
+    }
+
+    fn drain_statuses(&self) -> Vec<DrainStatus> {
+        let drained = self.care.drained.iter();
+        let status = drained.map(|(server, drain)| DrainStatus {
+            server: server.clone(),
+            now: drain.now,
+            until: drain.until,
+        });
+        status.collect()
+    }
+
+    fn pin_statuses(&self) -> Vec<PinStatus> {
+        let status = |(path, until): (&BString, &Millis)| PinStatus {
+            path: path.clone(),
+            until: *until,
+        };
+        self.care.pins.iter().map(status).collect()
     }
 
     fn point_statuses(&self) -> Vec<PointStatus> {
@@ -245,6 +291,7 @@ impl<T> Engine<T> {
                     timeout: tree.timeout.unwrap_or(trigger.spec.timeout),
                     busy: tree.why_busy(),
                     busy_at: tree.busy.as_ref().map(|(_, at)| *at),
+                    stays: self.why_not_moved(tree),
                 })
             })
             .collect();

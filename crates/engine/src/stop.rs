@@ -239,6 +239,7 @@ impl<T> Engine<T> {
             self.give_up(id);
         }
         self.end_expire_requests();
+        self.end_drain_requests();
         self.deadlines.clear();
         self.rounds.clear();
         self.clearings.clear();

@@ -9,6 +9,7 @@ use piton_map::requester::Requester;
 use piton_plan::step::TriggerId;
 
 use crate::cause::Cause;
+use crate::failover::Replica;
 use crate::servers::Served;
 use crate::time::Millis;
 
@@ -42,6 +43,14 @@ pub(crate) struct Tree {
     pub(crate) in_the_way: bool,
     /// Why only a part of it is there: it must go before it is used again.
     pub(crate) broken: Option<Cause>,
+    /// The servers it could come from, where it moves by itself when its own is dead.
+    pub(crate) replicas: Option<Arc<[Replica]>>,
+    /// Whether it is mounted read only, as far as that is known.
+    pub(crate) read_only: bool,
+    /// Why it does not move, if that was tried.
+    pub(crate) stuck: Option<Arc<str>>,
+    /// Its idle time was shortened, since a server that is wanted more is back.
+    pub(crate) hurried: bool,
     /// It is broken because an earlier life ended in the midst of its work: if it cannot go, what
     /// is missing can be added.
     pub(crate) unfinished: bool,
@@ -86,6 +95,14 @@ impl Tree {
     /// Whether it goes as soon as it can, however short it was idle.
     pub(crate) fn must_go(&self) -> bool {
         self.broken.is_some() || self.in_the_way
+    }
+
+    /// The server that it is mounted from.
+    pub(crate) fn host(&self) -> Option<&BString> {
+        match &self.how {
+            How::Mount { host, .. } => host.as_ref(),
+            How::Symlink { .. } | How::Directory | How::Submount(_) => None,
+        }
     }
 
     /// The source text, for people.

@@ -26,6 +26,8 @@ pub(crate) struct Wish<T> {
     pub(crate) request: Option<RequestId>,
     /// Accesses that are served afterwards.
     pub(crate) waiters: Vec<Waiter<T>>,
+    /// It is only tried: see [`Unmounting::quiet`].
+    pub(crate) quiet: Option<Note>,
 }
 
 impl<T> Default for Wish<T> {
@@ -34,6 +36,7 @@ impl<T> Default for Wish<T> {
             expire: None,
             request: None,
             waiters: Vec::new(),
+            quiet: None,
         }
     }
 }
@@ -47,6 +50,9 @@ impl<T> Engine<T> {
         if self.lies_in_forsaken(&place) {
             let why: Arc<str> = "what it lies in comes from a server that does not answer".into();
             return self.reply(ticket, Answer::Failed(Cause::Busy(why)));
+        }
+        if let Some(cause) = self.pinned(&place) {
+            return self.reply(ticket, Answer::Failed(cause));
         }
         let expire = Some(ticket);
         self.take_down(
@@ -111,6 +117,7 @@ impl<T> Engine<T> {
                 stripping: false,
                 expire,
                 request: wish.request,
+                quiet: wish.quiet,
             }),
         });
         if has_ticket {
@@ -136,7 +143,7 @@ impl<T> Engine<T> {
     }
 
     /// The places of an entry from the top down: `place` first, the deepest last.
-    fn below(&self, place: &Place, queue: &mut Vec<Place>) {
+    pub(crate) fn below(&self, place: &Place, queue: &mut Vec<Place>) {
         let Some(tree) = self.trees.get(place) else {
             return;
         };
@@ -162,7 +169,7 @@ impl<T> Engine<T> {
     }
 
     /// Whether a trigger of these places is still being taken over from an earlier life.
-    fn adopting(&self, places: &[Place]) -> bool {
+    pub(crate) fn adopting(&self, places: &[Place]) -> bool {
         let adopting = |id: TriggerId| {
             let trigger = self.triggers.get(&id);
             trigger.is_some_and(|trigger| trigger.state == State::Adopting)
@@ -423,7 +430,10 @@ impl<T> Engine<T> {
         };
         let at = work.queue.last();
         let failed = failure.map(|failure| failure.text);
-        if let (Some(why), Some(place)) = (&failed, at) {
+        if let (None, Some(note)) = (&failed, work.quiet.clone()) {
+            self.note(note);
+        }
+        if let (Some(why), Some(place), None) = (&failed, at, &work.quiet) {
             let path = self.path_of(place);
             let now = self.now;
             if let Some(tree) = self.trees.get_mut(place) {

@@ -149,6 +149,15 @@ impl Plan {
         replicas.map(|replica| replica.host.as_ref())
     }
 
+    /// Whether what is mounted at `node` is mounted read only: the last word counts.
+    pub fn is_read_only(&self, node: usize) -> bool {
+        let options = self.mount(node).map(|mount| mount.options.iter());
+        let mut words = options.into_iter().flatten().rev();
+        words
+            .find(|word| *word == "ro" || *word == "rw")
+            .is_some_and(|word| word == "ro")
+    }
+
     /// The nodes that become triggers once `node` is mounted: the next level only.
     pub fn children(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
         let nodes = self.nodes.iter().enumerate();

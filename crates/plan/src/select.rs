@@ -6,6 +6,7 @@
 //! ([`HostFacts::hostname_for_mounts`], or Kerberos, whose tickets are for names). An IPv4 and an
 //! IPv6 address of one name are one machine: both are asked, and the first answer counts.
 
+use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -124,6 +125,34 @@ impl Choice {
     /// The servers, in the order written.
     pub fn candidates(&self) -> &[Candidate] {
         &self.candidates
+    }
+
+    /// Puts servers after all others that can be used, by their names.
+    pub fn put_last(&mut self, last: impl Fn(&BString) -> bool) {
+        let behind = self.ranks.iter().max().map_or(0, |most| most + 1);
+        for (candidate, rank) in self.candidates.iter().zip(&mut self.ranks) {
+            if candidate.name.as_ref().is_some_and(&last) {
+                *rank += behind;
+            }
+        }
+    }
+
+    /// The servers by name, each once, and how much each is wanted before anybody is asked: the
+    /// least is best. Where chance decides, all are wanted alike. Empty if one is this host.
+    pub fn preferences(&self) -> BTreeMap<&BString, u32> {
+        let mut ranks = BTreeMap::new();
+        for (candidate, rank) in self.candidates.iter().zip(&self.ranks) {
+            let (Some(name), true) = (&candidate.name, candidate.standing != Standing::Here) else {
+                return BTreeMap::new();
+            };
+            let rank = match self.selection {
+                Selection::Random => 0,
+                _ => *rank,
+            };
+            let known = ranks.entry(name).or_insert(rank);
+            *known = rank.min(*known);
+        }
+        ranks
     }
 
     /// Whom to ask, if anybody is asked at all: each address of each candidate.
@@ -544,7 +573,7 @@ fn shuffle(all: &mut [u32], seed: u64) {
 }
 
 /// Returns true if and only if `what` is a network file system whose servers are chosen here.
-pub(crate) fn is_nfs(what: &What) -> bool {
+pub fn is_nfs(what: &What) -> bool {
     matches!(what, What::Type(name) if name == "nfs" || name == "nfs4")
 }
 

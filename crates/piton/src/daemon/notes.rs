@@ -39,6 +39,16 @@ pub(crate) fn write(note: &Note) {
         }
         Note::Unmounted { path } => tracing::debug!(%path, "unmounted"),
         Note::Stays { path, why } => tracing::info!(%path, "stays mounted: {why}"),
+        Note::LetGo { path, source, why } => {
+            tracing::warn!(%path, %source, "left to its users, others get it elsewhere: {why}");
+        }
+        Note::CannotMove { path, why } => tracing::warn!(%path, "does not move: {why}"),
+        Note::Moves { path, to } => {
+            tracing::info!(%path, server = %to, "unmounted while idle, to come from another server");
+        }
+        Note::FromDrained { path, server } => {
+            tracing::warn!(%path, %server, "mounted from a drained server: there is no other");
+        }
         Note::OffsetMissing { path, failure } => {
             tracing::warn!(%path, "offset left out: {}", failure.text);
         }
