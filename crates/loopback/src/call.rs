@@ -128,7 +128,13 @@ fn auth_sys(body: &[u8]) -> Result<Identity, Error> {
         .map(|_| reader.word())
         .collect::<Result<_, _>>()?;
     reader.end()?;
-    Ok(Identity::Known(Caller { uid, gid, groups }, machine))
+    let caller = Caller {
+        uid,
+        gid,
+        groups,
+        pid: 0,
+    };
+    Ok(Identity::Known(caller, machine))
 }
 
 /// The beginning of an answer to a call that was carried out; the results follow.

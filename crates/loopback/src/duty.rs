@@ -18,6 +18,8 @@ pub struct Caller {
     pub gid: u32,
     /// Further groups.
     pub groups: Vec<u32>,
+    /// The process, seen from here; 0 if that is not known. NFS does not say.
+    pub pid: u32,
 }
 
 impl Caller {
@@ -26,6 +28,7 @@ impl Caller {
         uid: 65534,
         gid: 65534,
         groups: Vec::new(),
+        pid: 0,
     };
 }
 
@@ -71,7 +74,8 @@ pub struct Duty {
 }
 
 impl Duty {
-    pub(crate) fn new(answers: Arc<Answers>, number: u64) -> Self {
+    /// The duty to answer the request of a number, for whoever serves a tree.
+    pub fn new(answers: Arc<Answers>, number: u64) -> Self {
         Self {
             answers: Some(answers),
             number,
@@ -110,22 +114,27 @@ impl fmt::Debug for Duty {
 
 /// Answers on their way from any thread to the server's.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub struct Answers {
     given: Mutex<Given>,
     /// Wakes the server's thread.
     bell: OwnedFd,
 }
 
+/// What came to a server's thread.
 #[derive(Debug, Default)]
-pub(crate) struct Given {
+pub struct Given {
     /// By the number of the request.
-    pub(crate) answers: Vec<(u64, Result<(), Errno>)>,
+    pub answers: Vec<(u64, Result<(), Errno>)>,
     /// The server is to end.
-    pub(crate) stop: bool,
+    pub stop: bool,
 }
 
 impl Answers {
-    pub(crate) fn new() -> Result<Self, Errno> {
+    /// None yet.
+    ///
+    /// # Errors
+    /// No descriptor can be had.
+    pub fn new() -> Result<Self, Errno> {
         use rustix::event::{EventfdFlags, eventfd};
         Ok(Self {
             given: Mutex::default(),
@@ -133,18 +142,20 @@ impl Answers {
         })
     }
 
-    pub(crate) fn bell(&self) -> &OwnedFd {
+    /// Readable when something was given.
+    pub fn bell(&self) -> &OwnedFd {
         &self.bell
     }
 
     /// What was given since the last time.
-    pub(crate) fn take(&self) -> Given {
+    pub fn take(&self) -> Given {
         // One that did not ring is no error: then nothing is there.
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
         std::mem::take(&mut *self.given.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn stop(&self) {
+    /// Tells the server's thread to end.
+    pub fn stop(&self) {
         self.change(|given| given.stop = true);
     }
 

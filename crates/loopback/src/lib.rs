@@ -28,10 +28,10 @@ mod stamp;
 mod status;
 mod tree;
 
-pub use duty::{Access, Caller, Duty, Owner, Purpose};
+pub use duty::{Access, Answers, Caller, Duty, Given, Owner, Purpose};
 pub use handle::Secret;
 #[doc(hidden)]
 pub use law::hold_law;
 pub use listener::Listener;
 pub use server::Server;
-pub use tree::{Link, RootId, RootKind, Tree, TreeError};
+pub use tree::{Link, RootId, RootKind, Seen, Tree, TreeError};

@@ -1,6 +1,6 @@
 //! Times of changes, as clients compare them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// When something changed: seconds and nanoseconds since 1970, as NFS has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,11 @@ impl Clock {
 }
 
 impl Stamp {
+    /// The time since 1970.
+    pub(crate) fn since(self) -> Duration {
+        Duration::new(self.seconds.into(), self.nanoseconds)
+    }
+
     fn next(self) -> Self {
         match self.nanoseconds {
             999_999_999.. => Self {

@@ -1,5 +1,7 @@
 //! What is served: directories of links, and single links.
 
+mod seen;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +12,8 @@ use bstr::{BStr, BString, ByteSlice};
 use crate::handle::{Handle, Hash, Secret};
 use crate::limits;
 use crate::stamp::{Clock, Stamp};
+
+pub use self::seen::Seen;
 
 /// A root by the number that its owner gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
