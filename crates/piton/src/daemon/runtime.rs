@@ -254,6 +254,11 @@ impl Runtime {
         Some(left)
     }
 
+    /// Whether there is quick work that no thread has begun.
+    pub(super) fn has_quick(&self) -> bool {
+        !self.quick.is_empty()
+    }
+
     /// Quick work to be done next.
     pub(crate) fn next_quick(&mut self) -> Option<Quick> {
         self.quick.pop_front()

@@ -284,8 +284,13 @@ impl Turns {
                 turns.over(Ok(ended));
                 return Ok(());
             }
-            if crew.threads - crew.busy.len() > LOOP_THREADS {
+            // One too many goes when there is nothing for it to do: nobody else knows yet of the work
+            // that this turn has found.
+            if crew.threads - crew.busy.len() > LOOP_THREADS && !runtime.has_quick() {
                 crew.threads -= 1;
+                if let Some(pause) = turns.pause(runtime, crew) {
+                    turns.doors.wake_after(pause);
+                }
                 turns.end(shared);
                 return Ok(());
             }
