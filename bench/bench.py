@@ -47,6 +47,7 @@ class Size:
     direct: tuple = (100, 1000, 10000, 50000)
     direct_triggers: tuple = (100, 1000, 10000)
     indirects: tuple = (1000,)
+    exports: tuple = (1000, 30000)
     big: tuple = (10000, 100000, 1000000)
     expiry: tuple = (1000, 10000)
     expiry_timeout: int = 12
@@ -63,7 +64,7 @@ class Size:
 QUICK = Size(keys=100, shutdown=(10,), program_keys=20, loops=4,
              crowds=(0, 100), parallel_keys=256, missing=500,
              direct=(100, 1000), direct_triggers=(100,), big=(10000,),
-             indirects=(100,), expiry=(100,), expiry_timeout=4, idle=5,
+             indirects=(100,), exports=(100,), expiry=(100,), expiry_timeout=4, idle=5,
              idle_triggers=1000, offsets=(10,), reload=(1000,))
 
 

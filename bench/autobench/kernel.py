@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import subprocess
 import time
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -10,6 +11,7 @@ _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p,
 _libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
@@ -43,6 +45,19 @@ def private_namespace(shared=False):
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     if shared:
         mount(None, "/", None, MS_REC | MS_SHARED)
+
+
+def private_network():
+    """Move this process into a network of its own, with nothing but loopback,
+    unless it is in one."""
+    if private_network.done:
+        return
+    _check(_libc.unshare(CLONE_NEWNET), "unshare")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    private_network.done = True
+
+
+private_network.done = False
 
 
 def mount(source, target, fstype, flags=0, data=None):

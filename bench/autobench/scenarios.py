@@ -11,11 +11,13 @@ not end on a mounted file system although they should have.
 import os
 import shutil
 import signal
+import subprocess
 import time
 from contextlib import ExitStack, contextmanager, suppress
 
 from . import kernel
 from .daemon import Daemon
+from .mountd import Mountd
 from .probe import Killed, Stuck
 from .site import MARK, key
 from .stats import latency, median
@@ -26,6 +28,7 @@ SCENARIOS = {}
 # minutes.
 AUTOFS_LINES = 100000
 OTHERS_EXPIRY = 1000
+AUTOFS_EXPORTS = 1000
 
 
 def scenario(func):
@@ -273,6 +276,41 @@ def indirects(bench, spec):
                            "shutdown_s": daemon.stop(300),
                            "left_n": len(kernel.mounts_under(site.root))}
         yield f"{n} maps", metrics
+
+
+@scenario
+def exports(bench, spec):
+    """/net: the first listing of what a server exports."""
+    kernel.private_network()
+    address = "127.0.77.1"
+    for n in bench.size.exports:
+        if spec.name == "autofs" and n > AUTOFS_EXPORTS:
+            continue
+        paths = [f"/export/home/user{i:05d}" for i in range(n)]
+        with bench.work.site() as site, Mountd(address, paths):
+            point = site.hosts("net")
+            with _running(spec, site) as daemon:
+                cpu, rss = daemon.cpu_total(), daemon.status()["rss_kib"]
+                began = time.monotonic()
+                listed = _names(f"{point}/{address}/export/home", 300)
+                metrics = {
+                    "listed_s": time.monotonic() - began,
+                    "cpu_s": daemon.cpu_total() - cpu,
+                    "rss_growth_kib": daemon.status()["rss_kib"] - rss,
+                    "mounts_n": len(kernel.mounts_under(site.root)),
+                    "failed_n": n - listed,
+                    "shutdown_s": daemon.stop(300),
+                    "left_n": len(kernel.mounts_under(site.root))}
+        yield f"{n} exports", metrics
+
+
+def _names(path, limit):
+    """How many names a directory has; another process looks, which may hang."""
+    with suppress(subprocess.TimeoutExpired):
+        out = subprocess.run(["ls", "-U1", path], stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL, timeout=limit).stdout
+        return out.count(b"\n")
+    return 0
 
 
 @scenario
