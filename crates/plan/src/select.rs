@@ -7,7 +7,8 @@
 //! IPv6 address of one name are one machine: both are asked, and the first answer counts.
 
 use alloc::collections::BTreeMap;
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
@@ -306,6 +307,51 @@ impl Choice {
             one.replica == ranked.candidate.replica && one.addresses == ranked.candidate.addresses
         };
         self.candidates.iter().position(same).unwrap_or(usize::MAX)
+    }
+}
+
+impl Ranked {
+    /// Why it has its place among the others, of whom `first` is the one tried first: for people.
+    pub fn reason(&self, first: &Self, selection: Selection) -> String {
+        match self.verdict {
+            Verdict::Silent => return "it does not answer".into(),
+            Verdict::Nowhere => return "nobody knows its address".into(),
+            Verdict::Unsupported => return "this host has no address of its family".into(),
+            Verdict::Refused { errno } if UNREACHABLE.contains(&errno) => {
+                return format!("it cannot be reached, or nothing listens there (errno {errno})");
+            }
+            Verdict::Refused { errno } => {
+                return format!("it does not serve what is wanted (errno {errno})");
+            }
+            _ => {}
+        }
+        let (own, other) = (&self.candidate, &first.candidate);
+        if self == first {
+            return match self.verdict {
+                Verdict::Here => "it is this host".into(),
+                _ => format!("it is the first by {}", selection.name()),
+            };
+        }
+        if self.verdict.tier() != first.verdict.tier() {
+            return "others answered before it was heard".into();
+        }
+        let nearness = selection == Selection::Proximity && own.proximity != other.proximity;
+        let weights = matches!(selection, Selection::Proximity | Selection::WeightOnly);
+        if nearness {
+            format!("{} is nearer", other.proximity.name())
+        } else if selection == Selection::Random {
+            "chance put it here".into()
+        } else if weights && own.weight != other.weight {
+            format!("its weight is {}, not {}", own.weight, other.weight)
+        } else if !matches!(self.verdict, Verdict::Serves { .. }) {
+            "it is written later".into()
+        } else if selection != Selection::FirstResponder
+            && self.verdict.micros() <= as_fast_as(first.verdict.micros())
+        {
+            "it is as fast, and written later".into()
+        } else {
+            "it answered later".into()
+        }
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Run program maps. They are programs: they may do anything.
     #[arg(long)]
     run: bool,
+    /// Ask name services and servers, for some seconds at most. Without it nobody is asked.
+    #[arg(long)]
+    probe: bool,
 }
 
 /// Runs it. Exit status 0: found; 1: not found, or found and of no use; 2: could not look.
@@ -35,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Exit {
         site: &args.site,
         user: args.user.as_deref(),
         run_programs: args.run,
+        probe: args.probe,
     };
     let explanation = match explain::explain(&request) {
         Ok(explanation) => explanation,

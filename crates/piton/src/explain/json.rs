@@ -45,6 +45,11 @@ struct JsonReplica {
     path: String,
     weight: u32,
     proximity: &'static str,
+    address: Option<String>,
+    verdict: &'static str,
+    answer_ms: Option<f64>,
+    reason: String,
+    chosen: bool,
 }
 
 /// The object with a final line break.
@@ -90,7 +95,7 @@ pub(crate) fn render(explanation: &Explanation) -> String {
             .map(JsonDiagnostic::from)
             .collect(),
     };
-    // Nothing in it can fail to be written: no maps with odd keys, no floats.
+    // Nothing in it can fail to be written: no maps with odd keys, and floats are finite.
     let mut text = serde_json::to_string_pretty(&answer).unwrap_or_default();
     text.push('\n');
     text
@@ -109,6 +114,11 @@ fn mount(mount: &Mount) -> JsonMount {
         path: server.path.to_string(),
         weight: server.weight,
         proximity: server.proximity,
+        address: server.address.map(|address| address.to_string()),
+        verdict: server.verdict,
+        answer_ms: server.answer_ms,
+        reason: server.reason.clone(),
+        chosen: server.chosen,
     };
     JsonMount {
         target: mount.target.to_string(),

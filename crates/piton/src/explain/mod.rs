@@ -17,6 +17,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use std::net::IpAddr;
+
 use bstr::{BStr, BString, ByteSlice};
 use piton_engine::cause::Cause;
 use piton_map::diagnostic::Diagnostic;
@@ -44,6 +46,8 @@ pub(crate) struct Request<'a> {
     pub(crate) user: Option<&'a str>,
     /// Whether program maps may be run.
     pub(crate) run_programs: bool,
+    /// Whether servers are asked.
+    pub(crate) probe: bool,
 }
 
 /// How it ended: the `status` of `explain --json`.
@@ -76,6 +80,8 @@ pub(crate) struct Explanation {
     pub(crate) chain: Vec<Link>,
     /// What there is to say about the lines gone through.
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Whether servers were asked.
+    pub(crate) probed: bool,
 }
 
 /// One mount point on the way, and what becomes of its key.
@@ -118,6 +124,16 @@ pub(crate) struct Server {
     pub(crate) path: BString,
     pub(crate) weight: u32,
     pub(crate) proximity: &'static str,
+    /// The address that answered, or the first that is known.
+    pub(crate) address: Option<IpAddr>,
+    /// What is known of it: docs/explain.md.
+    pub(crate) verdict: &'static str,
+    /// Milliseconds to its answer.
+    pub(crate) answer_ms: Option<f64>,
+    /// Why it has its place.
+    pub(crate) reason: String,
+    /// Whether it is the one that would be mounted from.
+    pub(crate) chosen: bool,
 }
 
 /// Explains a path.
@@ -131,7 +147,7 @@ pub(crate) fn explain(request: &Request<'_>) -> Result<Explanation, String> {
     };
     let path = absolute(request.path)?;
     let opened = site::open(request.master, request.site, request.run_programs)?;
-    Ok(walk::walk(&opened, requester, path))
+    Ok(walk::walk(&opened, requester, path, request.probe))
 }
 
 /// The path as the kernel would see it, without looking at the disk.

@@ -224,6 +224,11 @@ fn consequence(steps: &mut Steps, explanation: &Explanation) {
         }
         false => "if a mount fails, whoever touches it gets the errno of the mount (docs/errno.md)",
     };
+    if network && !explanation.probed {
+        steps.step(format_args!(
+            "no server was asked: --probe asks whether they serve, and how fast"
+        ));
+    }
     steps.step(format_args!("{how}"));
 }
 
@@ -254,8 +259,22 @@ fn mount(steps: &mut Steps, mount: &Mount) {
             (_, other) => format!("{}th, ", other + 1),
         };
         let (host, near, weight) = (show(&server.host), server.proximity, server.weight);
+        let several = mount.servers.iter().filter(|it| it.host == server.host);
+        let address = match server.address {
+            Some(address) if several.count() > 1 => format!(" ({address})"),
+            _ => String::new(),
+        };
+        let answer = match (server.answer_ms, server.verdict) {
+            (Some(ms), _) => format!(", answered in {ms:.1} ms"),
+            (None, "unasked") => String::new(),
+            (None, verdict) => format!(", {verdict}"),
+        };
+        let reason = match (mount.servers.len(), server.verdict) {
+            (1, "serves" | "here" | "unasked") => String::new(),
+            _ => format!(": {}", server.reason),
+        };
         steps.more(format_args!(
-            "  server {host}: {order}proximity {near}, weight {weight}"
+            "  server {host}{address}: {order}proximity {near}, weight {weight}{answer}{reason}"
         ));
     }
 }

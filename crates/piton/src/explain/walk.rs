@@ -21,9 +21,14 @@ use super::{Explanation, Link, Mount, NOT_RUN, Status, asker, below, map_names, 
 const DEPTH: usize = piton_source::limits::INCLUDE_DEPTH;
 
 /// Follows `path`, touched by `requester`, through the site.
-pub(crate) fn walk(opened: &Opened, requester: Requester, path: BString) -> Explanation {
+pub(crate) fn walk(
+    opened: &Opened,
+    requester: Requester,
+    path: BString,
+    probe: bool,
+) -> Explanation {
     let mut walk = Walk {
-        near: Near::new(),
+        near: Near::new(probe),
         opened,
         requester,
         path,
@@ -49,6 +54,7 @@ pub(crate) fn walk(opened: &Opened, requester: Requester, path: BString) -> Expl
         conf_timeout: opened.conf.timeout,
         chain: walk.chain,
         diagnostics: walk.diagnostics,
+        probed: probe,
     }
 }
 
@@ -481,7 +487,12 @@ fn mounts(plan: &Plan, opened: &Opened, near: &mut Near, path: &BStr) -> Vec<Mou
             Action::Submount(submount) => mount.source = submount.map.name.clone(),
             Action::Mount(what) => {
                 near.learn(plan.hosts(number, &opened.facts));
-                let attempts = plan.attempts_unasked(number, &opened.facts, near.answers(), 0);
+                let ranked = near.ranked(what, &opened.facts, on_the_way);
+                let mut attempts = plan.attempts(number, &ranked);
+                if attempts.is_empty() {
+                    // Nobody serves it: what would be mounted if somebody did.
+                    attempts = plan.attempts_unasked(number, &opened.facts, near.answers(), 0);
+                }
                 let Some(first) = attempts.first() else {
                     continue;
                 };
@@ -491,7 +502,7 @@ fn mounts(plan: &Plan, opened: &Opened, near: &mut Near, path: &BStr) -> Vec<Mou
                 };
                 mount.options = first.options.clone();
                 mount.source = first.source.clone();
-                mount.servers = near.servers(what, &opened.facts);
+                mount.servers = near.servers(what, &opened.facts, &ranked);
             }
         }
         all.push(mount);

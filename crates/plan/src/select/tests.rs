@@ -502,6 +502,51 @@ fn silent_servers_are_not_tried_and_refusing_ones_only_when_there_is_no_other() 
     );
 }
 
+#[test]
+fn each_place_has_its_reason() {
+    let servers = [
+        ("near", 0),
+        ("10.77.0.12", 0),
+        ("10.77.0.13", 0),
+        ("10.77.0.14", 3),
+        ("net", 0),
+        ("none", 0),
+        ("10.77.0.15", 0),
+        ("10.77.0.16", 0),
+        ("10.77.0.17", 0),
+    ];
+    let say = [
+        (NEAR, serves(400)),
+        ("10.77.0.12", serves(300)),
+        ("10.77.0.13", serves(9_000)),
+        ("10.77.0.14", serves(300)),
+        (NET, serves(300)),
+        ("10.77.0.15", Answer::Silent),
+        ("10.77.0.16", REFUSED),
+        ("10.77.0.17", Answer::Unheard),
+    ];
+    let plan = mount(&servers, Selection::Proximity);
+    let ranked = Choice::new(&plan, &facts(), &answers(), 1).ranked(&heard(&say));
+    let reasons: Vec<String> = ranked
+        .iter()
+        .map(|one| one.reason(&ranked[0], Selection::Proximity))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "it is the first by proximity",
+            "it is as fast, and written later",
+            "it answered later",
+            "its weight is 3, not 0",
+            "subnet is nearer",
+            "others answered before it was heard",
+            "it cannot be reached, or nothing listens there (errno 111)",
+            "it does not answer",
+            "nobody knows its address",
+        ]
+    );
+}
+
 /// Numbers that look like chance, the same each time.
 struct Dice(u64);
 
