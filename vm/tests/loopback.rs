@@ -27,7 +27,8 @@ const MAN: RootId = RootId(2);
 /// Where what is "mounted" lies: folders with a file.
 const STAGING: &str = "/tmp_mnt";
 
-/// Answers by the name: `absent…` does not exist, `slow…` is kept, all else leads to a folder.
+/// Answers by the name: `absent…` does not exist, `slow…` is kept when it is to lead somewhere, and
+/// `doubtful…` when it is to exist; all else leads to a folder.
 struct House {
     tree: Tree,
     asked: Mutex<Vec<Access>>,
@@ -67,9 +68,9 @@ impl Owner for House {
         self.asked.lock().unwrap().push(access.clone());
         if access.name.starts_with(b"absent") {
             duty.fail(Errno::NOENT);
-        } else if access.purpose == Purpose::LookUp {
+        } else if access.purpose == Purpose::LookUp && !access.name.starts_with(b"doubtful") {
             duty.ready();
-        } else if access.name.starts_with(b"slow") {
+        } else if access.name.starts_with(b"slow") || access.purpose == Purpose::LookUp {
             self.kept.lock().unwrap().push((access, duty));
         } else {
             self.lead(&access);
@@ -273,6 +274,25 @@ fn a_slow_name_delays_no_other() {
     life.house.kept().1.fail(Errno::ACCESS);
     let errno = Errno::ACCESS.raw_os_error();
     assert_eq!(failing.within(LIMIT).errno(), errno);
+}
+
+#[test]
+fn a_look_up_that_waits_stops_the_directory_for_all_who_look_up_after_one_who_makes_something() {
+    let life = Life::first();
+    let home = life.mount("/home");
+    let doubtful = Touch::read(home.join("doubtful/file"));
+    let (_, duty) = life.house.kept();
+    // So far it does not matter to others.
+    assert_eq!(read(&home, "ann").unwrap(), "of ann");
+    let making = Touch::write(home.join("absent"), "");
+    std::thread::sleep(Duration::from_secs(1));
+    let other = Touch::read(home.join("bob/file"));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(making.is_waiting() && other.is_waiting());
+    duty.fail(Errno::NOENT);
+    assert_eq!(doubtful.within(LIMIT).errno(), Errno::NOENT.raw_os_error());
+    assert_eq!(making.within(LIMIT).errno(), Errno::ROFS.raw_os_error());
+    assert_eq!(other.within(LIMIT).text(), "of bob");
 }
 
 #[test]

@@ -4,14 +4,15 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Ports that [`Listener::reserved`] tries, from the highest: those that the kernel and libc take
-/// for a client that needs a reserved one, less those of known services (as in
+/// Ports that [`Listener::reserved`] tries, from the highest, less those of known services (as in
 /// /etc/bindresvport.blacklist).
+///
+/// They are below those from which the kernel's own client connects (`sunrpc.min_resvport`, 665): if
+/// nobody listens, a client that happens to connect from the very port it connects to is connected
+/// to itself, and keeps the port from the next server.
 const FIRST: u16 = 600;
-const LAST: u16 = 1023;
-const KNOWN: [u16; 18] = [
-    623, 631, 636, 664, 749, 750, 751, 774, 783, 860, 873, 921, 953, 989, 990, 992, 993, 995,
-];
+const LAST: u16 = 664;
+const KNOWN: [u16; 4] = [623, 631, 636, 664];
 
 /// A port of 127.0.0.1 that is listened on. As long as some process holds it, clients can connect:
 /// they wait for whoever accepts.
