@@ -37,7 +37,8 @@ impl Caller {
 pub enum Purpose {
     /// Does it exist? While a client waits for this its kernel may keep everybody else from the
     /// directory, so the answer should not wait for a server: a name that exists need not lead
-    /// anywhere yet.
+    /// anywhere yet. After [`limits::LOOK_UP`](crate::limits::LOOK_UP) the client is told that it
+    /// does.
     LookUp,
     /// Where does it lead? Whoever waits for this waits alone.
     Follow,

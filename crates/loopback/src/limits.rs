@@ -1,5 +1,7 @@
 //! The bounds of this crate, with their reasons.
 
+use std::time::Duration;
+
 /// Connections at once. The kernel's client needs one for each network namespace (and one more while
 /// it mounts); the rest is room for other clients of root.
 pub const CONNECTIONS: usize = 64;
@@ -29,6 +31,12 @@ pub const UNSENT: usize = 256 << 10;
 /// Requests that wait at once for something to be mounted. Each costs some 500 bytes; one more is
 /// told to come again ("jukebox"), which the kernel's client does five seconds later.
 pub const PARKED: usize = 4096;
+
+/// How long a look-up waits for the owner; then the name is said to exist, and whoever follows it
+/// learns the truth. As long as one waits, whoever wants to make something in the directory stops
+/// everybody else there (docs/older-automounter.md), and a map that is asked over the network should
+/// be able to answer in it.
+pub const LOOK_UP: Duration = Duration::from_secs(1);
 
 /// Connections that wait for the same request: its client's present one, and those that it gave up.
 pub(crate) const WAITERS: usize = 4;

@@ -110,6 +110,11 @@ impl Work {
             for (number, result) in given.answers {
                 self.answered(number, result);
             }
+            let now = Instant::now();
+            while let Some(number) = self.parked.overdue(now) {
+                // It may not: whoever follows it will be told.
+                self.answered(number, Ok(()));
+            }
             for (id, flags) in ready.clients {
                 self.serve(id, flags);
             }
@@ -124,7 +129,9 @@ impl Work {
         let now = Instant::now();
         self.pause = self.pause.filter(|until| *until > now);
         let accepting = self.pause.is_none() && self.clients.len() < limits::CONNECTIONS;
-        let left = self.pause.map(|until| until.saturating_duration_since(now));
+        let timers = [self.pause, self.parked.next_overdue()];
+        let next = timers.into_iter().flatten().min();
+        let left = next.map(|until| until.saturating_duration_since(now));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         let listening = match accepting {
             true => PollFlags::IN,
@@ -221,21 +228,23 @@ impl Work {
         let reply = match serve(&self.tree, &mut self.mounted, message) {
             Outcome::Reply(reply) => reply,
             Outcome::Nonsense => return Err(Gone),
-            Outcome::Ask(question) => match self.parked.park(&question, message, id) {
-                Place::Again => return Ok(()),
-                Place::Full => {
-                    tracing::warn!(
-                        waiting = self.parked.len(),
-                        "too many requests wait: a client is told to come again"
-                    );
-                    question.later()
+            Outcome::Ask(question) => {
+                match self.parked.park(&question, message, id, Instant::now()) {
+                    Place::Again => return Ok(()),
+                    Place::Full => {
+                        tracing::warn!(
+                            waiting = self.parked.len(),
+                            "too many requests wait: a client is told to come again"
+                        );
+                        question.later()
+                    }
+                    Place::New(number) => {
+                        let duty = Duty::new(self.answers.clone(), number);
+                        self.owner.access(question.access, duty);
+                        return Ok(());
+                    }
                 }
-                Place::New(number) => {
-                    let duty = Duty::new(self.answers.clone(), number);
-                    self.owner.access(question.access, duty);
-                    return Ok(());
-                }
-            },
+            }
         };
         self.clients.get_mut(&id).ok_or(Gone)?.send(&reply)
     }

@@ -9,6 +9,7 @@ use client::*;
 use piton_loopback::limits;
 use piton_rpc::record::mark;
 use piton_rpc::xdr::Writer;
+use rustix::io::Errno;
 
 #[test]
 fn whoever_does_not_say_who_he_is_is_nobody() {
@@ -262,8 +263,8 @@ fn lists_of_the_mount_daemon_are_cut_where_an_answer_ends() {
 fn a_request_that_is_sent_again_is_asked_once_and_answered_wherever_it_was_sent() {
     let site = site();
     let (mut one, mut two) = (site.client(), site.client());
-    let home = one.mount("/home").unwrap();
-    let message = one.message(77, (NFS, 3, LOOKUP), &in_directory(&home, "ann"));
+    let man = one.mount("/usr/man").unwrap();
+    let message = one.message(77, (NFS, 3, READLINK), &opaque(&man));
     let again = mark(&message);
     one.stream.write_all(&again).unwrap();
     let (_, duty) = site.desk.next();
@@ -273,20 +274,20 @@ fn a_request_that_is_sent_again_is_asked_once_and_answered_wherever_it_was_sent(
     one.raw((NFS, 3, NULL), b"").unwrap();
     two.raw((NFS, 3, NULL), b"").unwrap();
     assert!(site.desk.is_empty());
-    duty.ready();
+    duty.fail(Errno::NOENT);
     for client in [&mut one, &mut two] {
         let (xid, result) = client.receive().unwrap();
-        assert_eq!((xid, status(result.unwrap()).0), (77, 0));
+        assert_eq!((xid, status(result.unwrap()).0), (77, 2));
         client.raw((NFS, 3, NULL), b"").unwrap();
     }
     // The first connection may be gone by the time of the answer.
-    let message = mark(&one.message(78, (NFS, 3, LOOKUP), &in_directory(&home, "bob")));
+    let message = mark(&one.message(78, (NFS, 3, READLINK), &opaque(&man)));
     one.stream.write_all(&message).unwrap();
     let (_, duty) = site.desk.next();
     drop(one);
     two.stream.write_all(&message).unwrap();
     two.raw((NFS, 3, NULL), b"").unwrap();
-    duty.ready();
+    duty.fail(Errno::NOENT);
     assert_eq!(two.receive().unwrap().0, 78);
     assert!(site.desk.is_empty());
 }
@@ -296,16 +297,18 @@ fn too_many_waiting_requests_are_told_to_come_again() {
     let site = site();
     let mut client = site.client();
     let home = client.mount("/home").unwrap();
+    let man = client.mount("/usr/man").unwrap();
     let mut duties = Vec::new();
     for n in 0..limits::PARKED {
-        client.send((NFS, 3, LOOKUP), &in_directory(&home, &format!("k{n}")));
+        let xid = client.send((NFS, 3, READLINK), &opaque(&man));
+        assert_eq!(xid as usize, n + 3);
         duties.push(site.desk.next().1);
     }
     assert_eq!(client.look_up(&home, "more").unwrap_err(), 10008);
     assert!(site.desk.is_empty());
     // All else goes on.
     client.attributes(&home).unwrap();
-    duties.pop().unwrap().ready();
+    duties.pop().unwrap().fail(Errno::NOENT);
     client.receive().unwrap().1.unwrap();
     client.send((NFS, 3, LOOKUP), &in_directory(&home, "more"));
     site.desk.next().1.ready();

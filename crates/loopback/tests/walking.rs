@@ -4,11 +4,11 @@ mod client;
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bstr::{BString, ByteSlice};
 use client::*;
-use piton_loopback::{Purpose, RootId, RootKind};
+use piton_loopback::{Purpose, RootId, RootKind, limits};
 use piton_rpc::xdr::Reader;
 use rustix::io::Errno;
 
@@ -116,27 +116,48 @@ fn a_root_that_is_a_link_is_read_like_one() {
 fn failures_keep_their_meaning_and_a_dropped_duty_is_one() {
     let site = site();
     let mut client = site.client();
-    let home = client.mount("/home").unwrap();
-    let mut ask = |answer: Option<Errno>| {
-        client.send((NFS, 3, LOOKUP), &in_directory(&home, "ann"));
+    let man = client.mount("/usr/man").unwrap();
+    let mut ask = |answer: Option<Result<(), Errno>>| {
+        client.send((NFS, 3, READLINK), &opaque(&man));
         let (_, duty) = site.desk.next();
         match answer {
-            Some(errno) => duty.fail(errno),
+            Some(Ok(())) => duty.ready(),
+            Some(Err(errno)) => duty.fail(errno),
             None => drop(duty),
         }
         let (status, results) = status(client.receive().unwrap().1.unwrap());
-        found(status, &results).unwrap_err()
+        target(status, &results).unwrap_err()
     };
-    assert_eq!(ask(Some(Errno::NOENT)), 2);
-    assert_eq!(ask(Some(Errno::ACCESS)), 13);
-    assert_eq!(ask(Some(Errno::TIMEDOUT)), 5);
+    assert_eq!(ask(Some(Err(Errno::NOENT))), 2);
+    assert_eq!(ask(Some(Err(Errno::ACCESS))), 13);
+    assert_eq!(ask(Some(Err(Errno::TIMEDOUT))), 5);
     assert_eq!(ask(None), 5);
     // Ready, but nowhere to go: that would send the client in circles.
-    let man = client.mount("/usr/man").unwrap();
-    client.send((NFS, 3, READLINK), &opaque(&man));
-    site.desk.next().1.ready();
+    assert_eq!(ask(Some(Ok(()))), 5);
+}
+
+#[test]
+fn a_name_that_nobody_knows_in_time_is_said_to_exist_until_it_is_followed() {
+    let site = site();
+    let mut client = site.client();
+    let home = client.mount("/home").unwrap();
+    let begun = Instant::now();
+    let (ann, _) = client.look_up(&home, "ann").unwrap();
+    assert!(begun.elapsed() >= limits::LOOK_UP);
+    let (access, late) = site.desk.next();
+    assert_eq!(access.purpose, Purpose::LookUp);
+    client.send((NFS, 3, READLINK), &opaque(&ann));
+    let (access, duty) = site.desk.next();
+    assert_eq!(access.purpose, Purpose::Follow);
+    // Too late to be heard.
+    late.fail(Errno::ACCESS);
+    duty.fail(Errno::NOENT);
     let (status, results) = status(client.receive().unwrap().1.unwrap());
-    assert_eq!(target(status, &results), Err(5));
+    assert_eq!(target(status, &results), Err(2));
+    assert!(
+        client.list(&home, false, 4096).len() == 2,
+        "it is not shown"
+    );
 }
 
 #[test]
@@ -169,7 +190,8 @@ fn a_slow_name_delays_no_other() {
     let site = site();
     let mut client = site.client();
     let home = client.mount("/home").unwrap();
-    let slow = client.send((NFS, 3, LOOKUP), &in_directory(&home, "slow"));
+    let man = client.mount("/usr/man").unwrap();
+    let slow = client.send((NFS, 3, READLINK), &opaque(&man));
     let (_, duty) = site.desk.next();
     let (tree, desk) = (site.tree.clone(), site.desk.clone());
     let owner = thread::spawn(move || {
