@@ -244,7 +244,7 @@ fn trouble(verdict: Verdict) -> Option<(Errno, &'static str)> {
     }
 }
 
-fn refusal(errno: Errno) -> &'static str {
+pub(crate) fn refusal(errno: Errno) -> &'static str {
     match errno {
         Errno::CONNREFUSED => "the server refuses: NFS does not run there",
         Errno::HOSTUNREACH | Errno::NETUNREACH => "there is no way to the server",

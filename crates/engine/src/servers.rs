@@ -22,7 +22,8 @@ use bstr::BString;
 use piton_plan::probe::{Answer, Service, Target};
 use piton_plan::step::Address;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Errno};
+use crate::choosing::refusal;
 use crate::limits::{
     ANSWERS_FRESH_MS, CHECK_MEMORY_MOST_MS, CHECK_MS, CHECK_PAUSE_LEAST_MS, CLOSELY_MS,
     FAILURE_MEMORY_MS, HEARD_PER_SERVER, LATE_CHECK_MS, MISS_PAUSE_CLOSELY_MS,
@@ -768,9 +769,9 @@ fn silence(answers: &[(Target, Answer)]) -> Arc<str> {
         _ => None,
     };
     match answers.iter().find_map(refused) {
-        Some(errno) => alloc::format!("it does not serve NFS (errno {errno})").into(),
+        Some(errno) => refusal(Errno(errno)).into(),
         None if answers.is_empty() => "its name has no address now".into(),
-        None => "it does not answer".into(),
+        None => "the server does not answer".into(),
     }
 }
 

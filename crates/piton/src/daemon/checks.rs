@@ -41,19 +41,23 @@ impl Runtime {
         }
         self.pools.slow.submit(move || {
             let until = Instant::now() + DEATH_TIME;
-            let mut users = Vec::new();
+            let (mut users, mut cut) = (Vec::new(), false);
             for mount in mounts.iter().take(DEATH_MOUNTS) {
                 let limit = until.saturating_duration_since(Instant::now());
                 let found = holders::holders(mount.as_bstr(), limit.max(Duration::from_millis(10)));
-                let found = found.map(|found| found.found).unwrap_or_default();
-                users.extend(found.into_iter().filter_map(|holder| holder.process));
+                let found = found.unwrap_or_default();
+                cut |= found.cut || found.more;
+                users.extend(found.found.into_iter().filter_map(|it| it.process));
             }
             users.sort_by_key(|user| user.pid);
             users.dedup_by_key(|user| user.pid);
-            let users: Vec<String> = users
+            let mut users: Vec<String> = users
                 .iter()
                 .map(|user| format!("{} ({})", user.pid, user.name))
                 .collect();
+            if cut {
+                users.push("perhaps others".into());
+            }
             let listed: Vec<String> = mounts
                 .iter()
                 .take(DEATH_MOUNTS)

@@ -33,8 +33,8 @@ pub(crate) const EXPIRE_PATIENCE: Duration = Duration::from_millis(50);
 /// Mounts of a server that has died of which the log says who uses them: enough to see what is hit.
 pub(crate) const DEATH_MOUNTS: usize = 8;
 
-/// For how long that is looked for.
-pub(crate) const DEATH_TIME: Duration = Duration::from_secs(2);
+/// For how long that is looked for. Nobody waits for it.
+pub(crate) const DEATH_TIME: Duration = Duration::from_secs(10);
 
 /// For how long it is tried to look at a place that somebody else has to be asked about.
 pub(crate) const INSPECT_TIME: Duration = Duration::from_secs(5);
