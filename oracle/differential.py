@@ -50,9 +50,7 @@ NATIVE = "{bin}/piton daemon --foreground {args} {master}"
 # So many cases that come out wrong are looked at again; when there are more it is no accident.
 SECOND_LOOKS = 25
 # What a case may need that Piton does not have yet: such cases are counted, not run.
-LATER = {
-    "nfs-probing": "asks NFS servers which of them is alive and near",
-}
+LATER: dict[str, str] = {}
 
 
 class CannotLook(Exception):

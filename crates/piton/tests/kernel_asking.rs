@@ -316,3 +316,93 @@ fn exports_are_had_by_name_and_by_address() {
         assert_eq!((found.list.len(), found.lost), (30_000, 0));
     });
 }
+
+/// `explain --probe --json` of an entry, in a site of its own: its servers.
+fn explained(entry: &str) -> Vec<serde_json::Value> {
+    let site = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = site.path().join(name);
+        std::fs::write(&path, text).expect("it is written");
+        path
+    };
+    let map = file("auto.m", &format!("key {entry}\n"));
+    let master = file("auto.master", &format!("/m {}\n", map.display()));
+    let output = Command::new(env!("CARGO_BIN_EXE_piton"))
+        .args(["explain", "--json", "--probe", "--master"])
+        .arg(&master)
+        .arg("/m/key")
+        .output()
+        .expect("it runs");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let replicas = &answer["mounts"][0]["replicas"];
+    replicas.as_array().expect("a list").clone()
+}
+
+/// Each server in a word or two.
+fn in_short(servers: &[serde_json::Value]) -> Vec<String> {
+    let word = |it: &serde_json::Value| {
+        let (host, verdict) = (&it["host"], &it["verdict"]);
+        let chosen = if it["chosen"] == true { " chosen" } else { "" };
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or("?").to_owned();
+        format!(
+            "{} {} {}{chosen}",
+            text(host),
+            text(&it["proximity"]),
+            text(verdict)
+        )
+    };
+    servers.iter().map(word).collect()
+}
+
+fn ip(arguments: &str) {
+    let done = Command::new("ip").args(arguments.split(' ')).status();
+    assert!(done.expect("ip runs").success(), "ip {arguments}");
+}
+
+#[test]
+fn explain_asks_all_servers_and_tells_why_one_is_chosen() {
+    in_private_network(|| {
+        // Servers on our subnet, on our net and elsewhere: addresses that this network answers for.
+        for command in [
+            "link add here type veth peer name there",
+            "link set here up",
+            "link set there up",
+            "address add 10.77.0.1/24 dev here",
+            "route add 10.78.0.0/24 via 10.77.0.254",
+            "route add 172.16.5.0/24 via 10.77.0.254",
+        ] {
+            ip(command);
+        }
+        let near: IpAddr = [10, 77, 0, 11].into();
+        let quick = FakeNfs::default().at(local(2)).start();
+        let slow = FakeNfs {
+            delay: Duration::from_millis(60),
+            ..FakeNfs::default()
+        };
+        let slow = slow.at(local(3)).start();
+        let servers = explained(&format!("-nobind 127.0.0.3,127.0.0.2,{near},127.0.0.9:/x"));
+        let told = in_short(&servers);
+        assert_eq!(
+            told[..2],
+            ["127.0.0.2 self serves chosen", "127.0.0.3 self serves"]
+        );
+        // The kernel may find out in time that nobody is there.
+        assert!(told.contains(&"127.0.0.9 self refused".into()), "{told:?}");
+        let near = told.iter().find(|it| it.starts_with("10.77.0.11 subnet "));
+        assert!(near.is_some_and(|it| it.ends_with("silent") || it.ends_with("refused")));
+        assert!(
+            servers[1]["answer_ms"].as_f64() >= Some(60.0),
+            "{servers:?}"
+        );
+        assert_eq!(servers[0]["reason"], "it is the first by proximity");
+        assert_eq!(servers[1]["reason"], "it answered later");
+        let far = explained("-nobind 172.16.5.11,10.78.0.11(3),10.77.0.12(9),127.0.0.3(1):/x");
+        let order: Vec<_> = in_short(&far)
+            .iter()
+            .map(|it| it.split(' ').nth(1).unwrap().to_owned())
+            .collect();
+        assert_eq!(order[0], "self", "the only one that serves");
+        assert!(order.contains(&"subnet".into()) && order.contains(&"net".into()));
+        drop((quick, slow));
+    });
+}

@@ -87,7 +87,7 @@ pub enum Verdict {
 /// A candidate in its place among the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranked {
-    /// Who. Where only one of its addresses answered, that stands in place of the name.
+    /// Who. An address stands in place of the name where that might lead to one that is dead.
     pub candidate: Candidate,
     /// What is known of it.
     pub verdict: Verdict,
@@ -252,7 +252,7 @@ impl Choice {
                 let mut candidate = candidate.clone();
                 if let Some(address) = address
                     && !self.by_name
-                    && self.is_only_one(&candidate, *rank, heard)
+                    && self.leads_astray(&candidate, *rank, heard)
                 {
                     candidate.host = Some(address.ip.to_string().into());
                 }
@@ -278,14 +278,12 @@ impl Choice {
         all.into_iter().map(|(_, one)| one).collect()
     }
 
-    /// Whether of several addresses of a candidate only one is known to serve, so that its name
-    /// might lead astray.
-    fn is_only_one(&self, candidate: &Candidate, rank: u32, heard: Heard) -> bool {
+    /// Whether the address that the name would be taken for first is not known to serve, while
+    /// another is: the name would lead astray.
+    fn leads_astray(&self, candidate: &Candidate, rank: u32, heard: Heard) -> bool {
         let targets = self.targets_of(candidate, rank);
-        let serving = targets
-            .iter()
-            .filter(|target| heard(candidate, target).is_some_and(|answer| answer.serves()));
-        serving.count() < targets.len()
+        let first = targets.first().and_then(|first| heard(candidate, first));
+        targets.len() > 1 && !first.is_some_and(|answer| answer.serves())
     }
 
     /// Puts answers that took about the same time into the order written. `group` is in the order

@@ -82,7 +82,7 @@ impl Resolver {
 
     /// Asks all targets at once whether they serve; an answer for each, in their order. Ends when
     /// the best that is possible has answered (a target of the smallest rank among those that do
-    /// not refuse), or `grace` after the first has, or at `until`. IPv4 addresses are asked a moment
+    /// not refuse) and others of that rank would not count as fast any more, or `grace` after the first has, or at `until`. IPv4 addresses are asked a moment
     /// later where there are IPv6 addresses of the same rank.
     ///
     /// When nobody could be asked, nobody was heard ([`Answer::Unheard`]).

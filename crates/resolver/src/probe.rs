@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
 use piton_plan::probe::{Answer, Target};
+use piton_plan::select::as_fast_as;
 use piton_rpc::exchange::Exchange;
 use piton_rpc::message::Procedure;
 use piton_rpc::{Error, NFS, NFS_PORT, Protocol, limits as rpc, portmap};
@@ -46,8 +47,18 @@ pub(crate) fn probe(targets: &[Target], patience: Patience, until: Instant) -> V
             (Patience::Grace(grace), Some(first)) => until.min(first + grace),
             _ => until,
         };
-        if is_settled(&all, patience) || now >= end {
-            let unheard = if now >= until && first.is_none() {
+        let settled = is_settled(&all, patience);
+        if let Some(noise) = settled
+            .then(|| noise(&all))
+            .flatten()
+            .filter(|it| *it > now)
+        {
+            wait(&mut all, noise.min(end));
+            continue;
+        }
+        if settled || now >= end {
+            // Who had all the time that there was is silent; others were not waited for.
+            let unheard = if now >= until && (first.is_none() || patience == Patience::All) {
                 Answer::Silent
             } else {
                 Answer::Unheard
@@ -75,6 +86,25 @@ fn is_settled(all: &[Asking], patience: Patience) -> bool {
     let best = serving.map(|asking| asking.target.rank).min();
     patience != Patience::All
         && best.is_some_and(|best| open().all(|asking| asking.target.rank >= best))
+}
+
+/// Until when answers of the best rank would count as fast as the quickest, if some are open: who of
+/// them is taken must not hang on noise.
+fn noise(all: &[Asking]) -> Option<Instant> {
+    let serving = |asking: &&Asking| asking.serves();
+    let best = all.iter().filter(serving).map(|it| it.target.rank).min()?;
+    let asked = |it: &&Asking| matches!(it.state, State::Asked { .. });
+    let open: Vec<&Asking> = all
+        .iter()
+        .filter(asked)
+        .filter(|it| it.target.rank == best)
+        .collect();
+    let quickest = all.iter().filter_map(|it| match &it.state {
+        State::Known(Answer::Serves { micros }) if it.target.rank == best => Some(*micros),
+        _ => None,
+    });
+    let limit = Duration::from_micros(as_fast_as(quickest.min()?).into());
+    open.iter().map(|it| it.begin + limit).max()
 }
 
 /// Begins to ask those whose time has come, and those whose other family has failed.

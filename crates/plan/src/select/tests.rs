@@ -422,13 +422,16 @@ fn two_addresses_of_one_machine_race_and_the_one_that_answers_is_used() {
     let both = [(fourth, serves(900)), (sixth, serves(300))];
     assert_eq!(first(&facts(), &both), ("dual".into(), sixth.into()));
     // The name might lead to the address that is silent.
-    let one = [(fourth, serves(900)), (sixth, Answer::Silent)];
-    assert_eq!(first(&facts(), &one), (fourth.into(), fourth.into()));
+    let one = [(fourth, Answer::Silent), (sixth, serves(900))];
+    assert_eq!(first(&facts(), &one), (sixth.into(), sixth.into()));
+    // The one that the name means first: no harm is done by the other.
+    let other = [(fourth, serves(900)), (sixth, Answer::Silent)];
+    assert_eq!(first(&facts(), &other), ("dual".into(), fourth.into()));
     let by_name = HostFacts {
         hostname_for_mounts: true,
         ..facts()
     };
-    assert_eq!(first(&by_name, &one), ("dual".into(), fourth.into()));
+    assert_eq!(first(&by_name, &one), ("dual".into(), sixth.into()));
     assert_eq!(first(&facts(), &[]), ("dual".into(), String::new()));
 }
 
