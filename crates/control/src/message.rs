@@ -43,6 +43,27 @@ pub struct Status {
     /// Changes of the last reload that wait for something in use.
     #[serde(default)]
     pub pending: Vec<Pending>,
+    /// What servers export, as far as `-hosts` has asked.
+    #[serde(default)]
+    pub exports: Vec<ServerExports>,
+}
+
+/// What a server exports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerExports {
+    /// The server as it was named.
+    pub server: String,
+    /// How many exports are shown; none: it has no list, or has not told it.
+    pub exports: Option<u64>,
+    /// Lines of its list that are not used.
+    #[serde(default)]
+    pub refused: u64,
+    /// Exports that are for other hosts only, and not shown.
+    #[serde(default)]
+    pub for_others: u64,
+    /// Why the last question was not answered, if it was not.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 /// A change of the last reload that waits for something.
@@ -417,6 +438,8 @@ impl Status {
         self.last_errors.retain(|error| related(&error.path));
         self.pending.retain(|pending| related(&pending.path));
         self.foreign.retain(|foreign| related(&foreign.path));
+        self.exports
+            .retain(|one| path.split('/').any(|part| part == one.server));
         self.count_servers();
         !(self.mount_points.is_empty() && self.mounts.is_empty())
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use piton_control::message::{
     Change, Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative,
-    Pending, ReloadPlan, Requester, ServerState, Status, Trace, TraceLine,
+    Pending, ReloadPlan, Requester, ServerExports, ServerState, Status, Trace, TraceLine,
 };
 use piton_control::{RuntimeDir, Server, Service, ServiceError, TraceFrom};
 
@@ -279,6 +279,20 @@ fn full() -> Status {
         ],
         last_errors: vec![carol()],
         master_maps: vec!["/etc/auto.master".to_owned()],
+        exports: vec![
+            ServerExports {
+                server: "fs1".to_owned(),
+                exports: Some(30_000),
+                refused: 2,
+                for_others: 1,
+                trouble: None,
+            },
+            ServerExports {
+                server: "fs9".to_owned(),
+                trouble: Some("fs9: no answer in time".to_owned()),
+                ..ServerExports::default()
+            },
+        ],
         foreign: vec![Foreign {
             namespace: 4_026_532_500,
             accesses: 2,

@@ -15,7 +15,7 @@ mod lists;
 mod name;
 mod text;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -95,6 +95,15 @@ pub struct ServerExports {
     pub list: Option<Arc<ExportList>>,
     /// Why there is no newer one, if the last attempt failed.
     pub trouble: Option<Trouble>,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownHost => f.write_str("nobody knows a host of this name"),
+            Self::Failed { text, .. } | Self::NotAsked(text) => f.write_str(text),
+        }
+    }
 }
 
 impl Trouble {

@@ -77,6 +77,7 @@ fn write_all(out: &mut String, status: &Status) -> fmt::Result {
         writeln!(out, "  {FAINT}nothing{FAINT:#}")?;
     }
     write_servers(out, status)?;
+    write_exports(out, status)?;
     write_foreign(out, status)?;
     if !status.jobs.is_empty() {
         heading(out, &format!("Under way ({})", status.jobs.len()))?;
@@ -259,6 +260,32 @@ fn write_mount(out: &mut String, mount: &Mount) -> fmt::Result {
             out,
             "      {FAINT}and perhaps others: the search was cut short{FAINT:#}"
         )?;
+    }
+    Ok(())
+}
+
+/// What servers export.
+fn write_exports(out: &mut String, status: &Status) -> fmt::Result {
+    if status.exports.is_empty() {
+        return Ok(());
+    }
+    heading(out, &format!("Exports ({})", status.exports.len()))?;
+    for one in &status.exports {
+        write!(out, "  {}: ", Clean(&one.server))?;
+        match one.exports {
+            Some(exports) => write!(out, "{exports} shown")?,
+            None => write!(out, "{FAINT}no list{FAINT:#}")?,
+        }
+        if one.for_others > 0 {
+            write!(out, ", {} for others only", one.for_others)?;
+        }
+        if one.refused > 0 {
+            write!(out, ", {BAD}{} lines not used{BAD:#}", one.refused)?;
+        }
+        if let Some(trouble) = &one.trouble {
+            write!(out, "; asked last in vain: {}", Clean(trouble))?;
+        }
+        out.push('\n');
     }
     Ok(())
 }

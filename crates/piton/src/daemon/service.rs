@@ -11,13 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 use bstr::{BStr, BString, ByteSlice};
 use piton_control::message::{
     Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
-    Requester, ServerState, Status, Trace,
+    Requester, ServerExports, ServerState, Status, Trace,
 };
 use piton_control::time::rfc3339;
 use piton_control::{Caller, Service, ServiceError, TraceFrom};
 use piton_engine::status as engine;
 use piton_mount::{holders, process};
 use piton_plan::step::TriggerKind;
+use piton_source::cache::Maps;
+use piton_source::hosts;
 
 use super::foreign::{self, Foreigners};
 use super::messages::{Mailbox, Message, Question};
@@ -43,6 +45,7 @@ pub(crate) struct Desk {
     foreigners: Arc<Foreigners>,
     ring: Arc<Ring>,
     keeper: Arc<AtomicU32>,
+    maps: Arc<Maps>,
 }
 
 impl Desk {
@@ -52,9 +55,11 @@ impl Desk {
         foreigners: Arc<Foreigners>,
         ring: Arc<Ring>,
         keeper: Arc<AtomicU32>,
+        maps: Arc<Maps>,
     ) -> Self {
         Self {
             mailbox,
+            maps,
             keeper,
             since: SystemTime::now(),
             master,
@@ -105,6 +110,7 @@ impl Desk {
             master_maps: vec![self.master.clone()],
             foreign: self.foreigners.list().iter().map(foreign).collect(),
             pending: status.pending.iter().map(pending::message).collect(),
+            exports: self.maps.exports().iter().map(exports).collect(),
         };
         message.count_servers();
         message
@@ -254,6 +260,18 @@ fn last_error(error: &engine::LastError, moment: impl Fn(u64) -> String) -> Last
         path: error.path.to_string(),
         reason: error.text.to_string(),
         at: moment(error.at.0),
+    }
+}
+
+fn exports(known: &hosts::ServerExports) -> ServerExports {
+    let list = known.list.as_deref();
+    let listed = list.filter(|list| !list.is_pseudo_root());
+    ServerExports {
+        server: known.server.to_string(),
+        exports: listed.map(|list| list.paths().len() as u64),
+        refused: list.map_or(0, |list| list.refused().count as u64),
+        for_others: list.map_or(0, |list| list.for_others() as u64),
+        trouble: known.trouble.as_ref().map(ToString::to_string),
     }
 }
 

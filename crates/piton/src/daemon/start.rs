@@ -140,6 +140,7 @@ fn serve(options: &Options, words: &[OsString], settings: &Settings) -> Result<(
         foreigners,
         ring.clone(),
         line.keeper(),
+        loader.maps.clone(),
     );
     let socket = RuntimeDir::from_env().socket();
     let server = Server::serve(control.into(), Some(socket), Arc::new(desk))
