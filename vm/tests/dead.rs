@@ -59,18 +59,17 @@ fn a_dead_server_is_named_with_its_users_and_nothing_else_suffers() {
         told["down"].is_string() && told["failures"].as_u64() > Some(0),
         "{told:#}"
     );
-    assert!(
-        site.log().contains("server does not answer"),
-        "{}",
-        site.log()
-    );
+    wait_until("the log names its users", LIMIT, || {
+        site.log().contains(&format!("used by {me} "))
+    });
     // Nobody waits for it: neither another key of it, nor other servers, nor operators.
-    let known = (0..5).map(|_| site.read("nfs/more/name"));
+    let known = (0..30).map(|_| site.read("nfs/more/name"));
     let least = known.map(|touched| {
         assert_eq!(touched.errno(), EHOSTDOWN);
         touched.took
     });
-    assert!(least.min() <= Some(Duration::from_millis(50)));
+    let least = least.min();
+    assert!(least <= Some(Duration::from_millis(50)), "{least:?}");
     assert_eq!(site.read("nfs/other/name").text(), "this is s2\n");
     for words in [&["list"][..], &["status"], &["expire"]] {
         let begun = Instant::now();
