@@ -162,12 +162,13 @@ fn mounted(mount: &Mount, entry: &Entry) -> String {
         [] => "no options".to_string(),
         options => format!("options {}", join(options)),
     };
+    let by = if mount.by_helper { ", by mount(8)" } else { "" };
     let failure = if entry.strict {
         "; if it fails, all fails"
     } else {
         ""
     };
-    format!("{} is {what}, {options}{failure}", mount.offset)
+    format!("{} is {what}, {options}{by}{failure}", mount.offset)
 }
 
 fn join(options: &[BString]) -> String {

@@ -71,8 +71,13 @@ pub(crate) fn mount(
             return Err(error);
         }
         std::thread::sleep(pause);
-        pause = (pause * 2).min(limits::LONGEST_RETRY_PAUSE);
+        pause = longer(pause);
     }
+}
+
+/// The pause after one of this length.
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(limits::LONGEST_RETRY_PAUSE)
 }
 
 /// Whether a server may do a moment later what it does not do now.
@@ -265,6 +270,16 @@ fn text_of_helper(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_limit() {
+        let next = |pause: &Duration| Some(longer(*pause));
+        let pauses: Vec<_> = std::iter::successors(Some(limits::RETRY_PAUSE), next)
+            .take(8)
+            .collect();
+        assert_eq!(pauses[1], 2 * pauses[0]);
+        assert_eq!(pauses[6..], [limits::LONGEST_RETRY_PAUSE; 2]);
+    }
 
     #[test]
     fn what_may_pass_is_what_mount_nfs_thinks_may_pass() {
