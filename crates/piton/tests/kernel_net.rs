@@ -254,6 +254,25 @@ fn what_a_killed_daemon_left_is_taken_over() {
 }
 
 #[test]
+fn explain_asks_the_server_only_with_probe() {
+    in_private_network(|| {
+        let server = nas(&["/export/a", "/home"]);
+        let site = Site::new(&[("auto.master", "@/net -hosts nobind\n")]);
+        name_servers(&site);
+        let master = site.text("@/auto.master");
+        let path = site.text("@/net/nas/export/a/x");
+        let unasked = site.piton(&["explain", "--master", &master, &path]);
+        let text = String::from_utf8_lossy(&unasked.stdout).into_owned();
+        assert!(text.contains("would be asked for its exports"), "{text}");
+        assert_eq!(server.exports_asked(), 0);
+        let text = site.piton_ok(&["explain", "--probe", "--master", &master, &path]);
+        assert!(text.contains("nas:/export/a"), "{text}");
+        assert!(text.contains("hosts:nas/export"), "{text}");
+        assert_eq!(server.exports_asked(), 1);
+    });
+}
+
+#[test]
 fn thirty_thousand_exports() {
     in_private_network(|| {
         let exports: Vec<String> = (0..30_000)

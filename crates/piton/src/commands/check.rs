@@ -1,10 +1,12 @@
 //! `piton check`: looks for mistakes in maps.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use crate::check::{self, output};
 use crate::exit::Exit;
 use crate::explain::site;
+use crate::exports::NotAsking;
 use crate::render;
 
 /// Its arguments.
@@ -35,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Exit {
     let mut findings = check::Findings::default();
     let mut blind = false;
     for master in masters {
-        match site::open(master, &args.site, false) {
+        match site::open(master, &args.site, false, Arc::new(NotAsking)) {
             Ok(opened) => check::check(&opened, &mut findings),
             Err(why) => {
                 render::complain("check", &why);

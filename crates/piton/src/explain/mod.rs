@@ -16,6 +16,7 @@ mod walk;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use std::net::IpAddr;
 
@@ -29,7 +30,10 @@ use piton_map::text::Fragment;
 use piton_plan::TraceLine;
 use piton_plan::step::TriggerKind;
 use piton_source::cache::Listing;
+use piton_source::hosts::AskExports;
 use piton_source::master::SitePoint;
+
+use crate::exports::{Asking, NotAsking};
 
 /// How the reason ends for which a program map has no answer when programs may not be run.
 pub(crate) const NOT_RUN: &str = "programs are not run here";
@@ -146,7 +150,13 @@ pub(crate) fn explain(request: &Request<'_>) -> Result<Explanation, String> {
         None => asker::caller(),
     };
     let path = absolute(request.path)?;
-    let opened = site::open(request.master, request.site, request.run_programs)?;
+    let opened = {
+        let exports: Arc<dyn AskExports> = match request.probe {
+            true => Arc::new(Asking::new(near::resolver())),
+            false => Arc::new(NotAsking),
+        };
+        site::open(request.master, request.site, request.run_programs, exports)?
+    };
     Ok(walk::walk(&opened, requester, path, request.probe))
 }
 

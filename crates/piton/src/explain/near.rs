@@ -34,10 +34,14 @@ pub(crate) struct Near {
     asking: Option<(Resolver, Instant)>,
 }
 
+/// Who asks the network for `--probe`.
+pub(crate) fn resolver() -> Resolver {
+    Resolver::new(vec!["/proc/self/exe".into(), "resolver".into()])
+}
+
 impl Near {
     /// Nothing known yet. With `probe` name services and servers are asked.
     pub(crate) fn new(probe: bool) -> Self {
-        let resolver = || Resolver::new(vec!["/proc/self/exe".into(), "resolver".into()]);
         Self {
             answers: HostAnswers::new(),
             hosts: None,

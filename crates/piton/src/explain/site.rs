@@ -18,10 +18,10 @@ use piton_map::text::{Fragment, Origin, Span};
 use piton_plan::facts::HostFacts;
 use piton_source::cache::{Maps, Settings};
 use piton_source::conf::{self, Conf};
+use piton_source::hosts::AskExports;
 use piton_source::master::{self, MasterRequest, Site, SitePoint};
 use piton_source::source::LookupContext;
 
-use crate::exports::NotAsking;
 use crate::facts;
 
 /// Where autofs has its settings.
@@ -86,11 +86,12 @@ pub(crate) fn open(
     master: Option<&OsStr>,
     args: &SiteArgs,
     run_programs: bool,
+    exports: Arc<dyn AskExports>,
 ) -> Result<Opened, String> {
     let settings = Settings {
         root: args.root.clone(),
         run_programs,
-        exports: Some(Arc::new(NotAsking)),
+        exports: Some(exports),
         ..Settings::default()
     };
     let maps = Maps::new(settings);
