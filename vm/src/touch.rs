@@ -81,6 +81,14 @@ impl Touch {
             .unwrap_or_else(|_| panic!("{} was not answered within {limit:?}", self.path.display()))
     }
 
+    /// What it came to, if it is over within `limit`.
+    pub fn ends_within(self, limit: Duration) -> Option<Result<String, i32>> {
+        self.answer
+            .recv_timeout(limit)
+            .ok()
+            .map(|touched| touched.result)
+    }
+
     /// Whether it still waits for an answer.
     pub fn is_waiting(&self) -> bool {
         let waited = self.answer.recv_timeout(Duration::ZERO);
