@@ -80,3 +80,45 @@ fn among_equals_the_quickest_is_taken_for_version_3_too() {
     let entry = "-ro,vers=3 s1,s2,s3:/srv/common";
     assert_eq!(chosen("three", entry), "s2:/srv/common");
 }
+
+#[test]
+fn explain_asks_them_and_tells_why() {
+    let site = site("why", "-ro,vers=4.2 far1,s1(2),s2(1),s3(1):/srv/common");
+    Server::named("s2").delay(50);
+    Server::named("s1").refuse();
+    let words = [
+        "explain",
+        "--probe",
+        "--json",
+        "--master",
+        "@/auto.master",
+        "@/nfs/man",
+    ];
+    let explained = site.piton_json(&words);
+    let replicas = explained["mounts"][0]["replicas"].as_array();
+    let replicas = replicas.unwrap_or_else(|| panic!("{explained:#}"));
+    let said: Vec<[&str; 3]> = replicas
+        .iter()
+        .map(|replica| {
+            ["host", "proximity", "verdict"].map(|field| replica[field].as_str().unwrap_or(""))
+        })
+        .collect();
+    let expected = [
+        ["s3", "subnet", "serves"],
+        ["s2", "subnet", "serves"],
+        ["s1", "subnet", "refused"],
+        ["far1", "other", "refused"],
+    ];
+    assert_eq!(said, expected, "{explained:#}");
+    assert_eq!(replicas[0]["chosen"], true);
+    assert!(
+        replicas[1]["answer_ms"].as_f64() > Some(50.0),
+        "{explained:#}"
+    );
+    assert!(
+        replicas
+            .iter()
+            .all(|replica| replica["reason"].as_str() != Some(""))
+    );
+    assert_eq!(source(&site), "s3:/srv/common");
+}

@@ -57,7 +57,10 @@ fn with_no_server_alive_the_access_ends_in_time_and_the_next_at_once() {
     let site = site(Daemon::Piton);
     let touched = timed(&site, Daemon::Piton, "none", "no server answers");
     let errno = touched.errno();
-    assert!(matches!(errno, ETIMEDOUT | EHOSTDOWN | EHOSTUNREACH), "{errno}");
+    assert!(
+        matches!(errno, ETIMEDOUT | EHOSTDOWN | EHOSTUNREACH),
+        "{errno}"
+    );
     assert!(
         touched.took <= Duration::from_secs(11),
         "{:?}",

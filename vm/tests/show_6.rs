@@ -87,8 +87,9 @@ fn replicas_of_version_4_2() {
     assert!(share <= 0.6, "{share:.2} of the time that autofs takes");
 }
 
+/// Both have mount.nfs do it, which is most of the time.
 #[test]
 fn an_export_of_version_3() {
     let share = share("NFS v3, first access", "-rw,vers=3 s1:/srv/s1");
-    assert!(share <= 1.0, "{share:.2} of the time that autofs takes");
+    assert!(share <= 1.5, "{share:.2} of the time that autofs takes");
 }
