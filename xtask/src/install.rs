@@ -4,11 +4,12 @@ use crate::process::{Failure, Outcome, command, is_installed, is_root, quietly, 
 use std::path::Path;
 
 /// A program the tests use, and the Debian package that has it.
-const NEEDED: [(&str, &str); 15] = [
+const NEEDED: [(&str, &str); 16] = [
     ("automount", "autofs"),
     ("btrfs", "btrfs-progs"),
     ("c++", "g++"),
     ("cc", "gcc"),
+    ("fusermount3", "fuse3"),
     ("ip", "iproute2"),
     ("make", "make"),
     ("mkfs.ext4", "e2fsprogs"),
