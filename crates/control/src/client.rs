@@ -259,6 +259,56 @@ impl Client {
         self.left("Unmount", json!({ "path": path }), limits::CHANGE_CALL)
     }
 
+    /// Avoids a server, for so many seconds or until [`Client::undrain`]; returns what is still
+    /// mounted from it.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn drain(
+        &mut self,
+        server: &str,
+        now: bool,
+        seconds: Option<u64>,
+    ) -> Result<Vec<Left>, ClientError> {
+        let parameters = json!({ "server": server, "now": now, "seconds": seconds });
+        self.left("Drain", parameters, limits::CHANGE_CALL)
+    }
+
+    /// Uses a server again; returns whether it was drained.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn undrain(&mut self, server: &str) -> Result<bool, ClientError> {
+        self.done("Undrain", json!({ "server": server }))
+    }
+
+    /// Keeps what is at a path as it is for so many seconds.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn pin(&mut self, path: &str, seconds: u64) -> Result<(), ClientError> {
+        let parameters = json!({ "path": path, "seconds": seconds });
+        self.call::<Value>(&ours("Pin"), parameters, limits::CHANGE_CALL)?;
+        Ok(())
+    }
+
+    /// Ends that; returns whether the path was pinned.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn unpin(&mut self, path: &str) -> Result<bool, ClientError> {
+        self.done("Unpin", json!({ "path": path }))
+    }
+
+    fn done(&mut self, name: &str, parameters: Value) -> Result<bool, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            done: bool,
+        }
+        let answer: Answer = self.call(&ours(name), parameters, limits::CHANGE_CALL)?;
+        Ok(answer.done)
+    }
+
     /// Ends the daemon; returns what stays.
     ///
     /// # Errors

@@ -83,3 +83,9 @@ pub(crate) const READ_CHUNK: usize = 16 << 10;
 /// How long a start waits for the lock of a daemon whose keeper is dead: killed processes give it up
 /// one after the other.
 pub(crate) const LOCK: Duration = Duration::from_secs(1);
+
+/// Longest name of a server that is asked about: that of a DNS name, and room for an address.
+pub const SERVER_BYTES: usize = 255;
+
+/// Longest time that a pin or a drain may be given, in seconds: ten years are for ever.
+pub const LONGEST_S: u64 = 315_360_000;

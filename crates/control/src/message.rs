@@ -46,6 +46,15 @@ pub struct Status {
     /// What servers export, as far as `-hosts` has asked.
     #[serde(default)]
     pub exports: Vec<ServerExports>,
+    /// Servers that new accesses avoid, because an operator said so.
+    #[serde(default)]
+    pub drained: Vec<Drained>,
+    /// Paths that neither expire nor move, because an operator said so.
+    #[serde(default)]
+    pub pins: Vec<Pin>,
+    /// What was left to those who are inside, as long as they are.
+    #[serde(default)]
+    pub departed: Vec<Departed>,
 }
 
 /// What a server exports.
@@ -64,6 +73,39 @@ pub struct ServerExports {
     /// Why the last question was not answered, if it was not.
     #[serde(default)]
     pub trouble: Option<String>,
+}
+
+/// A server that new accesses avoid.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// As the map has it.
+    pub server: String,
+    /// Whether what is in use moves, too.
+    pub now: bool,
+    /// Milliseconds until this ends by itself; null: it does not.
+    pub left_ms: Option<u64>,
+}
+
+/// A path that neither expires nor moves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Absolute path.
+    pub path: String,
+    /// Milliseconds until this ends by itself.
+    pub left_ms: u64,
+}
+
+/// A mount that was left to those who are inside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departed {
+    /// Absolute path at which it was.
+    pub path: String,
+    /// Source text.
+    pub source: String,
+    /// When that was, RFC 3339.
+    pub since: String,
+    /// Who was inside and still is.
+    pub users: Vec<Holder>,
 }
 
 /// A change of the last reload that waits for something.
@@ -165,6 +207,9 @@ pub struct Mount {
     /// When it was last tried to unmount it in vain, RFC 3339.
     #[serde(default)]
     pub busy_at: Option<String>,
+    /// Why it stays although its server is dead.
+    #[serde(default)]
+    pub stays: Option<String>,
 }
 
 /// A process that touched a path.
@@ -437,6 +482,8 @@ impl Status {
         self.negative.retain(|negative| related(&negative.path));
         self.last_errors.retain(|error| related(&error.path));
         self.pending.retain(|pending| related(&pending.path));
+        self.pins.retain(|pin| related(&pin.path));
+        self.departed.retain(|departed| related(&departed.path));
         self.foreign.retain(|foreign| related(&foreign.path));
         self.exports
             .retain(|one| path.split('/').any(|part| part == one.server));
@@ -449,7 +496,8 @@ impl Status {
     pub fn redact_for(&mut self, uid: u32) {
         let mounts = self.mounts.iter_mut().flat_map(|it| &mut it.holders);
         let pending = self.pending.iter_mut().flat_map(|it| &mut it.holders);
-        for holder in mounts.chain(pending) {
+        let departed = self.departed.iter_mut().flat_map(|it| &mut it.users);
+        for holder in mounts.chain(pending).chain(departed) {
             if holder.pid != 0 && holder.uid != uid {
                 holder.path = None;
             }
@@ -537,6 +585,12 @@ mod tests {
             serialised(&Trace::default())
         );
         assert_eq!(described("type Pending ("), serialised(&Pending::default()));
+        assert_eq!(described("type Drained ("), serialised(&Drained::default()));
+        assert_eq!(described("type Pin ("), serialised(&Pin::default()));
+        assert_eq!(
+            described("type Departed ("),
+            serialised(&Departed::default())
+        );
         assert_eq!(described("type Left ("), serialised(&Left::default()));
         assert_eq!(
             described("method Status(path: ?string) -> ("),

@@ -377,6 +377,18 @@ mod tests {
         fn expire(&self, _: Option<&str>) -> Result<Vec<Left>, ServiceError> {
             Err(ServiceError::TimedOut)
         }
+        fn drain(&self, _: &str, _: bool, _: Option<u64>) -> Result<Vec<Left>, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn undrain(&self, _: &str) -> Result<bool, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn pin(&self, _: &str, _: u64) -> Result<(), ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
+        fn unpin(&self, _: &str) -> Result<bool, ServiceError> {
+            Err(ServiceError::TimedOut)
+        }
         fn upgrade(&self, _: &str) -> Result<(), ServiceError> {
             Err(ServiceError::TimedOut)
         }

@@ -92,6 +92,36 @@ pub trait Service: Send + Sync + 'static {
     /// [`ServiceError::NoSuchPlace`] when nothing of ours is mounted there.
     fn unmount(&self, path: &str) -> Result<Vec<Left>, ServiceError>;
 
+    /// Avoids a server, for so many seconds or until [`Service::undrain`]; with `now` moves what is
+    /// in use, too. Returns what is still mounted from it.
+    ///
+    /// # Errors
+    /// [`ServiceError::TimedOut`] when the daemon does not answer.
+    fn drain(
+        &self,
+        server: &str,
+        now: bool,
+        seconds: Option<u64>,
+    ) -> Result<Vec<Left>, ServiceError>;
+
+    /// Uses a server again; returns whether it was drained.
+    ///
+    /// # Errors
+    /// As for [`Service::drain`].
+    fn undrain(&self, server: &str) -> Result<bool, ServiceError>;
+
+    /// Neither expires nor moves what is mounted at, above or below a path for so many seconds.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoSuchPlace`] when the path is not in our hands.
+    fn pin(&self, path: &str, seconds: u64) -> Result<(), ServiceError>;
+
+    /// Ends that; returns whether the path was pinned.
+    ///
+    /// # Errors
+    /// As for [`Service::drain`].
+    fn unpin(&self, path: &str) -> Result<bool, ServiceError>;
+
     /// Ends the daemon: unmounts what is idle, or with `detach` leaves everything as it is for a
     /// successor. Returns what stays, before the process ends.
     ///

@@ -107,6 +107,27 @@ impl Service for Canned {
         Err(ServiceError::TimedOut)
     }
 
+    fn drain(&self, _: &str, _: bool, _: Option<u64>) -> Result<Vec<Left>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    fn undrain(&self, server: &str) -> Result<bool, ServiceError> {
+        Ok(server == "fs1")
+    }
+
+    fn pin(&self, path: &str, _: u64) -> Result<(), ServiceError> {
+        match path {
+            "/nowhere" => Err(ServiceError::NoSuchPlace {
+                path: path.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn unpin(&self, path: &str) -> Result<bool, ServiceError> {
+        Ok(path == "/home")
+    }
+
     fn stop(&self, _detach: bool) -> Result<Vec<Left>, ServiceError> {
         self.stopped.fetch_add(1, Ordering::SeqCst);
         Ok(Vec::new())

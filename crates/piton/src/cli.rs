@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    automount, check, daemon, demo, expire, explain, flush, list, mount, reload, resolver, status,
-    stop, trace, unmount, upgrade, worker,
+    automount, check, daemon, demo, drain, expire, explain, flush, list, mount, pin, reload,
+    resolver, status, stop, trace, unmount, upgrade, worker,
 };
 use crate::exit::Exit;
 
@@ -41,6 +41,14 @@ enum Command {
     Expire(expire::Args),
     /// Forget failures that are answered from memory, so that they are tried again.
     Flush(flush::Args),
+    /// Keep new accesses away from a server, and move what can be had from another.
+    Drain(drain::Args),
+    /// Use a drained server again.
+    Undrain(drain::UndrainArgs),
+    /// Keep what is mounted at a path as it is for a time.
+    Pin(pin::Args),
+    /// Take a pin away.
+    Unpin(pin::UnpinArgs),
     /// Mount what is behind a path, by touching it.
     Mount(mount::Args),
     /// Unmount what is mounted at a path.
@@ -106,6 +114,10 @@ fn dispatch(command: Command) -> Exit {
         Command::Reload(args) => reload::run(&args),
         Command::Expire(args) => expire::run(&args),
         Command::Flush(args) => flush::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Undrain(args) => drain::undrain(&args),
+        Command::Pin(args) => pin::run(&args),
+        Command::Unpin(args) => pin::unpin(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Unmount(args) => unmount::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use piton_control::message::{
-    Change, Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative,
-    Pending, ReloadPlan, Requester, ServerExports, ServerState, Status, Trace, TraceLine,
+    Change, Daemon, Departed, Drained, Foreign, Holder, Job, Keeper, LastError, Left, Mount,
+    MountPoint, Negative, Pending, Pin, ReloadPlan, Requester, ServerExports, ServerState, Status,
+    Trace, TraceLine,
 };
 use piton_control::{RuntimeDir, Server, Service, ServiceError, TraceFrom};
 
@@ -75,6 +76,7 @@ fn ann() -> Mount {
         ],
         holders_cut: true,
         busy_at: Some("2026-11-30T09:26:00Z".to_owned()),
+        stays: None,
     }
 }
 
@@ -204,6 +206,23 @@ fn requests() -> Vec<TraceLine> {
     ]
 }
 
+/// A mount that was left to its user.
+fn man() -> Departed {
+    Departed {
+        path: "/man".to_owned(),
+        source: "fs2:/man".to_owned(),
+        since: "2026-11-30T09:20:00Z".to_owned(),
+        users: vec![Holder {
+            pid: 77,
+            comm: "less".to_owned(),
+            uid: 1000,
+            how: "open file".to_owned(),
+            path: Some("/man/cat1/ls".to_owned()),
+            ..Holder::default()
+        }],
+    }
+}
+
 fn full() -> Status {
     let mut status = Status {
         version: "0.1.0".to_owned(),
@@ -277,6 +296,16 @@ fn full() -> Status {
                 ..ServerState::default()
             },
         ],
+        drained: vec![Drained {
+            server: "fs2".to_owned(),
+            now: true,
+            left_ms: Some(7_200_000),
+        }],
+        pins: vec![Pin {
+            path: "/data".to_owned(),
+            left_ms: 28_000_000,
+        }],
+        departed: vec![man()],
         last_errors: vec![carol()],
         master_maps: vec!["/etc/auto.master".to_owned()],
         exports: vec![
@@ -409,6 +438,27 @@ impl Service for Canned {
                 path: path.to_owned(),
             }),
         }
+    }
+
+    fn drain(&self, _: &str, _: bool, _: Option<u64>) -> Result<Vec<Left>, ServiceError> {
+        Ok(Vec::new())
+    }
+
+    fn undrain(&self, server: &str) -> Result<bool, ServiceError> {
+        Ok(server == "fs1")
+    }
+
+    fn pin(&self, path: &str, _: u64) -> Result<(), ServiceError> {
+        match path {
+            "/nowhere" => Err(ServiceError::NoSuchPlace {
+                path: path.to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn unpin(&self, path: &str) -> Result<bool, ServiceError> {
+        Ok(path == "/home")
     }
 
     fn stop(&self, detach: bool) -> Result<Vec<Left>, ServiceError> {

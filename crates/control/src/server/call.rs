@@ -25,17 +25,49 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 enum Request {
     GetInfo,
-    GetInterfaceDescription { interface: String },
-    Status { path: Option<String> },
+    GetInterfaceDescription {
+        interface: String,
+    },
+    Status {
+        path: Option<String>,
+    },
     List,
-    Trace { path: Option<String>, recent: bool },
+    Trace {
+        path: Option<String>,
+        recent: bool,
+    },
     Plan,
     Reload,
-    Expire { path: Option<String> },
-    Flush { path: Option<String> },
-    Upgrade { program: String },
-    Unmount { path: String },
-    Stop { detach: bool },
+    Expire {
+        path: Option<String>,
+    },
+    Flush {
+        path: Option<String>,
+    },
+    Upgrade {
+        program: String,
+    },
+    Unmount {
+        path: String,
+    },
+    Drain {
+        server: String,
+        now: bool,
+        seconds: Option<u64>,
+    },
+    Undrain {
+        server: String,
+    },
+    Pin {
+        path: String,
+        seconds: u64,
+    },
+    Unpin {
+        path: String,
+    },
+    Stop {
+        detach: bool,
+    },
 }
 
 /// Checks a call: its method, its parameters, and whether this caller may make it.
@@ -96,6 +128,23 @@ fn parse(method: &str, mut parameters: Parameters) -> Result<Request, CallError>
                 Some(path) => Request::Unmount { path },
                 None => return Err(invalid("path")),
             },
+            "Drain" => Request::Drain {
+                server: parameters.server("server")?,
+                now: parameters.flag("now")?,
+                seconds: parameters.number("seconds")?,
+            },
+            "Undrain" => Request::Undrain {
+                server: parameters.server("server")?,
+            },
+            "Pin" => Request::Pin {
+                path: parameters.path("path")?,
+                seconds: parameters
+                    .number("seconds")?
+                    .ok_or_else(|| invalid("seconds"))?,
+            },
+            "Unpin" => Request::Unpin {
+                path: parameters.path("path")?,
+            },
             "Stop" => Request::Stop {
                 detach: parameters.flag("detach")?,
             },
@@ -138,6 +187,29 @@ impl Parameters {
         }
     }
 
+    fn path(&mut self, name: &str) -> Result<String, CallError> {
+        self.optional_path(name)?.ok_or_else(|| invalid(name))
+    }
+
+    fn server(&mut self, name: &str) -> Result<String, CallError> {
+        let server = self.text(name)?;
+        let fits = !server.is_empty() && server.len() <= limits::SERVER_BYTES;
+        match fits && !server.contains(|it: char| it.is_control() || it.is_whitespace()) {
+            true => Ok(server),
+            false => Err(invalid(name)),
+        }
+    }
+
+    fn number(&mut self, name: &str) -> Result<Option<u64>, CallError> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(number) => match number.as_u64() {
+                Some(number) if number <= limits::LONGEST_S => Ok(Some(number)),
+                _ => Err(invalid(name)),
+            },
+        }
+    }
+
     /// A parameter that nobody knows is a mistake of the caller, not to be passed over.
     fn none_left(self) -> Result<(), CallError> {
         match self.0.keys().next() {
@@ -173,6 +245,10 @@ impl Request {
             | Self::Flush { .. }
             | Self::Upgrade { .. }
             | Self::Unmount { .. }
+            | Self::Drain { .. }
+            | Self::Undrain { .. }
+            | Self::Pin { .. }
+            | Self::Unpin { .. }
             | Self::Stop { .. } => true,
         }
     }
@@ -245,6 +321,17 @@ impl Prepared {
                 one(&json!({}))
             }
             Request::Unmount { path } => left(service.unmount(&path)?),
+            Request::Drain {
+                server,
+                now,
+                seconds,
+            } => left(service.drain(&server, now, seconds)?),
+            Request::Undrain { server } => one(&json!({ "done": service.undrain(&server)? })),
+            Request::Pin { path, seconds } => {
+                service.pin(&path, seconds)?;
+                one(&json!({}))
+            }
+            Request::Unpin { path } => one(&json!({ "done": service.unpin(&path)? })),
             Request::Stop { detach } => left(service.stop(detach)?),
         }
     }
@@ -400,7 +487,14 @@ mod tests {
         let call = Call {
             method: format!("{}.{name}", varlink::INTERFACE),
             parameters: match name {
-                "Unmount" => Map::from_iter([("path".to_owned(), Value::from("/home/ann"))]),
+                "Unmount" | "Unpin" => {
+                    Map::from_iter([("path".to_owned(), Value::from("/home/ann"))])
+                }
+                "Pin" => Map::from_iter([
+                    ("path".to_owned(), Value::from("/home/ann")),
+                    ("seconds".to_owned(), Value::from(9)),
+                ]),
+                "Drain" | "Undrain" => Map::from_iter([("server".to_owned(), Value::from("fs1"))]),
                 "Upgrade" => Map::from_iter([("program".to_owned(), Value::from("/bin/piton"))]),
                 _ => Map::new(),
             },
@@ -419,7 +513,7 @@ mod tests {
 
     #[test]
     fn every_described_method_is_there_for_root() {
-        assert_eq!(described().len(), 10);
+        assert_eq!(described().len(), 14);
         for name in described() {
             assert_eq!(refusal(name, true), None, "{name}");
         }
@@ -432,7 +526,10 @@ mod tests {
             .filter(|name| refusal(name, false).is_none())
             .collect();
         assert_eq!(allowed, ["Status", "List", "Trace", "Plan"]);
-        for name in ["Reload", "Expire", "Flush", "Upgrade", "Unmount", "Stop"] {
+        for name in [
+            "Reload", "Expire", "Flush", "Upgrade", "Unmount", "Drain", "Undrain", "Pin", "Unpin",
+            "Stop",
+        ] {
             assert_eq!(
                 refusal(name, false),
                 Some(CallError::PermissionDenied),

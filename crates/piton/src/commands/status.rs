@@ -78,6 +78,8 @@ fn write_all(out: &mut String, status: &Status) -> fmt::Result {
     }
     write_servers(out, status)?;
     write_exports(out, status)?;
+    write_care(out, status)?;
+    write_departed(out, status)?;
     write_foreign(out, status)?;
     if !status.jobs.is_empty() {
         heading(out, &format!("Under way ({})", status.jobs.len()))?;
@@ -251,6 +253,9 @@ fn write_mount(out: &mut String, mount: &Mount) -> fmt::Result {
             Clean(at)
         )?;
     }
+    if let Some(why) = &mount.stays {
+        writeln!(out, "      {BAD}its server is dead{BAD:#}: {}", Clean(why))?;
+    }
     mount
         .holders
         .iter()
@@ -286,6 +291,60 @@ fn write_exports(out: &mut String, status: &Status) -> fmt::Result {
             write!(out, "; asked last in vain: {}", Clean(trouble))?;
         }
         out.push('\n');
+    }
+    Ok(())
+}
+
+/// What operators asked for a time.
+fn write_care(out: &mut String, status: &Status) -> fmt::Result {
+    if !status.drained.is_empty() {
+        heading(out, &format!("Drained ({})", status.drained.len()))?;
+    }
+    for drain in &status.drained {
+        let now = if drain.now {
+            ", what is in use moves, too"
+        } else {
+            ""
+        };
+        let left = match drain.left_ms {
+            Some(left) => format!("for another {}", span(left)),
+            None => "until it is undrained".to_owned(),
+        };
+        writeln!(out, "  {}  {left}{now}", Clean(&drain.server))?;
+    }
+    if !status.pins.is_empty() {
+        heading(out, &format!("Pinned ({})", status.pins.len()))?;
+    }
+    for pin in &status.pins {
+        writeln!(
+            out,
+            "  {}  for another {}",
+            Clean(&pin.path),
+            span(pin.left_ms)
+        )?;
+    }
+    Ok(())
+}
+
+/// What was left to those who are inside.
+fn write_departed(out: &mut String, status: &Status) -> fmt::Result {
+    if !status.departed.is_empty() {
+        heading(
+            out,
+            &format!("Left to their users ({})", status.departed.len()),
+        )?;
+    }
+    for departed in &status.departed {
+        writeln!(
+            out,
+            "  {}  {}  {FAINT}{}{FAINT:#}",
+            Clean(&departed.path),
+            Clean(&departed.source),
+            Clean(&departed.since)
+        )?;
+        for found in &departed.users {
+            writeln!(out, "      still used by {}", holder(found))?;
+        }
     }
     Ok(())
 }

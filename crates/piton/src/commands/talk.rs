@@ -121,6 +121,34 @@ pub(crate) fn field(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// A time as people write it, in seconds: `90s`, `30m`, `8h`, `2d`, `1h30m`.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no time: write 90s, 30m, 8h or 2d");
+    let mut total: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|it: char| !it.is_ascii_digit());
+        let (number, unit) = rest.split_at(end.ok_or_else(wrong)?);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let each = match unit.as_bytes()[0] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3_600,
+            b'd' => 86_400,
+            _ => return Err(wrong()),
+        };
+        let more = number.checked_mul(each);
+        total = more
+            .and_then(|more| total.checked_add(more))
+            .ok_or_else(wrong)?;
+        rest = &unit[1..];
+    }
+    match total {
+        0 => Err(wrong()),
+        total => Ok(total),
+    }
+}
+
 /// A span of time in its two largest units.
 pub(crate) fn span(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
@@ -244,6 +272,26 @@ mod tests {
                 "1 d 1 h"
             ]
         );
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(seconds("90s"), Ok(90));
+        assert_eq!(seconds("8h"), Ok(28_800));
+        assert_eq!(seconds("1d2h3m4s"), Ok(93_784));
+        for wrong in [
+            "",
+            "0s",
+            "8",
+            "h",
+            "8x",
+            "-1s",
+            "99999999999999999999d",
+            "8 h",
+            "1hé",
+        ] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

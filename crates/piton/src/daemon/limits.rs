@@ -55,3 +55,12 @@ pub(crate) const LANE_QUEUE: usize = 1024;
 /// What has waited in a lane and has less time left than this is not begun any more: it would only
 /// be killed.
 pub(crate) const LEAST_TIME: Duration = Duration::from_millis(50);
+
+/// Largest file of drained servers and pins that is read: both are bounded, and names are short.
+pub(super) const HELD_BYTES: u64 = 16 << 20;
+
+/// Mounts that are remembered as left to those who are inside. The oldest go first.
+pub(super) const DEPARTED: usize = 256;
+
+/// How long it is looked who is inside what is let go of.
+pub(super) const INSIDE_TIME: Duration = Duration::from_millis(500);

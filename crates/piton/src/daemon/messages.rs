@@ -66,6 +66,19 @@ pub(crate) enum Question {
     Flush(Option<BString>, Sender<u64>),
     /// Unmount now; `None`: nothing of ours is there.
     Unmount(BString, Sender<Option<Vec<Left>>>),
+    /// Avoid a server, for so many seconds or until it is used again.
+    Drain {
+        server: BString,
+        now: bool,
+        seconds: Option<u64>,
+        answer: Sender<Vec<Left>>,
+    },
+    /// Use a server again; `None`: it was not drained.
+    Undrain(BString, Sender<Option<Vec<Left>>>),
+    /// Keep a path as it is for so many seconds; `None`: nothing of ours is there.
+    Pin(BString, u64, Sender<Option<Vec<Left>>>),
+    /// End that; `None`: it was not pinned.
+    Unpin(BString, Sender<Option<Vec<Left>>>),
     /// Have the program at this path take over.
     Upgrade(PathBuf),
     /// End.

@@ -5,10 +5,13 @@
 //! quick ones by a thread that steps out of the loop for it, others by [`pool`]s of threads. What
 //! they did comes back as events.
 
+mod asked;
 pub(crate) mod background;
 mod checks;
 mod convert;
+mod departed;
 mod foreign;
+mod held;
 mod journal;
 mod limits;
 mod line;

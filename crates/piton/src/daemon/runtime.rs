@@ -26,7 +26,7 @@ use super::limits::{
 };
 use super::line::Line;
 use super::loader::{Loaded, Loader, Reason};
-use super::messages::{Mailbox, Message, Question};
+use super::messages::{Mailbox, Message};
 use super::network::Network;
 use super::pool::{Pool, Turn};
 use super::reload::Reload;
@@ -65,7 +65,7 @@ pub(crate) struct Runtime {
     /// This host's addresses are being read.
     reading_addresses: bool,
     pub(super) journal: Journal,
-    line: Line,
+    pub(super) line: Line,
     pub(super) pools: Pools,
     pub(super) events: VecDeque<Event<Ticket>>,
     outstanding: Outstanding,
@@ -186,6 +186,7 @@ impl Runtime {
     /// No descriptors.
     pub(crate) fn begin(&mut self, first: Loaded) -> std::io::Result<Doors> {
         self.loaded(first);
+        self.take_held();
         let doors = Doors::new()?;
         doors.mailbox(self.mailbox.bell())?;
         doors.signals(self.signals.bell())?;
@@ -617,7 +618,7 @@ impl Runtime {
             let lane = worker.perform_at_once(&mut task);
             drop(disk);
             match lane {
-                None => Message::Event(task.ended(job)),
+                None => Message::Event(task.ended(job, &worker.departed)),
                 Some(lane) => Message::Elsewhere {
                     job,
                     task: Box::new(task),
@@ -637,7 +638,7 @@ impl Runtime {
         let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
         self.pools.slow.submit_in(lane, task.until(), move |turn| {
             worker.perform_with_workers(&mut task, turn);
-            mailbox.post(Message::Event(task.ended(job)));
+            mailbox.post(Message::Event(task.ended(job, &worker.departed)));
         });
     }
 
@@ -890,7 +891,7 @@ impl Runtime {
         self.work();
     }
 
-    fn request(&mut self, request: Request, asker: Option<Asker>) {
+    pub(super) fn request(&mut self, request: Request, asker: Option<Asker>) {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         if let Some(asker) = asker {
@@ -903,38 +904,6 @@ impl Runtime {
             }
         }
         self.events.push_back(Event::Request { id, request });
-    }
-
-    fn ask(&mut self, question: Question) {
-        match question {
-            Question::Status(answer) => {
-                let now = self.clock.now();
-                let _ = answer.send((self.engine.status(now), now.0));
-            }
-            Question::Plan(answer) => {
-                let number = self.reload.question(answer);
-                self.read_maps(Reason::Planned(number));
-            }
-            Question::Reload(answer) => {
-                let number = self.reload.question(answer);
-                self.read_maps(Reason::Asked(number));
-            }
-            Question::Expire(path, answer) => {
-                self.request(Request::Expire { path }, Some(Asker::Left(answer)));
-            }
-            Question::Flush(path, answer) => {
-                self.worker.maps.renew_exports();
-                self.request(Request::Flush { path }, Some(Asker::Flushed(answer)));
-            }
-            Question::Unmount(path, answer) => {
-                self.request(Request::Unmount { path }, Some(Asker::LeftIfAny(answer)));
-            }
-            Question::Upgrade(program) => self.line.say(&Word::Upgrade(program)),
-            Question::Stop { detach, answer } => {
-                self.request(Request::Stop { detach }, Some(Asker::Left(answer)));
-            }
-        }
-        self.work();
     }
 }
 
@@ -958,7 +927,7 @@ fn lefts(left: Vec<(BString, Arc<str>)>) -> Vec<Left> {
 }
 
 /// Who waits for the response to a request, and in which form.
-enum Asker {
+pub(super) enum Asker {
     /// What stayed as it was.
     Left(Sender<Vec<Left>>),
     /// The same, or nothing if nothing of ours is there.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_control::message::{
-    Daemon, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative, ReloadPlan,
-    Requester, ServerExports, ServerState, Status, Trace,
+    Daemon, Drained, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative,
+    Pin, ReloadPlan, Requester, ServerExports, ServerState, Status, Trace,
 };
 use piton_control::time::rfc3339;
 use piton_control::{Caller, Service, ServiceError, TraceFrom};
@@ -21,6 +21,7 @@ use piton_plan::step::TriggerKind;
 use piton_source::cache::Maps;
 use piton_source::hosts;
 
+use super::departed::Departed;
 use super::foreign::{self, Foreigners};
 use super::messages::{Mailbox, Message, Question};
 use super::pending;
@@ -43,6 +44,7 @@ pub(crate) struct Desk {
     since: SystemTime,
     master: String,
     foreigners: Arc<Foreigners>,
+    departed: Arc<Departed>,
     ring: Arc<Ring>,
     keeper: Arc<AtomicU32>,
     maps: Arc<Maps>,
@@ -52,7 +54,7 @@ impl Desk {
     pub(crate) fn new(
         mailbox: Mailbox,
         master: String,
-        foreigners: Arc<Foreigners>,
+        (foreigners, departed): (Arc<Foreigners>, Arc<Departed>),
         ring: Arc<Ring>,
         keeper: Arc<AtomicU32>,
         maps: Arc<Maps>,
@@ -64,6 +66,7 @@ impl Desk {
             since: SystemTime::now(),
             master,
             foreigners,
+            departed,
             ring,
         }
     }
@@ -111,6 +114,24 @@ impl Desk {
             foreign: self.foreigners.list().iter().map(foreign).collect(),
             pending: status.pending.iter().map(pending::message).collect(),
             exports: self.maps.exports().iter().map(exports).collect(),
+            drained: status
+                .drained
+                .iter()
+                .map(|drain| Drained {
+                    server: drain.server.to_string(),
+                    now: drain.now,
+                    left_ms: drain.until.map(|until| until.0.saturating_sub(now_ms)),
+                })
+                .collect(),
+            pins: status
+                .pins
+                .iter()
+                .map(|pin| Pin {
+                    path: pin.path.to_string(),
+                    left_ms: pin.until.0.saturating_sub(now_ms),
+                })
+                .collect(),
+            departed: self.departed.list(),
         };
         message.count_servers();
         message
@@ -220,6 +241,37 @@ impl Service for Desk {
             .ok_or_else(|| ServiceError::NoSuchPlace { path: path.into() })
     }
 
+    fn drain(
+        &self,
+        server: &str,
+        now: bool,
+        seconds: Option<u64>,
+    ) -> Result<Vec<Left>, ServiceError> {
+        let server = server.into();
+        self.ask(|answer| Question::Drain {
+            server,
+            now,
+            seconds,
+            answer,
+        })
+    }
+
+    fn undrain(&self, server: &str) -> Result<bool, ServiceError> {
+        let was = self.ask(|answer| Question::Undrain(server.into(), answer))?;
+        Ok(was.is_some())
+    }
+
+    fn pin(&self, path: &str, seconds: u64) -> Result<(), ServiceError> {
+        self.ask(|answer| Question::Pin(path.into(), seconds, answer))?
+            .map(drop)
+            .ok_or_else(|| ServiceError::NoSuchPlace { path: path.into() })
+    }
+
+    fn unpin(&self, path: &str) -> Result<bool, ServiceError> {
+        let was = self.ask(|answer| Question::Unpin(path.into(), answer))?;
+        Ok(was.is_some())
+    }
+
     fn stop(&self, detach: bool) -> Result<Vec<Left>, ServiceError> {
         self.ask(|answer| Question::Stop { detach, answer })
     }
@@ -252,6 +304,7 @@ fn mount(mount: &engine::MountStatus, moment: impl Fn(u64) -> String) -> Mount {
         holders: Vec::new(),
         holders_cut: false,
         busy_at: mount.busy_at.map(|at| moment(at.0)),
+        stays: mount.stays.as_ref().map(ToString::to_string),
     }
 }
 
@@ -382,7 +435,7 @@ pub(super) fn find_holders(path: &str, until: Instant) -> (Vec<Holder>, bool) {
     }
 }
 
-fn holder(holder: &holders::Holder) -> Holder {
+pub(super) fn holder(holder: &holders::Holder) -> Holder {
     let process = holder.process.as_ref();
     let cgroup = process.and_then(|it| process::cgroup(it.pid.unsigned_abs()));
     let (unit, container) = home(cgroup.as_ref().map(|cgroup| cgroup.as_bstr()));

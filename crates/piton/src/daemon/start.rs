@@ -132,12 +132,12 @@ fn serve(options: &Options, words: &[OsString], settings: &Settings) -> Result<(
         front_end.clone(),
         resolver,
     ));
-    let foreigners = worker.foreigners.clone();
+    let watched = (worker.foreigners.clone(), worker.departed.clone());
     let ring = Arc::<Ring>::default();
     let desk = Desk::new(
         mailbox.clone(),
         settings.master_text(),
-        foreigners,
+        watched,
         ring.clone(),
         line.keeper(),
         loader.maps.clone(),
@@ -219,6 +219,7 @@ fn worker(
         made: Mutex::new(HashMap::new()),
         stop_until: OnceLock::new(),
         foreigners: Arc::default(),
+        departed: Arc::default(),
     }
 }
 

@@ -25,6 +25,7 @@ use piton_source::source::LookupContext;
 use piton_source::users;
 
 use super::convert::{self, step_failure};
+use super::departed::{Departed, Inside};
 use super::foreign::Foreigners;
 use super::pool::Turn;
 
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) made: Mutex<HashMap<TriggerId, Vec<PathBuf>>>,
     /// Who cannot see what is mounted.
     pub(crate) foreigners: Arc<Foreigners>,
+    /// Who stayed in what was left to them.
+    pub(crate) departed: Arc<Departed>,
     /// Once the daemon ends: until when what is busy is tried again.
     pub(crate) stop_until: OnceLock<Instant>,
 }
@@ -148,6 +151,9 @@ impl Worker {
 
     /// Does steps that wait for nobody; tells the lane in which to go on, if it comes to that.
     pub(crate) fn perform_at_once(&self, task: &mut Perform) -> Option<Lane> {
+        if let (Some(target), None) = (&task.leaves, &task.inside) {
+            task.inside = Some(Inside::look(target.as_bstr()));
+        }
         let front = self.front(&task.submounts, task.until);
         loop {
             let lane = task.performance.at_once(&front, &self.settings);
@@ -335,14 +341,24 @@ pub(crate) struct Perform {
     performance: Performance,
     submounts: Vec<Submount>,
     until: Instant,
+    /// What is left to those who are inside.
+    leaves: Option<BString>,
+    /// Who they are.
+    inside: Option<Inside>,
 }
 
 impl Perform {
     pub(crate) fn new(steps: Vec<Planned>, submounts: Vec<Submount>, until: Instant) -> Self {
+        let leaves = steps.iter().find_map(|planned| match &planned.step {
+            Step::LetGo { target, .. } => Some(target.clone()),
+            _ => None,
+        });
         Self {
             performance: Performance::new(steps, until),
             submounts,
             until,
+            leaves,
+            inside: None,
         }
     }
 
@@ -352,8 +368,11 @@ impl Perform {
     }
 
     /// What the engine is told at the end.
-    pub(crate) fn ended(self, job: JobId) -> Event<Ticket> {
+    pub(crate) fn ended(self, job: JobId, departed: &Departed) -> Event<Ticket> {
         let outcome = convert::outcome(self.performance.into_outcome());
+        if let (Some(inside), None) = (self.inside, &outcome.failed) {
+            departed.keep(inside);
+        }
         Event::Performed { job, outcome }
     }
 }
