@@ -21,6 +21,7 @@ pub use index::index;
 pub use kernel::{mountinfo, packet};
 pub use line::line;
 pub use master::master;
+pub use piton_fuse::hold_law as fuse;
 pub use piton_loopback::hold_law as loopback;
 pub use piton_mount::hold_law as worker;
 pub use piton_resolver::hold_law as resolver;
@@ -38,7 +39,7 @@ use piton_map::text::Span;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All laws. `Cargo.toml` and `fuzz_targets/` have the same names.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("lexer", lexer),
     ("expansion", expansion),
     ("options", options),
@@ -56,6 +57,7 @@ pub const TARGETS: [Target; 22] = [
     ("varlink", varlink),
     ("status", status),
     ("loopback", loopback),
+    ("fuse", fuse),
     ("exports", exports),
     ("record", record),
     ("reply", reply),

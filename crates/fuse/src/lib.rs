@@ -11,6 +11,7 @@
 
 mod device;
 mod doomed;
+mod law;
 pub mod limits;
 mod mount;
 mod parked;
@@ -20,4 +21,6 @@ mod serve;
 mod server;
 
 pub use device::{Dead, Error, clear};
+#[doc(hidden)]
+pub use law::hold_law;
 pub use mount::{Audience, Mount, Settings};

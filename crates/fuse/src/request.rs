@@ -127,26 +127,27 @@ impl<'r> Fields<'r> {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A request as the kernel sends it.
-    pub(crate) fn request(code: u32, node: u64, arguments: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(HEADER + arguments.len()).unwrap();
-        let mut bytes = Vec::new();
-        for word in [length, code] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        for long in [7, node] {
-            bytes.extend(long.to_ne_bytes());
-        }
-        for word in [1000_u32, 100, 4242, 0] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        bytes.extend(arguments);
-        bytes
+/// A request as the kernel sends it, of a user: for tests and the law.
+pub(crate) fn frame(code: u32, node: u64, arguments: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(HEADER + arguments.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::new();
+    for word in [length, code] {
+        bytes.extend(word.to_ne_bytes());
     }
+    for long in [7, node] {
+        bytes.extend(long.to_ne_bytes());
+    }
+    for word in [1000_u32, 100, 4242, 0] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes.extend(arguments);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::frame as request;
+    use super::*;
 
     #[test]
     fn a_look_up_is_read() {

@@ -182,7 +182,7 @@ fn said(errno: Errno) -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::tests::request;
+    use crate::request::frame;
     use piton_loopback::{RootKind, Secret};
 
     const HOME: RootId = RootId(1);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn serve(served: &Served, code: u32, node: u64, arguments: &[u8]) -> Outcome {
-        let bytes = request(code, node, arguments);
+        let bytes = frame(code, node, arguments);
         served.serve(&Request::decode(&bytes).unwrap())
     }
 
