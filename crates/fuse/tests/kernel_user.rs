@@ -99,3 +99,47 @@ fn without_the_device_he_is_told_why() {
         assert_eq!(mounted_at(&path), None);
     });
 }
+
+#[test]
+fn root_of_a_user_namespace_needs_no_helper() {
+    if serves() {
+        return;
+    }
+    privately(|| {
+        let scratch = Scratch::new();
+        open_fuse_to_everybody(&scratch);
+        scratch.file("there/key007", "seven");
+        let test = "root_of_a_user_namespace_needs_no_helper";
+        // It ends when this script does, whose end of the pipe is its standard input.
+        let script = r#"
+            set -e
+            export PATH=/usr/bin:/bin
+            mkfifo "$2.hold"
+            "$0" "$1" --exact --nocapture < "$2.hold" > "$2.log" 2>&1 &
+            exec 3> "$2.hold"
+            for i in $(seq 600); do [ ! -e "$2.ready" ] || break; sleep 0.1; done
+            grep -c ' fuse.piton ' /proc/self/mountinfo
+            ls "$2" | wc -l
+            cat "$2/key007"
+            exec 3>&-
+            wait
+            ! grep -q ' fuse.piton ' /proc/self/mountinfo
+        "#;
+        let command = Served::command(test, &scratch, NOBODY);
+        let path = scratch.at("net");
+        let program = command.get_program().to_str().unwrap().to_owned();
+        let mut inside = as_nobody(
+            "unshare",
+            &["-Urm", "bash", "-c", script, &program, test, &path],
+        );
+        inside.envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        let output = inside.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(text, "1\n1000\nseven", "{output:?}");
+        assert!(output.status.success(), "{output:?}");
+    });
+}

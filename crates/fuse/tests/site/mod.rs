@@ -186,7 +186,8 @@ impl Served {
         command.stdin(Stdio::null()).output().unwrap()
     }
 
-    fn command(test: &str, scratch: &Scratch, uid: u32) -> Command {
+    /// How such a process is started.
+    pub(crate) fn command(test: &str, scratch: &Scratch, uid: u32) -> Command {
         let path = scratch.at("net");
         if rustix::fs::lstat(&path).is_err_and(|errno| errno == Errno::NOENT) {
             fs::create_dir(&path).unwrap();
