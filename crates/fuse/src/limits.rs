@@ -17,6 +17,10 @@ pub const PARKED: usize = 4096;
 /// Requests carried out in one turn of the loop, so that a flood of them delays no answer for long.
 pub(crate) const AT_ONCE: usize = 64;
 
+/// Processes that have got a signal and are looked at in one turn, ten times a second: each costs
+/// reading a file of /proc.
+pub(crate) const LOOKED_AT: usize = 64;
+
 /// Longest name in a directory, as everywhere in Linux (`NAME_MAX`).
 pub const NAME: usize = 255;
 

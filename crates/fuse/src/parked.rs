@@ -1,6 +1,6 @@
 //! Requests that wait for the owner.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use piton_loopback::Access;
 
@@ -11,7 +11,9 @@ use crate::limits;
 pub(crate) struct Parked {
     waiting: HashMap<u64, Access>,
     /// Those whose process has got a signal.
-    interrupted: HashSet<u64>,
+    interrupted: BTreeSet<u64>,
+    /// Which of those is looked at next.
+    next: u64,
 }
 
 /// There is no room.
@@ -34,11 +36,18 @@ impl Parked {
         self.waiting.remove(&unique)
     }
 
-    /// Whoever waits for this has got a signal.
-    pub(crate) fn interrupt(&mut self, unique: u64) {
-        if self.waiting.contains_key(&unique) {
-            self.interrupted.insert(unique);
+    /// Whoever waits for this has got a signal: whether `given_up` says that he waits no more. Then
+    /// it is taken out.
+    pub(crate) fn interrupt(&mut self, unique: u64, given_up: impl Fn(u32) -> bool) -> bool {
+        let Some(access) = self.waiting.get(&unique) else {
+            return false;
+        };
+        let gone = given_up(access.caller.pid);
+        match gone {
+            true => drop(self.answered(unique)),
+            false => drop(self.interrupted.insert(unique)),
         }
+        gone
     }
 
     /// Whether somebody who waits has got a signal.
@@ -46,17 +55,20 @@ impl Parked {
         !self.interrupted.is_empty()
     }
 
-    /// Those who have got a signal and of whom `given_up` says that they wait no more. They are taken out.
+    /// Looks at some of those who have got a signal, next time at others: of whom `given_up` says
+    /// that they wait no more. They are taken out.
     pub(crate) fn given_up(&mut self, given_up: impl Fn(u32) -> bool) -> Vec<u64> {
-        let mut gone: Vec<u64> = self.interrupted.iter().copied().collect();
-        gone.retain(|unique| {
-            let access = self.waiting.get(unique);
-            access.is_some_and(|access| given_up(access.caller.pid))
-        });
-        for unique in &gone {
-            self.answered(*unique);
-        }
-        gone
+        let later = self.interrupted.range(self.next..);
+        let earlier = self.interrupted.range(..self.next);
+        let some: Vec<u64> = later
+            .chain(earlier)
+            .copied()
+            .take(limits::LOOKED_AT)
+            .collect();
+        self.next = some.last().map_or(0, |last| last.wrapping_add(1));
+        some.into_iter()
+            .filter(|unique| self.interrupt(*unique, &given_up))
+            .collect()
     }
 
     /// How many wait.
@@ -99,13 +111,38 @@ mod tests {
         let mut parked = Parked::default();
         parked.park(1, access(10)).unwrap();
         parked.park(2, access(20)).unwrap();
+        parked.park(3, access(30)).unwrap();
+        assert!(parked.interrupt(3, |pid| pid == 30));
         for unique in [1, 2, 3] {
-            parked.interrupt(unique);
+            assert!(!parked.interrupt(unique, |_| false));
         }
         assert!(parked.given_up(|_| false).is_empty());
         assert_eq!(parked.given_up(|pid| pid == 20), [2]);
         assert_eq!((parked.len(), parked.has_interrupted()), (1, true));
         parked.answered(1);
         assert!(!parked.has_interrupted());
+    }
+
+    #[test]
+    fn all_who_have_got_a_signal_have_their_turn() {
+        let mut parked = Parked::default();
+        let all = 3 * limits::LOOKED_AT as u64 + 1;
+        for unique in 0..all {
+            parked.park(unique, access(10)).unwrap();
+            parked.interrupt(unique, |_| false);
+        }
+        let looked = std::cell::Cell::new(0);
+        let look = |_| {
+            looked.set(looked.get() + 1);
+            false
+        };
+        assert!(parked.given_up(look).is_empty());
+        assert_eq!(looked.get(), limits::LOOKED_AT);
+        let mut gone = Vec::new();
+        while parked.has_interrupted() {
+            gone.extend(parked.given_up(|_| true));
+        }
+        gone.sort_unstable();
+        assert_eq!(gone, (0..all).collect::<Vec<_>>());
     }
 }

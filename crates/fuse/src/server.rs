@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use piton_loopback::{Answers, Duty, Owner};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -69,6 +69,8 @@ pub(crate) struct Work {
     answers: Arc<Answers>,
     parked: Parked,
     buffer: Vec<u8>,
+    /// When those who have got a signal were looked at last.
+    looked: Instant,
 }
 
 /// The file system is not mounted any more.
@@ -88,6 +90,7 @@ impl Work {
             answers,
             parked: Parked::default(),
             buffer: vec![0; limits::REQUEST],
+            looked: Instant::now(),
         }
     }
 
@@ -112,8 +115,11 @@ impl Work {
             if self.read().is_err() {
                 return;
             }
-            for unique in self.parked.given_up(is_doomed) {
-                self.send(&reply::failure(unique, Errno::INTR));
+            if self.parked.has_interrupted() && self.looked.elapsed() >= LOOK {
+                self.looked = Instant::now();
+                for unique in self.parked.given_up(is_doomed) {
+                    self.send(&reply::failure(unique, Errno::INTR));
+                }
             }
         }
     }
@@ -172,7 +178,11 @@ impl Work {
         match self.served.serve(&request) {
             Outcome::Reply(reply) => self.send(&reply),
             Outcome::Nothing => {}
-            Outcome::Interrupted(unique) => self.parked.interrupt(unique),
+            Outcome::Interrupted(unique) => {
+                if self.parked.interrupt(unique, is_doomed) {
+                    self.send(&reply::failure(unique, Errno::INTR));
+                }
+            }
             Outcome::Ask(access) => match self.parked.park(request.unique, access.clone()) {
                 Ok(()) => {
                     let duty = Duty::new(self.answers.clone(), request.unique);

@@ -279,6 +279,14 @@ fn who_waits_can_be_killed_and_other_signals_change_nothing() {
         wait_until("it has ended", PATIENCE, || {
             child.try_wait().unwrap().is_some()
         });
+        // One signal is enough, if it is the one.
+        let mut other = Command::new("cat").arg(site.at("bob")).spawn().unwrap();
+        let late = site.desk.expect("bob", Purpose::LookUp);
+        kill_process(Pid::from_child(&other), Signal::INT).unwrap();
+        wait_until("the other has ended", PATIENCE, || {
+            other.try_wait().unwrap().is_some()
+        });
+        drop(late);
         // The answer comes too late for anybody, and does no harm.
         duty.ready();
         assert!(names(&site.at("")).is_empty());
