@@ -3,6 +3,7 @@
 
   bench.py run   [--daemon NAME=COMMAND ...] [--scenarios A,B] [--reps N]
   bench.py figures [--piton PROGRAM] [--reps N] [--out FILE]
+  bench.py nfs RECORDS [--out FILE]
   bench.py page [FIGURES.json]
   bench.py micro [--out FILE]
   bench.py report RESULTS.json ... [--metrics REGEX]
@@ -276,6 +277,23 @@ def smoke_gaps(records):
     return len(gaps)
 
 
+def cmd_nfs(args):
+    """The numbers of real NFS, from what the tests in the virtual machine
+    have written down (`cargo xtask vm-test --out FOLDER`)."""
+    with open(args.records) as f:
+        records = [json.loads(line) for line in f]
+    for r in records:
+        guest = r.pop("kernel")
+        r["metrics"] = {k: float(f"{v:.5g}") for k, v in r["metrics"].items()}
+    args.reps, args.daemon, args.shared, args.nice = 0, [], False, 0
+    about = meta(args, Size())
+    save(args.out, {"meta": {"guest": guest, **{
+        k: about[k] for k in ("processor", "cpus", "time")}},
+        "records": records})
+    print(rows.Figures(records).beside(rows.NFS))
+    return 0
+
+
 def cmd_page(args):
     """Write docs/performance.md from the figures and the text around them."""
     parts = []
@@ -287,7 +305,9 @@ def cmd_page(args):
     with open(f"{HERE}/page.md") as f:
         text = f.read()
     about = data["meta"]
-    figures = rows.Figures(data["records"])
+    with open(f"{HERE}/nfs.json") as f:
+        nfs = json.load(f)
+    figures = rows.Figures(data["records"] + nfs["records"])
     others = [r["others_cpu"] for r in data["records"]]
     values = {
         "kernel": about["kernel"], "machine": about["machine"],
@@ -297,6 +317,8 @@ def cmd_page(args):
         "others": f"{report.number(stats.quantile(others, 0.25))} to "
         f"{report.number(stats.quantile(others, 0.75))}",
         "tables": "\n".join(figures.part(part) for part in rows.PARTS),
+        "guest": nfs["meta"]["guest"], "guest_date": nfs["meta"]["time"][:10],
+        "nfs": figures.beside(rows.NFS),
         "missed": "".join(f"- {text}\n" for text in figures.missed())
         or "None.\n"}
     for name, value in values.items():
@@ -480,6 +502,11 @@ def main():
     g.add_argument("--settle", type=float, default=0, metavar="S")
     g.add_argument("--out", metavar="FILE", help="write the JSON here")
     g.set_defaults(func=cmd_figures)
+    n = sub.add_parser("nfs", help="the figures of real NFS")
+    n.add_argument("records", metavar="RECORDS",
+                   help="what tests in the virtual machine wrote")
+    n.add_argument("--out", default=f"{HERE}/nfs.json", metavar="FILE")
+    n.set_defaults(func=cmd_nfs)
     w = sub.add_parser("page", help="docs/performance.md from the figures")
     w.add_argument("figures", nargs="*", metavar="FIGURES.json")
     w.add_argument("--out", metavar="FILE",

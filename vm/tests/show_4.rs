@@ -43,6 +43,6 @@ fn new_walks_are_served_by_the_next_replica_and_old_users_wait_alone() {
         "s2:/srv/common"
     );
     assert!(hangs.is_waiting(), "the old user has the old server");
-    // What mounting takes here is no part of it.
-    assert!(took <= SOON + first.took, "{took:?}, {first:?}");
+    // What mounting takes here is no part of it, and what tells death from silence is slow here too.
+    assert!(took <= SOON * 2 + first.took, "{took:?}, {first:?}");
 }

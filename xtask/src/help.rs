@@ -9,7 +9,7 @@ cargo xtask CHORE
   test                 everything: fmt, clippy, tidy, licences, and all tiers of tests; as root it
                        installs what it needs
   test --quick         without root's tiers, 1,000 seeds; a few minutes
-  test --unprivileged  as an ordinary user: leaves out the kernel and differential tiers, says so
+  test --unprivileged  as an ordinary user: leaves out the tiers that need root, says so
   test --only TIER     one tier or check: fmt clippy tidy licences unit golden property simulator
                        fuzz kernel differential soak bench vm
   fuzz [--seconds N] [LAW...]
