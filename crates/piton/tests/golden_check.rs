@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Words of the sources that look like codes and are none: a key, and options.
-const NO_CODES: [&str; 6] = [
+const NO_CODES: [&str; 8] = [
     "any-key-at-all",
+    "first-responder",
     "no-slashify-colons",
     "random-multimount-selection",
     "slashify-colons",
     "unknown-host",
     "use-weight-only",
+    "weight-only",
 ];
 
 #[test]
