@@ -179,7 +179,8 @@ impl World {
             Fault::Overrun,
             Fault::Worker,
         ];
-        if misleading.into_iter().any(|fault| self.faults[fault] > 0) {
+        // Once the world is calm it does not know any more which faults there were.
+        if self.calm || misleading.into_iter().any(|fault| self.faults[fault] > 0) {
             return Ok(());
         }
         let host: BString = text.split(':').next().unwrap_or_default().into();
