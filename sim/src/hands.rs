@@ -216,7 +216,8 @@ impl World {
         let long = undoing || matches!(step, Step::Unmount { .. } | Step::Remove(_));
         let until = if long { u64::MAX / 2 } else { self.now };
         self.excuses.amiss(&place, until);
-        if matches!(step, Step::Mount { .. }) {
+        // A server that does not answer an unmount is dead, too.
+        if matches!(step, Step::Mount { .. } | Step::Unmount { .. }) {
             self.excuses.of_servers(self.now + 120_000);
         }
         Some(errno)
