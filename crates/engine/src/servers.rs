@@ -246,7 +246,11 @@ impl Server {
             Circuit::HalfOpen(_) => None,
             Circuit::Open(until) => {
                 let wanted = !self.mounts.is_empty() || now.since(self.wanted) < UNWANTED_MS;
-                wanted.then_some(until)
+                // Where nobody could be asked the circuit is open until that moment.
+                let least = self
+                    .asked
+                    .map_or(until, |(at, _)| at + CHECK_PAUSE_LEAST_MS);
+                wanted.then_some(until.max(least))
             }
             Circuit::Closed => {
                 let (pause, missed) = match self.watch()? {
