@@ -103,6 +103,16 @@ pub fn service(what: &What, options: &[BString]) -> Option<Service> {
     Some(service)
 }
 
+/// Whether the options ask for IPv4 (true) or IPv6 (false): nfs(5), `proto=`. Nothing: either.
+pub(crate) fn wants_ipv4(options: &[BString]) -> Option<bool> {
+    let kind = |option: &BString| match option.as_slice() {
+        b"tcp" | b"udp" | b"rdma" | b"proto=tcp" | b"proto=udp" | b"proto=rdma" => Some(true),
+        b"proto=tcp6" | b"proto=udp6" | b"proto=rdma6" => Some(false),
+        _ => None,
+    };
+    options.iter().rev().find_map(kind)
+}
+
 /// The major version of NFS that `vers=` names.
 fn version(value: &[u8]) -> Option<u8> {
     match value.split_once_str(b".").map_or(value, |(major, _)| major) {

@@ -17,7 +17,7 @@ use piton_map::options::Selection;
 
 use crate::facts::{HostAnswers, HostFacts};
 use crate::plan::{MountPlan, Replica};
-use crate::probe::{Answer, Service, Target, service};
+use crate::probe::{self, Answer, Service, Target, service};
 use crate::proximity::{Proximity, is_reachable};
 use crate::step::{Address, What};
 use crate::variables::split_host;
@@ -428,6 +428,7 @@ const UNREACHABLE: [i32; 8] = [100, 101, 103, 104, 110, 111, 112, 113];
 /// The servers of `mount`, in the order written.
 fn candidates(mount: &MountPlan, facts: &HostFacts, hosts: &HostAnswers) -> Vec<Candidate> {
     let by_name = wants_name(mount, facts);
+    let fourth = probe::wants_ipv4(&mount.options);
     let mut all = Vec::new();
     for (number, replica) in mount.replicas.iter().enumerate() {
         let candidate = |host, addresses, proximity, standing| Candidate {
@@ -459,7 +460,13 @@ fn candidates(mount: &MountPlan, facts: &HostFacts, hosts: &HostAnswers) -> Vec<
             }
             Place::At(addresses) => {
                 let reachable = |address: &&IpAddr| is_reachable(**address, facts);
-                let usable: Vec<IpAddr> = addresses.iter().filter(reachable).copied().collect();
+                let mut usable: Vec<IpAddr> = addresses.iter().filter(reachable).copied().collect();
+                // Where none is of the kind that is asked for, mounting says so.
+                if let Some(fourth) = fourth
+                    && usable.iter().any(|address| address.is_ipv4() == fourth)
+                {
+                    usable.retain(|address| address.is_ipv4() == fourth);
+                }
                 let nearest = |addresses: &[IpAddr]| {
                     let each = addresses.iter().map(|it| Proximity::of(*it, facts));
                     each.min().unwrap_or(Proximity::Other)

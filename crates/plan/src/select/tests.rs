@@ -389,6 +389,17 @@ fn who_is_asked_for_what() {
         targets(&plan, &facts())[1..3],
         ["172.16.5.50 2", "10.77.0.50 2"]
     );
+    // So is one that is not asked for, where there is the other.
+    plan.options = ["proto=tcp6".into()].into();
+    let asked = targets(&plan, &facts());
+    assert!(asked.contains(&"fd77::161 1".into()) && !asked.contains(&"172.16.5.61 1".into()));
+    assert!(
+        asked.contains(&"10.77.0.11 1".into()),
+        "mounting says what is wrong"
+    );
+    plan.options = ["tcp".into()].into();
+    assert!(!targets(&plan, &facts()).contains(&"fd77::161 1".into()));
+    plan.options.clear();
     // A family that this host lacks is left out.
     let only_v4 = HostFacts {
         interfaces: [Interface::new("10.77.0.1".parse().unwrap(), 24)].into(),
