@@ -13,15 +13,6 @@ const TRIES: usize = 3;
 /// is measured (`bench/bench.py nfs`; docs/performance.md).
 const SLOWER: f64 = 1.0;
 
-/// Has the kernel start no modprobe, neither for autofs's mounts nor for ours.
-///
-/// Without `sec=` it starts one for each Kerberos flavour that the server's root lists, whether the
-/// module is there or not (`gss_mech_get_by_OID`). On a machine that takes some milliseconds; in the
-/// guest, where starting a process is what is slow, more than the mount itself.
-fn without_modprobe() {
-    std::fs::write("/proc/sys/kernel/modprobe", "\n").expect("setting the path of modprobe");
-}
-
 /// Our time as a share of that of autofs.
 #[track_caller]
 fn share(case: &str, entry: &str) -> f64 {
@@ -67,7 +58,6 @@ fn first(site: &Site) -> Duration {
 
 #[test]
 fn an_export_of_version_4_2() {
-    without_modprobe();
     let share = share("NFS v4.2, first access", "-rw,vers=4.2 s1:/srv/s1");
     assert!(share < SLOWER, "{share:.2} of the time that autofs takes");
 }
@@ -83,7 +73,6 @@ fn an_export_whose_security_is_said() {
 
 #[test]
 fn replicas_of_version_4_2() {
-    without_modprobe();
     let share = share(
         "NFS v4.2, three replicas, first access",
         "-ro,vers=4.2 s1,s2,s3:/srv/common",

@@ -94,7 +94,7 @@ pub const LATE_CHECK_MS: u64 = 5_000;
 pub const SLOWLY_MS: u64 = 25_000;
 
 /// The same where another server can take its place: that is done within five seconds.
-pub const CLOSELY_MS: u64 = 2_000;
+pub const CLOSELY_MS: u64 = 1_000;
 
 /// Time for the answer of a closely watched server, in milliseconds, unless its answers take
 /// longer than that as a rule.
@@ -113,7 +113,7 @@ pub const MISS_PAUSE_CLOSELY_MS: u64 = 100;
 /// So many questions without an answer in a row are a death.
 pub const MISSES_SLOWLY: u32 = 3;
 
-/// The same for a closely watched server: with the pauses above, known 4.3 s after the fact.
+/// The same for a closely watched server: with the pauses above, known 3.3 s after the fact.
 pub const MISSES_CLOSELY: u32 = 4;
 
 /// Failures kept for `status`: enough to see a pattern, little enough to read.
