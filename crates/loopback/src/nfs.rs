@@ -313,26 +313,52 @@ impl Nfs<'_> {
         }
     }
 
-    fn fsstat(mut self) -> Done {
-        let node = self.node()?;
-        self.arguments.end()?;
-        Ok(match node {
-            Err(status) => self.failed(status, 1),
-            Ok(node) => {
-                let mut writer = self.reply(Status::Ok);
-                some_attributes(&mut writer, &node);
-                // Bytes and files: all, free, free for the caller.
-                for _ in 0..6 {
-                    writer.wide(0);
+    fn fsstat(self) -> Done {
+        self.about(|writer| {
+            // Bytes and files: all, free, free for the caller.
+            for _ in 0..6 {
+                writer.wide(0);
+            }
+            // For how many seconds that is so.
+            writer.word(0);
+        })
+    }
+
+    fn fsinfo(self) -> Done {
+        self.about(|writer| {
+            // Reads and writes: at most, preferred, multiple of. The kernel's client takes the
+            // first for the size of READDIR as well.
+            for size in [limits::ANSWER_WORD, limits::TRANSFER] {
+                for word in [size, size, 4096] {
+                    writer.word(word);
                 }
-                // For how many seconds that is so.
-                writer.word(0);
-                Outcome::Reply(writer.into_bytes())
+            }
+            // Preferred size of READDIR.
+            writer.word(limits::ANSWER_WORD);
+            // Longest file.
+            writer.wide(u64::MAX >> 1);
+            // Times are exact to a nanosecond.
+            writer.word(0);
+            writer.word(1);
+            // There are symbolic links, and PATHCONF is the same everywhere.
+            writer.word(0x02 | 0x08);
+        })
+    }
+
+    fn pathconf(self) -> Done {
+        self.about(|writer| {
+            // Most hard links.
+            writer.word(1);
+            writer.word(u32::try_from(limits::NAME).unwrap_or(u32::MAX));
+            // Longer names are refused; owners cannot be changed; case matters; and is kept.
+            for answer in [true, true, false, true] {
+                writer.word(answer.into());
             }
         })
     }
 
-    fn fsinfo(mut self) -> Done {
+    /// What is the same for every object, after the attributes of the one that is named.
+    fn about(mut self, tell: impl FnOnce(&mut Writer)) -> Done {
         let node = self.node()?;
         self.arguments.end()?;
         Ok(match node {
@@ -340,42 +366,7 @@ impl Nfs<'_> {
             Ok(node) => {
                 let mut writer = self.reply(Status::Ok);
                 some_attributes(&mut writer, &node);
-                // Reads and writes: at most, preferred, multiple of. The kernel's client takes the
-                // first for the size of READDIR as well.
-                for size in [limits::ANSWER_WORD, limits::TRANSFER] {
-                    for word in [size, size, 4096] {
-                        writer.word(word);
-                    }
-                }
-                // Preferred size of READDIR.
-                writer.word(limits::ANSWER_WORD);
-                // Longest file.
-                writer.wide(u64::MAX >> 1);
-                // Times are exact to a nanosecond.
-                writer.word(0);
-                writer.word(1);
-                // There are symbolic links, and PATHCONF is the same everywhere.
-                writer.word(0x02 | 0x08);
-                Outcome::Reply(writer.into_bytes())
-            }
-        })
-    }
-
-    fn pathconf(mut self) -> Done {
-        let node = self.node()?;
-        self.arguments.end()?;
-        Ok(match node {
-            Err(status) => self.failed(status, 1),
-            Ok(node) => {
-                let mut writer = self.reply(Status::Ok);
-                some_attributes(&mut writer, &node);
-                // Most hard links.
-                writer.word(1);
-                writer.word(u32::try_from(limits::NAME).unwrap_or(u32::MAX));
-                // Longer names are refused; owners cannot be changed; case matters; and is kept.
-                for answer in [true, true, false, true] {
-                    writer.word(answer.into());
-                }
+                tell(&mut writer);
                 Outcome::Reply(writer.into_bytes())
             }
         })
