@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{Place, Rule, Tree};
+use super::{File, Place, Rule, Tree};
 
 const REQUIREMENTS: &str = "docs/founding/requirements.md";
 const SHOWN: &str = "docs/founding/shown.txt";
@@ -65,21 +65,7 @@ fn page(tree: &Tree) -> Result<String, Vec<Place>> {
     let shown = tree.file(SHOWN).ok_or_else(|| missing(SHOWN))?;
     let tests = tests(tree);
     let mut places = Vec::new();
-    let mut said: BTreeMap<&str, (usize, Shown<'_>)> = BTreeMap::new();
-    for (number, line) in shown.text.lines().enumerate() {
-        let mut words = line.split_whitespace();
-        let Some(id) = words.next().filter(|word| word.starts_with("R-")) else {
-            continue;
-        };
-        let rest: Vec<&str> = words.collect();
-        let one = match rest.first() {
-            Some(&"-") => Shown::Reason(line.split_once(" - ").map_or("", |(_, why)| why)),
-            _ => Shown::Tests(rest),
-        };
-        if said.insert(id, (number + 1, one)).is_some() {
-            places.push(shown.place(number + 1, format!("{id} stands here twice")));
-        }
-    }
+    let mut said = read_shown(shown, &mut places);
     let mut page = HEAD.to_owned();
     let (mut with, mut without) = (0, 0);
     let mut table = false;
@@ -92,13 +78,8 @@ fn page(tree: &Tree) -> Result<String, Vec<Place>> {
         let Some((id, text)) = row(line) else {
             continue;
         };
-        let named = id.to_lowercase().replace('-', "_");
         let mut names: Vec<&str> = tests.keys().copied().collect();
-        names.retain(|name| {
-            name.split("r_")
-                .any(|part| format!("r_{part}").starts_with(&format!("{named}_")))
-                && name.starts_with("r_")
-        });
+        names.retain(|name| is_named_after(name, id));
         let reason = match said.remove(id) {
             Some((line, Shown::Tests(more))) => {
                 for name in &more {
@@ -155,6 +136,38 @@ fn page(tree: &Tree) -> Result<String, Vec<Place>> {
     } else {
         Err(places)
     }
+}
+
+/// What stands in shown.txt, with its lines.
+fn read_shown<'a>(
+    shown: &'a File,
+    places: &mut Vec<Place>,
+) -> BTreeMap<&'a str, (usize, Shown<'a>)> {
+    let mut said = BTreeMap::new();
+    for (number, line) in shown.text.lines().enumerate() {
+        let mut words = line.split_whitespace();
+        let Some(id) = words.next().filter(|word| word.starts_with("R-")) else {
+            continue;
+        };
+        let rest: Vec<&str> = words.collect();
+        let one = match rest.first() {
+            Some(&"-") => Shown::Reason(line.split_once(" - ").map_or("", |(_, why)| why)),
+            _ => Shown::Tests(rest),
+        };
+        if said.insert(id, (number + 1, one)).is_some() {
+            places.push(shown.place(number + 1, format!("{id} stands here twice")));
+        }
+    }
+    said
+}
+
+/// Whether a test's name begins with ids, as in `r_153_r_155_variables`, of which one is `id`.
+fn is_named_after(name: &str, id: &str) -> bool {
+    let id = id.to_lowercase().replace('-', "_") + "_";
+    name.starts_with("r_")
+        && name
+            .match_indices("r_")
+            .any(|(at, _)| name[at..].starts_with(&id))
 }
 
 /// Id and text of a row of the requirements' tables.
