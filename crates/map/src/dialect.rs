@@ -24,7 +24,7 @@ pub enum WildcardRule {
 /// The rules of one dialect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dialect {
-    /// `sun` or `linux`, for people.
+    /// `sun`, `linux` or `older`, for people.
     pub name: &'static str,
     /// Master options and entry options.
     pub options: OptionsRule,
@@ -60,6 +60,14 @@ impl Dialect {
         null_cancels_all: true,
     };
 
+    /// The older automounter of the founding documents: of options only those that conflict with
+    /// the map's own give way to them.
+    pub const OLDER: Self = Self {
+        name: "older",
+        options: OptionsRule::Append,
+        ..Self::SUN
+    };
+
     /// Linux autofs 5.1.
     pub const LINUX: Self = Self {
         name: "linux",
@@ -78,6 +86,7 @@ impl Dialect {
         match name {
             "sun" => Some(Self::SUN),
             "linux" => Some(Self::LINUX),
+            "older" => Some(Self::OLDER),
             _ => None,
         }
     }

@@ -6,23 +6,24 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bstr::{BStr, BString, ByteSlice};
+use piton_snapshot::Settings;
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::dialect::Dialect;
 use crate::expand::{Replacement, Variables, expand};
 use crate::findings::Findings;
-use crate::fstype::Family;
+use crate::fstype::{Family, SNAPSHOT};
 use crate::key::KEY_LIMIT;
 use crate::lexer;
 use crate::limits::HOSTS_MAP;
 use crate::location::{self, Colons, Server};
 use crate::lookup::{Found, MapSpec};
-use crate::mount_options::{Merging, OptionWord, Settled, merge, settle};
+use crate::mount_options::{Merging, OptionWord, Settled, means_nothing_to_bind, merge, settle};
 use crate::options::{PointOptions, Propagation, Selection};
 use crate::parser::parse;
 use crate::syntax::{EntrySyntax, MountSyntax, OptionSyntax};
 use crate::text::Span;
-use crate::token::Word;
+use crate::token::{Word, plain};
 
 /// What is needed to read an entry.
 #[derive(Clone, Copy)]
@@ -153,6 +154,8 @@ struct Checker<'c, 'f> {
     master: Vec<OptionWord>,
     entry: Vec<OptionWord>,
     merging: Merging,
+    /// What holds for a mount without options of its own: what a server exports is thousands of them.
+    whole: Option<Settled>,
 }
 
 impl<'c, 'f> Checker<'c, 'f> {
@@ -174,6 +177,7 @@ impl<'c, 'f> Checker<'c, 'f> {
                 true => Merging::Append,
                 false => Merging::new(request.dialect, request.append),
             },
+            whole: None,
         }
     }
 
@@ -183,6 +187,7 @@ impl<'c, 'f> Checker<'c, 'f> {
             return self.without_location(syntax);
         }
         let whole = self.settle(&[])?;
+        self.whole = Some(whole.clone());
         let mut mounts = Vec::with_capacity(syntax.mounts.len());
         for mount in &syntax.mounts {
             mounts.push(self.mount(mount)?);
@@ -219,7 +224,16 @@ impl<'c, 'f> Checker<'c, 'f> {
                 return Some(self.finish(alloc::vec![mount], &whole));
             }
         }
-        self.missing_location(span, "write host:/path after it, or :/path for this host");
+        let last = syntax.options.last().map(|last| plain(&last.bytes));
+        let glued = |text: &BString| text.contains_str(":/") || !text.contains(&b'=');
+        let help = match last
+            .filter(|text| text.contains(&b':'))
+            .is_some_and(|text| glued(&text))
+        {
+            true => "a blank is missing before the location, as in -ro srv:/path",
+            false => "write host:/path after it, or :/path for this host",
+        };
+        self.missing_location(span, help);
         None
     }
 
@@ -254,11 +268,24 @@ impl<'c, 'f> Checker<'c, 'f> {
             None => "/".into(),
         };
         let own = written(&syntax.options);
-        let mut settled = self.settle(&own)?;
+        let whole = self.whole.as_ref().filter(|_| own.is_empty());
+        let mut settled = match whole {
+            Some(whole) => whole.clone(),
+            None => self.settle(&own)?,
+        };
         if syntax.locations.is_empty() {
-            let help = "an offset is followed by its location; a location that begins with a \
-                        slash has a colon before it, as in :/path";
-            self.missing_location(syntax.span, help);
+            let word = syntax.offset.as_ref().map(Word::plain);
+            let help = match word.filter(|word| *word != "/") {
+                Some(word) if word.starts_with(b"//") => {
+                    format!("a share is written with a colon before it: :{word}")
+                }
+                Some(word) => format!(
+                    "{word} is taken for an offset, which needs a location; for {word} of this \
+                     host write :{word}"
+                ),
+                None => "an offset is followed by its location, as in / host:/path".into(),
+            };
+            self.missing_location(syntax.span, &help);
             return None;
         }
         let what = self.what(&settled, &own, syntax)?;
@@ -328,6 +355,9 @@ impl<'c, 'f> Checker<'c, 'f> {
             }
             Family::Other => {
                 let source = self.source(syntax, colons)?;
+                if fstype == SNAPSHOT {
+                    self.snapshot(settled, own, source.as_bstr(), words)?;
+                }
                 What::Source { fstype, source }
             }
             Family::Map => {
@@ -338,6 +368,44 @@ impl<'c, 'f> Checker<'c, 'f> {
                 }
             }
         })
+    }
+
+    /// Refuses a snapshot that could not be taken, at the word that is wrong.
+    fn snapshot(
+        &mut self,
+        settled: &Settled,
+        own: &[OptionWord],
+        source: &BStr,
+        words: &[Word],
+    ) -> Option<()> {
+        let all = [&self.entry[..], own].concat();
+        let written = |option: &BString| all.iter().rev().find(|word| word.text == *option)?.span;
+        let problem = match Settings::read(&settled.options, source) {
+            Ok(settings) => {
+                let kind = settings.origin().kind();
+                for option in settings.mount.iter().filter(|_| kind.is_bound()) {
+                    let Some(span) = written(option) else {
+                        continue;
+                    };
+                    if means_nothing_to_bind(option.as_bstr(), settled) {
+                        let message = format!(
+                            "`{option}` means nothing to {kind}, whose snapshots are bind mounts"
+                        );
+                        self.findings
+                            .warn("unknown-snapshot-option", message, span, "remove it");
+                    }
+                }
+                return Some(());
+            }
+            Err(problem) => problem,
+        };
+        let invalid = problem.invalid;
+        let wrong = problem.option.and_then(|place| settled.options.get(place));
+        let location = words.first().map(|word| word.span).unwrap_or_default();
+        let span = wrong.and_then(written).unwrap_or(location);
+        self.findings
+            .error(invalid.code, invalid.message, span, &invalid.help);
+        None
     }
 
     /// The options of a submount's point. Those of the command line are left out: they come
@@ -513,6 +581,10 @@ mod tests {
             ("-fstype=ext4 :/dev/sdb", "-fstype=ext4,g :/dev/sdb"),
             ("-fstype= :x", "-fstype=,g :x"),
             (
+                "-fstype=snapshot,provider=lvm,keep=3 :storage/data",
+                "-fstype=snapshot,g,provider=lvm,keep=3 :storage/data",
+            ),
+            (
                 "-strict,timeout=5m / :/a /b -x :/c",
                 "-strict,timeout=300 / -g :/a /b -g,x :/c",
             ),
@@ -528,6 +600,18 @@ mod tests {
             (
                 "-fstype=autofs,strict / :x /y :/y",
                 "-strict / -fstype=autofs,strict,g :x /y -fstype=autofs,strict,g :/y",
+            ),
+            (
+                "/src -fstype=autofs,timeout=5 :x",
+                "/src -fstype=autofs,timeout=5,g :x",
+            ),
+            (
+                "-fstype=autofs,timeout=5 / -timeout=7 :x /y :y",
+                "-timeout=5 / -fstype=autofs,timeout=7,g :x /y -fstype=autofs,g :y",
+            ),
+            (
+                "-timeout=5 / -fstype=autofs,timeout=7 :x",
+                "-timeout=5 / -fstype=autofs,timeout=7,g :x",
             ),
             (
                 "-fstype=autofs,browse,strictexpire,-DA=1 :x",
@@ -701,6 +785,65 @@ mod tests {
             assert_eq!(point.mount, ["fstype=nfs4", "soft"]);
             assert_eq!(point.browse, Some(true));
         }
+    }
+
+    #[test]
+    fn snapshots_that_cannot_be_are_refused_where_they_are_written() {
+        for (value, code, at) in [
+            (
+                "-fstype=snapshot :/data",
+                "snapshot-without-provider",
+                ":/data",
+            ),
+            (
+                "-fstype=snapshot,provider=xfs :/data",
+                "unknown-snapshot-provider",
+                "provider=xfs",
+            ),
+            (
+                "-fstype=snapshot,provider=lvm / :a/b /c -keep=many :a/c",
+                "bad-keep",
+                "keep=many",
+            ),
+            ("-fstype=snapshot,provider=lvm :data", "bad-origin", ":data"),
+            (
+                "-fstype=snapshot,provider=btrfs,vg=storage :/data",
+                "place-in-options",
+                "vg=storage",
+            ),
+            (
+                "-fstype=snapshot,provider=zfs,size=2G :tank/data",
+                "option-of-other-provider",
+                "size=2G",
+            ),
+        ] {
+            let reading = reading(value);
+            assert!(reading.entry.is_none(), "{value}");
+            let found = &reading.diagnostics[0];
+            let text = found.fragment.slice(found.primary.0);
+            assert_eq!((found.code, text), (code, at.into()), "{value}");
+        }
+        for (value, codes) in [
+            (
+                "provider=btrfs,nosuid,x-note=1,uid=0 :/data",
+                &["unknown-snapshot-option"][..],
+            ),
+            ("provider=btrfs,keeep=3 :/data", &["misspelt-option"]),
+            ("provider=lvm,uid=0 :a/b", &[]),
+        ] {
+            let reading = reading(&format!("-fstype=snapshot,{value}"));
+            let found: Vec<_> = reading.diagnostics.iter().map(|it| it.code).collect();
+            assert_eq!(
+                (reading.entry.is_some(), &found[..]),
+                (true, codes),
+                "{value}"
+            );
+        }
+        let nearly = reading("-fstype=snapshot,provider=lvm,keeep=3 :a/b");
+        assert_eq!(
+            nearly.diagnostics[0].help.as_deref(),
+            Some("did you mean keep?")
+        );
     }
 
     #[test]

@@ -73,10 +73,10 @@ pub fn needs_requester(found: &Found) -> bool {
     let mut scanner = Scanner::new(found);
     while let Some(piece) = scanner.next() {
         if let Piece::Variable { name, .. } = piece {
-            let name = found.fragment.slice(name);
+            let name = name_in(found, name);
             if ["USER", "GROUP", "HOME"]
                 .iter()
-                .any(|asked| name == asked.as_bytes())
+                .any(|asked| name.as_bytes() == asked.as_bytes())
             {
                 return true;
             }
@@ -97,6 +97,8 @@ pub fn expand(
     let (limit, written_limit) = entry_limits(&found.map);
     // One byte more than the limit is enough to notice.
     expanded.room = limit + 1;
+    let written = found.value.end.saturating_sub(found.value.start) as usize;
+    expanded.bytes.reserve_exact(written.min(expanded.room));
     while let Some(piece) = scanner.next() {
         match piece {
             Piece::Byte { value, at } => {
@@ -108,12 +110,12 @@ pub fn expand(
             }
             Piece::Key { at } => expanded.replace(None, Some(key), Span::new(at, at + 1)),
             Piece::Variable { name, span, closed } => {
-                let name = found.fragment.slice(name);
-                let value = variables.value(name).filter(|_| closed);
+                let name = name_in(found, name);
+                let value = variables.value(&name).filter(|_| closed);
                 if value.is_none() {
-                    report(name, span, closed, variables, findings);
+                    report(&name, span, closed, variables, findings);
                 }
-                expanded.replace(Some(name), value.as_deref(), span);
+                expanded.replace(Some(&name), value.as_deref(), span);
             }
         }
         if expanded.bytes.len() > limit || scanner.at - scanner.start > written_limit {
@@ -153,12 +155,12 @@ fn report(
     }
     if name.is_empty() {
         let message = "`$` is not followed by a name and is dropped";
-        findings.warn(
-            "empty-variable",
-            message,
-            span,
-            "write \\$ for a dollar sign",
-        );
+        let behind = findings.fragment().text.get(span.end as usize);
+        let help = match behind {
+            Some(b'(') => "variables are written ${NAME}; write \\$ for a dollar sign",
+            _ => "write \\$ for a dollar sign",
+        };
+        findings.warn("empty-variable", message, span, help);
         return;
     }
     let names = variables.names();
@@ -289,35 +291,66 @@ impl<'t> Scanner<'t> {
     }
 
     /// The variable whose `$` stands at `at`; `None`: it is a dollar sign and nothing else.
+    /// A backslash at the end of a line may stand anywhere in it.
     fn reference(&mut self, at: usize) -> Option<Piece> {
-        let rest = &self.text[at + 1..];
-        let first = *rest.first()?;
+        let start = self.behind_breaks(at + 1);
+        let first = *self.text.get(start)?;
         if is_blank(first) || first == b'\n' {
             return None;
         }
-        if first == b'{' {
-            let line = rest.find_byte(b'\n').unwrap_or(rest.len());
-            let close = rest[..line].find_byte(b'}');
-            let start = at + 2;
-            let end = at + 1 + close.unwrap_or(line);
-            self.at = end + usize::from(close.is_some());
-            let span = Span::new(at, self.at);
-            return Some(Piece::Variable {
-                name: Span::new(start, end),
-                span,
-                closed: close.is_some(),
-            });
-        }
-        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-        let length = rest.iter().take_while(|byte| is_name(byte)).count();
-        self.at = at + 1 + length;
-        let span = Span::new(at, self.at);
+        let (name, end, closed) = if first == b'{' {
+            let stop = self.find(start + 1, |byte| byte == b'}' || byte == b'\n');
+            let closed = self.text.get(stop) == Some(&b'}');
+            (start + 1..stop, stop + usize::from(closed), closed)
+        } else {
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            let stop = self.find(start, |byte| !is_name(byte));
+            (start..stop, stop, true)
+        };
+        self.at = end;
         Some(Piece::Variable {
-            name: Span::new(at + 1, self.at),
-            span,
-            closed: true,
+            name: Span::new(name.start, name.end),
+            span: Span::new(at, end),
+            closed,
         })
     }
+
+    /// The first place from `at` on that is no backslash at the end of a line.
+    fn behind_breaks(&self, mut at: usize) -> usize {
+        while let Some(rest) = self.text[at..].strip_prefix(b"\\") {
+            match rest {
+                [b'\n', ..] => at += 2,
+                [b'\r', b'\n', ..] => at += 3,
+                // The file ends so.
+                [] => at += 1,
+                _ => break,
+            }
+        }
+        at
+    }
+
+    /// Where the first byte that is `wanted` stands, or the text ends.
+    fn find(&self, mut at: usize, wanted: impl Fn(u8) -> bool) -> usize {
+        loop {
+            let next = self.behind_breaks(at);
+            match self.text.get(next) {
+                Some(byte) if !wanted(*byte) => at = next + 1,
+                // What continues the line behind the name is no part of it.
+                Some(b'}') => return next,
+                _ => return at,
+            }
+        }
+    }
+}
+
+/// The name that stands in `span`, without the line breaks in it.
+fn name_in(found: &Found, span: Span) -> Cow<'_, BStr> {
+    let written = found.fragment.slice(span);
+    if !written.contains(&b'\n') {
+        return Cow::Borrowed(written);
+    }
+    let joined = written.replace(b"\\\r\n", b"").replace(b"\\\n", b"");
+    Cow::Owned(joined.into())
 }
 
 #[cfg(test)]
@@ -398,6 +431,16 @@ mod tests {
             ("a${HOST", "a"),
             ("a${}b", "ab"),
             ("a${x-y}b", "ab"),
+            ("a$\\\n\t/x", "a$\t/x"),
+            ("a$\\\n", "a$"),
+            ("a$\\\nHOST/b", "ah/b"),
+            ("a$HO\\\r\nST/b", "ah/b"),
+            ("a$HOST\\\n/b", "ah/b"),
+            ("a${HO\\\nST}b", "ahb"),
+            ("a${HOST\\\n}b", "ahb"),
+            ("a${HO\\\n ST}b", "ab"),
+            ("a$\\\n-b", "a-b"),
+            ("a${x\\\ny", "a"),
         ] {
             assert_eq!(text_of(text), expected, "{text}");
         }

@@ -3,6 +3,9 @@
 
 use bstr::BStr;
 
+/// The type of snapshots that are taken when they are accessed.
+pub const SNAPSHOT: &str = "snapshot";
+
 /// How an entry of some type is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -54,12 +57,66 @@ const TRANSLATIONS: [Translation; 5] = [
 ];
 
 /// Types that no server is needed for.
-const LOCAL: [&str; 33] = [
+const LOCAL: [&str; 34] = [
     "auto", "bcachefs", "bfs", "bind", "btrfs", "changer", "erofs", "exfat", "ext2", "ext3",
     "ext4", "f2fs", "hfs", "hfsplus", "iso9660", "jfs", "minix", "msdos", "nilfs2", "none", "ntfs",
-    "ntfs3", "overlay", "proc", "ramfs", "rbind", "squashfs", "sysfs", "tmpfs", "udf", "ufs",
-    "vfat", "xfs",
+    "ntfs3", "overlay", "proc", "ramfs", "rbind", "snapshot", "squashfs", "sysfs", "tmpfs", "udf",
+    "ufs", "vfat", "xfs",
 ];
+
+/// Types that servers, clusters and programs are behind.
+const OTHER: [&str; 40] = [
+    "9p",
+    "afs",
+    "apfs",
+    "autofs",
+    "beegfs",
+    "cachefs",
+    "cdfs",
+    "ceph",
+    "cephfs",
+    "cifs",
+    "coda",
+    "curlftpfs",
+    "cvmfs",
+    "davfs",
+    "dfs",
+    "ecryptfs",
+    "efs",
+    "fuse",
+    "fuseblk",
+    "gfs",
+    "gfs2",
+    "glusterfs",
+    "gpfs",
+    "hdfs",
+    "hsfs",
+    "lofs",
+    "lustre",
+    "mfs",
+    "ncpfs",
+    "nfs",
+    "nfs4",
+    "ocfs2",
+    "pcfs",
+    "qfs",
+    "reiserfs",
+    "s3fs",
+    "smb3",
+    "smbfs",
+    "sshfs",
+    "zfs",
+];
+
+/// The types that have a name here.
+pub(crate) fn names() -> impl Iterator<Item = &'static [u8]> {
+    LOCAL.iter().chain(&OTHER).map(|name| name.as_bytes())
+}
+
+/// Whether a word is the name of a type.
+pub(crate) fn is_known(word: &[u8]) -> bool {
+    names().any(|name| name == word)
+}
 
 /// The family of a type.
 pub fn family(name: &BStr) -> Family {

@@ -128,7 +128,7 @@ impl MapIndex {
     /// ([`WildcardRule::AfterExact`]) or ends the search where it stands
     /// ([`WildcardRule::EndsScan`]).
     ///
-    /// A key of a direct map must be normalised ([`key::normalize_path`]).
+    /// A key of a direct map must be normalised ([`piton_path::normalize`]).
     pub fn search(&self, key: &BStr) -> Search<'_> {
         let exact = self.find(key);
         let own = match (exact, self.wildcard, self.wildcard_rule) {
@@ -367,8 +367,10 @@ fn split(text: &[u8], line: &LogicalLine) -> Result<(Span, Span), Unterminated> 
 fn key_of(kind: MapKind, written: &[u8]) -> Cow<'_, BStr> {
     match (kind, key::unquote(written)) {
         (MapKind::Indirect, name) => name,
-        (MapKind::Direct, Cow::Borrowed(path)) => key::normalize_path(path),
-        (MapKind::Direct, Cow::Owned(path)) => Cow::Owned(key::normalize_path(&path).into_owned()),
+        (MapKind::Direct, Cow::Borrowed(path)) => piton_path::normalize(path),
+        (MapKind::Direct, Cow::Owned(path)) => {
+            Cow::Owned(piton_path::normalize(&path).into_owned())
+        }
     }
 }
 

@@ -86,48 +86,6 @@ pub fn unquote(written: &[u8]) -> Cow<'_, BStr> {
     Cow::Owned(key.into())
 }
 
-/// The path with repeated and final slashes and `.` removed and `..` resolved by its text (not
-/// by what the file system makes of it, where a symbolic link may lead elsewhere).
-pub fn normalize_path(path: &[u8]) -> Cow<'_, BStr> {
-    if is_normal(path) {
-        return Cow::Borrowed(path.as_bstr());
-    }
-    let absolute = path.starts_with(b"/");
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split_str("/") {
-        match part {
-            b"" | b"." => {}
-            b".." if absolute => drop(parts.pop()),
-            other => parts.push(other),
-        }
-    }
-    let mut clean = Vec::with_capacity(path.len());
-    for (number, part) in parts.iter().enumerate() {
-        if absolute || number > 0 {
-            clean.push(b'/');
-        }
-        clean.extend_from_slice(part);
-    }
-    if clean.is_empty() && absolute {
-        clean.push(b'/');
-    }
-    Cow::Owned(clean.into())
-}
-
-/// Returns true if and only if [`normalize_path`] would change nothing.
-fn is_normal(path: &[u8]) -> bool {
-    path == b"/"
-        || path.strip_prefix(b"/").is_some_and(|rest| {
-            rest.split(|byte| *byte == b'/')
-                .all(|part| !matches!(part, b"" | b"." | b".."))
-        })
-}
-
-/// Returns true if and only if a part of the path is `..`.
-pub(crate) fn has_dot_dot(path: &[u8]) -> bool {
-    path.split_str("/").any(|part| part == b"..")
-}
-
 /// Checks that `key` is one that somebody can ask for and that may safely become part of a
 /// path, an argument of a program or a volume name.
 ///
@@ -211,23 +169,6 @@ mod tests {
                 unquote(written.as_bytes()),
                 key.as_bytes().as_bstr(),
                 "{written:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn paths_lose_doubled_and_final_slashes() {
-        for (path, clean) in [
-            ("/a", "/a"),
-            ("//a//b/", "/a/b"),
-            ("/", "/"),
-            ("//", "/"),
-            ("/a/", "/a"),
-        ] {
-            assert_eq!(
-                normalize_path(path.as_bytes()),
-                clean.as_bytes().as_bstr(),
-                "{path:?}"
             );
         }
     }

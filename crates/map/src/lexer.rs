@@ -53,8 +53,10 @@ impl Lexer<'_> {
             self.at = self.bytes.len();
             return Some(None);
         }
+        let rest = &self.bytes[self.at..];
+        let length = rest.iter().position(separates).unwrap_or(rest.len());
         let mut word = Word {
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(length),
             span: first.span,
         };
         while let Some(byte) = self.bytes.get(self.at).filter(|byte| !separates(byte)) {
@@ -126,6 +128,19 @@ impl Lexer<'_> {
         self.at += 1;
         word.span.end = next.span.end;
         if next.is_mark(b'\\') && self.dialect.doubled_backslash_vanishes {
+            if let [_, third, fourth, ..] = rest
+                && third.is_mark(b'\\')
+                && fourth.is_mark(b'\\')
+            {
+                // autofs reads the word twice, and each time two of them become one.
+                word.span.end = fourth.span.end;
+                word.bytes.push(Byte {
+                    protected: true,
+                    ..next
+                });
+                self.at += 2;
+                return false;
+            }
             let span = Span {
                 start: backslash.start,
                 end: next.span.end,
@@ -135,7 +150,7 @@ impl Lexer<'_> {
                 "doubled-backslash",
                 message,
                 span,
-                "quote the word: \"a\\b\"",
+                "quote the word (\"a\\b\"), or write four of them for one",
             );
             return false;
         }
@@ -231,6 +246,21 @@ mod tests {
         }
         for broken in ["\"a", "a \"b\nc\"", "a\u{1}", "\"a\\\"b\"", "a\0b"] {
             assert_eq!(words(broken, "k"), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn of_four_backslashes_autofs_leaves_one() {
+        for (value, expected) in [
+            (r":\\\\srv\\share", r":\srvshare"),
+            (r":\\\\\\\\srv\\\\share", r":\\srv\share"),
+            (r"a\\\\\b", r"a\b"),
+            (r"a\\\\\\b", r"a\b"),
+            (r"a\\\b", "ab"),
+            (r"a\\\\", r"a\"),
+        ] {
+            let (tokens, _) = lexed(value, "k", &Dialect::LINUX);
+            assert_eq!(tokens.unwrap()[0].word.plain(), expected, "{value}");
         }
     }
 

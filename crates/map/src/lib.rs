@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod advice;
 pub mod deny;
 pub mod diagnostic;
 pub mod dialect;
@@ -32,7 +33,7 @@ pub mod parser;
 pub mod print;
 pub mod requester;
 pub mod spec;
-mod suggest;
+pub mod suggest;
 pub mod syntax;
 mod table;
 pub mod text;

@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_backslashes_continue_and_even_ones_do_not() {
+    fn r_236_odd_backslashes_continue_and_even_ones_do_not() {
         assert_eq!(
             lines("a \\\n x\nb"),
             [('t', "a \\\n x".into()), ('t', "b".into())]

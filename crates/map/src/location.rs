@@ -6,6 +6,7 @@ use core::net::Ipv6Addr;
 
 use bstr::{BString, ByteSlice};
 
+use crate::advice;
 use crate::dialect::Dialect;
 use crate::findings::Findings;
 use crate::limits::HOST_LIMIT;
@@ -68,7 +69,8 @@ fn location(
     list: &mut Vec<Server>,
 ) -> Option<()> {
     let mut bytes = word.bytes.clone();
-    if colons.slashify {
+    // Who escapes the first colon means what stands behind it as it is, also for autofs.
+    if colons.slashify && bytes[colon].is_bare(b':') {
         slashify(&mut bytes[colon + 1..]);
     }
     let (path, subdirectory) = path(&bytes[colon + 1..], word, colons, findings)?;
@@ -84,6 +86,12 @@ fn location(
     }
     for part in servers(&bytes[..colon]) {
         let (host, weight) = server(part, word, findings)?;
+        if path.starts_with(b"//")
+            && let Some(help) = advice::url(host.as_ref())
+        {
+            let message = format!("`{host}` is taken for the name of a server");
+            findings.warn("url-location", message, word.span, help);
+        }
         list.push(at(Some(host), weight));
     }
     Some(())
@@ -119,25 +127,19 @@ fn no_separator(words: &[Word], number: usize, findings: &mut Findings) {
     let next = words.get(number + 1).map(Word::plain);
     if text.contains(&b':') {
         let message = "the path of a location begins with a slash";
-        let help = "write host:/path, or :/path for a directory of this host";
-        findings.error("relative-path", message, word.span, help);
+        let help = advice::relative_path(text.as_ref());
+        findings.error("relative-path", message, word.span, &help);
         return;
     }
-    let options = [
-        "ro", "rw", "soft", "hard", "intr", "nosuid", "nodev", "bg", "fstype",
-    ];
-    let first = text
-        .split(|byte| matches!(byte, b',' | b'='))
-        .next()
-        .unwrap_or_default();
-    let help = if text.contains(&b'=') || options.iter().any(|option| option.as_bytes() == first) {
-        "options begin with a dash".into()
-    } else if next.is_some_and(|next| next.contains(&b':')) {
-        format!("separate hosts by commas without blanks: {text},…:/path")
-    } else if number > 0 {
-        "quote a path that has blanks in it: \"host:/a b\"".into()
-    } else {
-        format!("write {text}:/path")
+    let fragment = findings.fragment();
+    let rest = fragment.text.get(word.span.end as usize..);
+    let rest = rest.unwrap_or_default().lines().next();
+    let rest = rest.unwrap_or_default().as_bstr();
+    let next = next.as_ref().map(|next| next.as_bstr());
+    let before = fragment.text.get(..word.span.start as usize);
+    let help = match before.is_some_and(|before| before.trim_ascii_end().ends_with(b",")) {
+        true if number == 0 => advice::SPLIT_OPTIONS.into(),
+        _ => advice::no_path(text.as_ref(), number > 0, next, rest),
     };
     findings.error(
         "location-without-path",
@@ -213,8 +215,7 @@ fn host(name: &[Byte], span: Span, findings: &mut Findings) -> Option<BString> {
     };
     if !good {
         let message = format!("`{}` is no host name or address", plain(name));
-        let help = "names are made of letters, digits, dots, hyphens and underscores; \
-                    an IPv6 address stands in brackets";
+        let help = advice::bad_host(plain(name).as_ref());
         findings.error("bad-host", message, span, help);
         return None;
     }
@@ -251,8 +252,8 @@ fn is_name(name: &[u8]) -> bool {
     name.len() <= HOST_LIMIT && !name.starts_with(b"-") && name.iter().all(part)
 }
 
-/// An IPv6 address, with a zone perhaps.
-fn is_ipv6(text: &[u8]) -> bool {
+/// Returns true if and only if `text` is an IPv6 address, perhaps with a zone: `fe80::1%eth0`, `fe80::1%2`.
+pub fn is_ipv6(text: &[u8]) -> bool {
     let (address, zone) = match text.split_once_str(b"%") {
         Some((address, zone)) => (address, Some(zone)),
         None => (text, None),
@@ -269,7 +270,8 @@ pub fn source(words: &[Word], colons: Colons, findings: &mut Findings) -> Option
     let mut source = Vec::new();
     for (number, word) in words.iter().enumerate() {
         let mut bytes = word.bytes.clone();
-        if let Some(colon) = separator(&bytes).filter(|_| colons.slashify) {
+        let bare = |colon: &usize| bytes[*colon].is_bare(b':');
+        if let Some(colon) = separator(&bytes).filter(bare).filter(|_| colons.slashify) {
             let url = colon > 0 && bytes.get(colon + 2).is_some_and(|byte| byte.value == b'/');
             if !url {
                 slashify(&mut bytes[colon + 1..]);
@@ -455,6 +457,7 @@ mod tests {
             ("\"srv:/a:b\"", &["srv 0 /a:b"]),
             ("srv:/&:c", &["srv 0 /a:b/c"]),
             ("srv\\:/a", &["srv 0 /a"]),
+            ("srv\\:/a:b", &["srv 0 /a:b"]),
             ("srv:/x,", &["srv 0 /x,"]),
             ("srv://a//b/", &["srv 0 //a//b/"]),
         ] {
@@ -500,13 +503,17 @@ mod tests {
         for (text, advice) in [
             (
                 "near1 near2:/x",
-                "separate hosts by commas without blanks: near1,…:/path",
+                "separate hosts by commas without blanks: near1,near2:/x; a key that has a blank in \
+                 it is quoted",
             ),
             (
                 "near1:/x near1",
                 "quote a path that has blanks in it: \"host:/a b\"",
             ),
-            ("rw,soft", "options begin with a dash"),
+            (
+                "rw,soft",
+                "options are one word and begin with a dash: -rw,soft",
+            ),
             ("srv", "write srv:/path"),
         ] {
             let (_, findings) = with(text, &Dialect::LINUX, locations);
@@ -542,6 +549,7 @@ mod tests {
             (":", Ok("")),
             (":/a:b", Ok("/a/b")),
             ("srv:/a:b:c", Ok("srv:/a/b/c")),
+            ("u@srv\\:/a:b:/c", Ok("u@srv:/a:b:/c")),
             ("https://h:80/x:y", Ok("https://h:80/x:y")),
             ("://win/share", Ok("//win/share")),
             (":a:b", Ok("a:b")),

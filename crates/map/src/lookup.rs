@@ -22,6 +22,8 @@ pub enum MapType {
     Null,
     /// `-passwd`: home directories (the older automounter).
     Passwd,
+    /// `snapshot:lvm,vg=storage`: snapshots of volumes, which are the keys.
+    Snapshot,
     /// Known to the language but delivered by no source of this build: `yp`, `nis`, `nisplus`,
     /// `ldap`, `ldaps`, `sss`, `hesiod`, …
     Other(Arc<str>),

@@ -21,7 +21,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 
 use self::words::words;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -112,6 +112,11 @@ impl MasterEntry {
 
 /// Reads the text of a master map. All dialects write it alike.
 pub fn parse(text: &Fragment) -> (MasterMap, Vec<Diagnostic>) {
+    parse_below(text, None)
+}
+
+/// The same, where relative mount points are below a directory: those of a user's own master map.
+pub fn parse_below(text: &Fragment, below: Option<&BStr>) -> (MasterMap, Vec<Diagnostic>) {
     let mut master = MasterMap::default();
     let mut said = Vec::new();
     let mut carriage_return = false;
@@ -136,6 +141,7 @@ pub fn parse(text: &Fragment) -> (MasterMap, Vec<Diagnostic>) {
                 let reader = Reader {
                     fragment: &fragment,
                     said: &mut said,
+                    below,
                 };
                 master
                     .items
@@ -186,7 +192,7 @@ fn comment(
                 fragment,
                 span,
             )
-            .help("the dialects are `sun` and `linux`"),
+            .help("the dialects are `sun`, `linux` and `older`"),
         ),
     }
 }
@@ -195,6 +201,8 @@ fn comment(
 struct Reader<'l> {
     fragment: &'l Fragment,
     said: &'l mut Vec<Diagnostic>,
+    /// Where relative mount points are.
+    below: Option<&'l BStr>,
 }
 
 /// Marks that a line was reported and is not used.
@@ -305,7 +313,7 @@ impl Reader<'_> {
             );
             return Err(Lost);
         }
-        let path = key::normalize_path(&path).into_owned();
+        let path = piton_path::normalize(&path).into_owned();
         let fragment = self.fragment.clone();
         Ok(MasterItem::IncludeDirectory(MasterDirectory {
             path,
@@ -327,7 +335,7 @@ impl Reader<'_> {
             return Err(Lost);
         }
         let (maps, rest) = self.maps(rest)?;
-        let options = master_options::parse(rest, self.fragment, self.said);
+        let options = master_options::parse(&rest, self.fragment, self.said);
         let fragment = self.fragment.clone();
         let origin = fragment.origin(first.span);
         Ok(MasterEntry {
@@ -342,9 +350,12 @@ impl Reader<'_> {
 
     /// Reads the first word of an entry.
     fn mount_point(&mut self, word: &Word) -> Result<MountPoint, Lost> {
-        let path = word.text();
+        let mut path = word.text();
         if path == "/-" {
             return Ok(MountPoint::Direct);
+        }
+        if let Some(below) = self.below.filter(|_| !path.starts_with(b"/")) {
+            path = bstr::join("/", [below.as_bytes(), path.as_bytes()]).into();
         }
         if word.quoted {
             self.error(
@@ -364,7 +375,7 @@ impl Reader<'_> {
             );
             return Err(Lost);
         }
-        let clean = key::normalize_path(&path);
+        let clean = piton_path::normalize(&path);
         if let Some(reason) = key::bad_path(&clean) {
             self.error(
                 "bad-mount-point",
@@ -374,7 +385,7 @@ impl Reader<'_> {
             );
             return Err(Lost);
         }
-        if key::has_dot_dot(&path) {
+        if piton_path::has_dot_dot(&path) {
             let message = format!("the mount point is read as `{clean}`");
             let one = Diagnostic::new(
                 Severity::Warning,
@@ -390,8 +401,9 @@ impl Reader<'_> {
         Ok(MountPoint::Path(clean.into_owned()))
     }
 
-    /// Reads the maps of an entry; also returns the words after them.
-    fn maps<'w>(&mut self, words: &'w [Word]) -> Result<(Vec<MapSpec>, &'w [Word]), Lost> {
+    /// Reads the maps of an entry; also returns the other words, its options. They are for all of
+    /// the maps, wherever they stand.
+    fn maps(&mut self, words: &[Word]) -> Result<(Vec<MapSpec>, Vec<Word>), Lost> {
         let mut rest = words;
         let mut attached = None;
         if let Some(after) = self.multi(&words[0]) {
@@ -400,13 +412,17 @@ impl Reader<'_> {
                 None => rest = &words[1..],
             }
         }
-        let mut maps = Vec::new();
+        let (mut maps, mut options) = (Vec::new(), Vec::new());
         loop {
             let (map, after) = self.map(rest, attached.take())?;
             maps.push(map);
-            match after.split_first() {
-                Some((word, after)) if word.is_plain(self.fragment, "--") => rest = after,
-                _ => return Ok((maps, after)),
+            let next = after
+                .iter()
+                .position(|word| word.is_plain(self.fragment, "--"));
+            options.extend_from_slice(&after[..next.unwrap_or(after.len())]);
+            match next {
+                Some(next) => rest = &after[next + 1..],
+                None => return Ok((maps, options)),
             }
         }
     }
@@ -476,11 +492,20 @@ impl Reader<'_> {
     fn checked(&mut self, span: Span, map: MapSpec) -> Result<MapSpec, Lost> {
         let from_file = matches!(map.kind, None | Some(MapType::File | MapType::Program));
         if from_file && map.name.contains(&b'/') && !map.name.starts_with(b"/") {
+            let help = match map.name.contains_str(":/") {
+                true => {
+                    "a location stands in a map: name a direct map here with `/-`, and in it write \
+                         this line"
+                }
+                false => {
+                    "write the absolute path, or only a name to look for through nsswitch.conf"
+                }
+            };
             self.error(
                 "relative-map-path",
                 span,
                 format!("`{}` is neither a name nor an absolute path", map.name),
-                "write the absolute path, or only a name to look for through nsswitch.conf",
+                help,
             );
             return Err(Lost);
         }

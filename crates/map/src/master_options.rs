@@ -11,11 +11,13 @@ use alloc::vec::Vec;
 
 use bstr::{BStr, BString, ByteSlice};
 
+use crate::advice;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::limits::TIMEOUT_LIMIT;
 use crate::master::Word;
 use crate::mount_options;
 use crate::options::{PointOptions, Propagation, Selection};
+use crate::suggest;
 use crate::text::{Fragment, Span};
 
 /// One option as written: a word, or a part of one between commas.
@@ -344,7 +346,25 @@ impl Reader<'_> {
                 "`-O` belongs on the command line; here the word is handed to mount as it stands",
                 "write the options for mount without `-O`",
             );
+        } else if let Some(rest) = advice::after_odd_dash(&one.text) {
+            let rest = rest.trim_start_with(|c| c == '-').as_bstr();
+            self.warn(
+                "unknown-option",
+                one.span,
+                format!(
+                    "`{}` begins with a dash that is no hyphen; mount is given it",
+                    one.text
+                ),
+                &match is_ours(rest) {
+                    true => format!("write --{rest}"),
+                    false => format!("write -{rest}"),
+                },
+            );
         } else if one.text.starts_with(b"--") {
+            let help = match nearly_ours(text) {
+                Some(ours) => format!("did you mean --{ours}?"),
+                None => "options for mount are written without hyphens".into(),
+            };
             self.warn(
                 "unknown-option",
                 one.span,
@@ -352,11 +372,50 @@ impl Reader<'_> {
                     "`{}` is no option of a mount point; mount is given `{text}`",
                     one.text
                 ),
-                "options for mount are written without hyphens",
+                &help,
             );
+        } else {
+            let name = text.split_str("=").next().unwrap_or_default();
+            let ours = nearly_ours(text).map(BString::from);
+            if let Some(meant) = ours.or_else(|| mount_options::meant_for_any(name)) {
+                self.warn(
+                    "misspelt-option",
+                    one.span,
+                    format!("the option `{text}` is handed to mount"),
+                    &format!("did you mean {meant}?"),
+                );
+            }
         }
         self.options.mount.push(text.into());
     }
+}
+
+/// The option of a mount point that the name in `text` is a slip away from.
+fn nearly_ours(text: &BStr) -> Option<&'static str> {
+    const OTHERS: [&str; 8] = [
+        "--timeout",
+        "--negative-timeout",
+        "--ghost",
+        "--verbose",
+        "--debug",
+        "--deny-keys",
+        "--deny-comm",
+        "--deny-cgroup",
+    ];
+    let name = text.split_str("=").next().unwrap_or_default();
+    let flags = FLAGS.iter().map(|(name, _)| *name);
+    let names = flags.filter(|name| !name.starts_with('-')).chain(OTHERS);
+    let near = suggest::nearest(
+        name,
+        names.map(|name| name.trim_start_matches('-').as_bytes()),
+    )?;
+    near.to_str().ok()
+}
+
+/// Returns true if and only if `text` is, or nearly is, an option of a mount point.
+fn is_ours(text: &BStr) -> bool {
+    let long = BString::from(format!("--{text}"));
+    nearly_ours(text).is_some() || flag(text).is_some() || valued(long.as_ref()).is_some()
 }
 
 /// The flag that `text` is.

@@ -12,7 +12,7 @@ use crate::fstype::{self, Family};
 use crate::limits::{FSTYPE_LIMIT, TIMEOUT_LIMIT};
 use crate::nfs_options;
 use crate::options::{PointOptions, Propagation, Selection};
-use crate::suggest::suggest;
+use crate::suggest::{nearest, suggest};
 use crate::syntax::OptionSyntax;
 use crate::text::Span;
 use crate::token::plain;
@@ -87,8 +87,8 @@ impl OptionWord {
 /// How the options of different levels go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merging {
-    /// One list of all levels, doubles and all: the mount command decides, and the last of two
-    /// usually wins.
+    /// One list of all levels: the mount command decides, and the last of two usually wins.
+    /// Only a level that the next one repeats as a whole is left out, as in autofs.
     Append,
     /// The innermost level that states any takes the place of all others.
     Innermost,
@@ -112,11 +112,25 @@ impl Merging {
 pub fn merge(outer: &Levels, offset: &[OptionWord], merging: Merging) -> Vec<OptionWord> {
     let innermost = || outer.iter().rev().find(|level| !level.is_empty()).copied();
     match merging {
-        Merging::Append => [&outer.concat(), offset].concat(),
+        Merging::Append => [&appended(outer), offset].concat(),
         Merging::Innermost if !offset.is_empty() => offset.to_vec(),
         Merging::Innermost => innermost().unwrap_or_default().to_vec(),
         Merging::InnermostThenOffset => [innermost().unwrap_or_default(), offset].concat(),
     }
+}
+
+/// All levels, without those that the next one repeats: `ro` further out and `soft,ro` here are
+/// `soft,ro`. It makes no difference to the mount, but to who compares lists with autofs's.
+fn appended(levels: &Levels) -> Vec<OptionWord> {
+    levels.iter().fold(Vec::new(), |outer, level| {
+        let repeats = |run: &[OptionWord]| {
+            let mut both = run.iter().zip(&outer);
+            both.all(|(inner, outer)| inner.text == outer.text)
+        };
+        let repeated = !outer.is_empty() && level.windows(outer.len()).any(repeats);
+        let kept = if repeated { &[][..] } else { &outer };
+        [kept, level].concat()
+    })
 }
 
 /// Reads a merged list. `None`: the entry cannot be used, and `findings` says why.
@@ -133,7 +147,7 @@ pub fn settle(words: &[OptionWord], dialect: &Dialect, findings: &mut Findings) 
             continue;
         }
         if !settled.take_any(word, findings) && !settled.take_for_family(word, findings) {
-            check_spelling(word, settled.family, findings);
+            check_spelling(word, &settled, findings);
             settled.options.push(word.text.clone());
         }
     }
@@ -161,6 +175,12 @@ fn named_type(words: &[OptionWord], findings: &mut Findings) -> Option<BString> 
 fn check_type(name: &BStr, span: Span, findings: &mut Findings) -> Option<()> {
     let odd = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"._-+".contains(byte);
     if name.len() <= FSTYPE_LIMIT && !name.starts_with(b"-") && !name.iter().any(odd) {
+        let meant = nearest(name, fstype::names()).filter(|_| !fstype::is_known(name));
+        if let Some(meant) = meant {
+            let message = format!("no file system type `{name}` is known here");
+            let help = format!("did you mean {}?", meant.as_bstr());
+            findings.warn("misspelt-fstype", message, span, &help);
+        }
         return Some(());
     }
     findings.error(
@@ -173,21 +193,61 @@ fn check_type(name: &BStr, span: Span, findings: &mut Findings) -> Option<()> {
     None
 }
 
+/// The automounter's own options.
+const KNOWN: [&[u8]; 11] = [
+    b"fstype",
+    b"timeout",
+    b"strict",
+    b"nonstrict",
+    b"nobind",
+    b"symlink",
+    b"browse",
+    b"nobrowse",
+    b"use-weight-only",
+    b"mount-helper",
+    b"selection",
+];
+
+/// The option that `name` is probably meant to be: one of the automounter's own, of any mount, or
+/// of the type.
+fn meant(name: &[u8], settled: &Settled) -> Option<BString> {
+    let is_nfs = settled.family == Family::Nfs;
+    match name {
+        b"version" | b"nfsversion" | b"ver" if is_nfs => return Some("vers".into()),
+        name if !is_nfs && nfs_options::is_of_another_type(name) => return None,
+        _ => {}
+    }
+    let nfs = nfs_options::names().filter(|_| is_nfs);
+    let snapshot = piton_snapshot::OPTIONS.iter().map(|name| name.as_bytes());
+    let snapshot = snapshot.filter(|_| settled.fstype == fstype::SNAPSHOT);
+    let known = KNOWN.iter().copied().chain(nfs).chain(snapshot);
+    match suggest(name, known) {
+        Some(same) if same == name => None,
+        Some(meant) => Some(meant.into()),
+        None => nfs_options::nearest(name),
+    }
+}
+
+/// Whether an option with a value, for which a bind mount has no use, is neither for programs that
+/// read it nor was pointed out as misspelt.
+pub(crate) fn means_nothing_to_bind(option: &BStr, settled: &Settled) -> bool {
+    let Some((name, _)) = option.split_once_str(b"=") else {
+        return false;
+    };
+    let for_programs = matches!(name, b"comment" | b"user" | b"uhelper" | b"helper")
+        || name.to_ascii_lowercase().starts_with(b"x-");
+    !for_programs && meant(name, settled).is_none()
+}
+
+/// What an option of a mount point's line, whose mounts may be of any type, is probably meant to
+/// be.
+pub(crate) fn meant_for_any(name: &[u8]) -> Option<BString> {
+    let known = nfs_options::is_known(name) || KNOWN.contains(&name);
+    nfs_options::nearest(name).filter(|_| !known)
+}
+
 /// Points out words that are nearly an option of the automounter's.
-fn check_spelling(word: &OptionWord, family: Family, findings: &mut Findings) {
-    const KNOWN: [&[u8]; 11] = [
-        b"fstype",
-        b"timeout",
-        b"strict",
-        b"nonstrict",
-        b"nobind",
-        b"symlink",
-        b"browse",
-        b"nobrowse",
-        b"use-weight-only",
-        b"mount-helper",
-        b"selection",
-    ];
+fn check_spelling(word: &OptionWord, settled: &Settled, findings: &mut Findings) {
     let Some(span) = word.span else { return };
     let text = word.text.trim_start_with(|c| c == '-');
     if text.len() < word.text.len() {
@@ -200,24 +260,31 @@ fn check_spelling(word: &OptionWord, family: Family, findings: &mut Findings) {
         );
         return;
     }
-    let name = text.split_str("=").next().unwrap_or_default();
-    let is_nfs = family == Family::Nfs;
+    let (name, value) = match text.split_once_str("=") {
+        Some((name, value)) => (name, Some(value)),
+        None => (text, None),
+    };
+    let is_nfs = settled.family == Family::Nfs;
     if is_nfs && nfs_options::is_known(name) {
-        return;
-    }
-    let nfs = nfs_options::names().filter(|_| is_nfs);
-    let known = KNOWN.iter().copied().chain(nfs);
-    let Some(meant) = suggest(name, known).filter(|meant| *meant != name) else {
-        if is_nfs {
-            let message = format!("no NFS mount has an option `{}`", name.as_bstr());
-            let help = "it is left out when this is mounted";
-            findings.note("unknown-nfs-option", message, span, help);
+        if let Some(wanted) = value.and_then(|value| nfs_options::wanted(name, value)) {
+            let message = format!("no NFS mount has `{}`", word.text);
+            findings.warn("bad-nfs-value", message, span, wanted);
         }
         return;
+    }
+    let help = match word.text.as_bytes() {
+        b"fstype" => Some("write the type after it: -fstype=nfs4".into()),
+        b"o" => Some("options are written without -o: -rw,soft".into()),
+        _ => meant(name, settled).map(|meant| format!("did you mean {meant}?")),
     };
-    let message = format!("the option `{}` is handed to mount", word.text);
-    let help = format!("did you mean {}?", meant.as_bstr());
-    findings.warn("misspelt-option", message, span, &help);
+    if let Some(help) = help {
+        let message = format!("the option `{}` is handed to mount", word.text);
+        findings.warn("misspelt-option", message, span, &help);
+    } else if is_nfs {
+        let message = format!("no NFS mount has an option `{}`", name.as_bstr());
+        let help = "it is left out when this is mounted";
+        findings.note("unknown-nfs-option", message, span, help);
+    }
 }
 
 impl Settled {
@@ -513,6 +580,41 @@ mod tests {
     }
 
     #[test]
+    fn r_221_of_two_options_in_conflict_the_maps_own_comes_last_and_counts() {
+        let merging = Merging::new(&Dialect::OLDER, true);
+        let (line, entry) = (words("ro,soft"), words("rw"));
+        let merged = merge(&[&line, &entry], &[], merging);
+        let merged: Vec<_> = merged.iter().map(|word| word.text.to_string()).collect();
+        assert_eq!(merged, ["ro", "soft", "rw"]);
+    }
+
+    #[test]
+    fn a_level_that_the_next_one_repeats_is_left_out() {
+        for (global, master, entry, merged) in [
+            ("", "ro", "ro", "ro"),
+            ("", "ro", "soft,ro", "soft,ro"),
+            ("", "ro", "mountproto=tcp", "ro,mountproto=tcp"),
+            ("", "rw,nosuid", "x,rw,nosuid,y", "x,rw,nosuid,y"),
+            ("", "rw,nosuid", "rw,nosuidx", "rw,nosuid,rw,nosuidx"),
+            (
+                "",
+                "rw,nosuid",
+                "rw,strict,nosuid",
+                "rw,nosuid,rw,strict,nosuid",
+            ),
+            ("", "rw,nosuid", "nosuid", "rw,nosuid,nosuid"),
+            ("ro", "ro,soft", "ro", "ro,soft,ro"),
+            ("ro", "", "ro", "ro"),
+            ("ro", "nosuid", "ro", "ro,nosuid,ro"),
+        ] {
+            let levels = [&words(global)[..], &words(master), &words(entry)];
+            let found = merge(&levels, &[], Merging::Append);
+            let found = bstr::join(",", found.iter().map(|word| &word.text));
+            assert_eq!(found.as_bstr(), merged, "{global} {master} {entry}");
+        }
+    }
+
+    #[test]
     fn levels_are_merged_by_the_rule() {
         let text = |words: Vec<OptionWord>| {
             bstr::join(",", words.iter().map(|word| &word.text))
@@ -712,11 +814,18 @@ mod tests {
         ] {
             assert_eq!(settled(list, &Dialect::LINUX).1[0].code, code, "{list}");
         }
-        assert!(
-            settled("ro,soft,vers=4.2,timeo=7,nointr,x-a=b", &Dialect::LINUX)
-                .1
-                .is_empty()
-        );
+        for list in [
+            "ro,soft,vers=4.2,timeo=7,nointr,nofail,x-a=b",
+            "fstype=9p,trans=virtio,version=9p2000.L",
+            "fstype=ceph,noshare,nowsync",
+            "fstype=ext4,i_version,stripe=4,users",
+            "fstype=davfs,nouser",
+        ] {
+            let found = settled(list, &Dialect::LINUX).1;
+            assert!(found.is_empty(), "{list}: {found:?}");
+        }
+        let found = settled("version=3", &Dialect::LINUX).1;
+        assert_eq!(found[0].help.as_deref(), Some("did you mean vers?"));
         let outer = [OptionWord::outer("fstpye=x".into())];
         let fragment = Fragment::whole("m", "x");
         let mut findings = Findings::new(&fragment);

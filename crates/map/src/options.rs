@@ -84,3 +84,13 @@ pub struct PointOptions {
     /// Options for mount, in the order written, without a leading `-`.
     pub mount: Vec<BString>,
 }
+
+impl PointOptions {
+    /// Has replicated servers ranked so where the line says nothing: it can name any ranking but the
+    /// usual one.
+    pub fn rank_by_default(&mut self, selection: Selection) {
+        if self.selection == Selection::default() {
+            self.selection = selection;
+        }
+    }
+}

@@ -32,15 +32,27 @@ impl Entry {
                 list.pair("timeout", timeout.to_string().as_bytes());
             }
         });
-        let root_only = self.mounts.len() == 1 && self.mounts[0].offset == "/";
+        let root_only = self.mounts.len() == 1
+            && self.mounts[0].offset == "/"
+            && (self.timeout.is_none() || self.own_timeout(&self.mounts[0]).is_none());
         for mount in &self.mounts {
+            let mut timeout = None;
             if !root_only {
                 printer.blank();
                 quote(&mount.offset, &mut printer.text);
+                timeout = self.own_timeout(mount);
             }
-            printer.mount(mount);
+            printer.mount(mount, timeout);
         }
         printer.text.into()
+    }
+
+    /// The timeout of a submount whose options say another than those of the entry.
+    fn own_timeout(&self, mount: &Mount) -> Option<u32> {
+        match &mount.what {
+            What::Map { point, .. } if point.timeout != self.timeout => point.timeout,
+            _ => None,
+        }
     }
 }
 
@@ -77,11 +89,14 @@ impl Printer {
         });
     }
 
-    /// Options and location.
-    fn mount(&mut self, mount: &Mount) {
+    /// Options, with a timeout of its own, and location.
+    fn mount(&mut self, mount: &Mount, timeout: Option<u32>) {
         self.list(|list| {
             list.fstype(&mount.what);
             list.settings(mount);
+            if let Some(timeout) = timeout {
+                list.pair("timeout", timeout.to_string().as_bytes());
+            }
             if let What::Map { point, .. } = &mount.what {
                 list.point(point);
             }
@@ -210,6 +225,7 @@ fn type_name(kind: &MapType) -> &str {
         MapType::Hosts => "hosts",
         MapType::Null => "null",
         MapType::Passwd => "passwd",
+        MapType::Snapshot => "snapshot",
         MapType::Other(name) => name,
     }
 }

@@ -9,9 +9,12 @@ use alloc::vec::Vec;
 
 use bstr::{BStr, ByteSlice};
 
+use piton_snapshot::Volumes;
+
 use crate::key;
 use crate::limits::HOSTS_MAP;
 use crate::lookup::{MapSpec, MapType};
+use crate::suggest::suggest;
 use crate::text::Origin;
 
 /// Why a word does not name a map: what is wrong, and what to do about it.
@@ -33,6 +36,7 @@ pub(crate) fn map_type(word: &str) -> Option<MapType> {
         "hosts" => MapType::Hosts,
         "null" => MapType::Null,
         "passwd" => MapType::Passwd,
+        "snapshot" => MapType::Snapshot,
         "yp" | "nis" | "nisplus" | "ldap" | "ldaps" | "sss" | "hesiod" | "userdir" | "userhome" => {
             MapType::Other(word.into())
         }
@@ -42,6 +46,10 @@ pub(crate) fn map_type(word: &str) -> Option<MapType> {
 
 /// The formats that may follow a type.
 const FORMATS: [&str; 3] = ["sun", "amd", "hesiod"];
+
+/// The types that are told to whoever writes another.
+const TYPES: &str =
+    "file, program, exec, yp, nis, nisplus, ldap, ldaps, sss, hesiod, hosts, snapshot";
 
 /// What a writer probably meant by an unknown type.
 fn meant(word: &str) -> String {
@@ -55,9 +63,13 @@ fn meant(word: &str) -> String {
         lower if lower != word && map_type(lower).is_some() => {
             format!("types are written in lower case: `{lower}:`")
         }
-        _ => "the types are file, program (or exec), yp, nis, nisplus, ldap, ldaps, sss, hesiod, \
-            hosts"
-            .into(),
+        _ => {
+            let known = TYPES.split(", ").map(str::as_bytes);
+            match suggest(word.as_bytes(), known) {
+                Some(near) => format!("did you mean {}:? the types are {TYPES}", near.as_bstr()),
+                None => format!("the types are {TYPES}"),
+            }
+        }
     }
 }
 
@@ -127,7 +139,23 @@ pub fn parse(word: &BStr, origin: Option<Origin>) -> Result<MapSpec, SpecError> 
             help: "write the name directly after the colon".into(),
         });
     }
-    Ok(spec(kind, format, name.as_bstr(), origin))
+    let spec = spec(kind, format, name.as_bstr(), origin);
+    match &spec.kind {
+        Some(MapType::Snapshot) => snapshots(spec),
+        _ => Ok(spec),
+    }
+}
+
+/// A map of snapshots of which entries can be made.
+fn snapshots(spec: MapSpec) -> Result<MapSpec, SpecError> {
+    match Volumes::parse(spec.name.as_bstr()) {
+        Ok(_) => Ok(spec),
+        Err(invalid) => Err(SpecError {
+            code: invalid.code,
+            message: invalid.message,
+            help: invalid.help,
+        }),
+    }
 }
 
 /// A map's name with escapes resolved. `-hosts` has one name, however it is written.
@@ -155,8 +183,18 @@ fn unknown_special(word: &BStr) -> SpecError {
     SpecError {
         code: "unknown-special-map",
         message: format!("there is no built-in map `{word}`"),
-        help: "the built-in maps are -hosts, -null and -passwd; options stand after the map"
-            .to_owned(),
+        help: match word.as_bytes() {
+            b"-media" => {
+                "this is FreeBSD's map of removable media; write a map with entries such as \
+                 `usb -fstype=auto,nosuid,nodev :/dev/sdb1`"
+            }
+            b"-noauto" | b"-fstab" | b"-static" => {
+                "this map of FreeBSD or macOS stands for lines of fstab; write them as a direct map"
+            }
+            b"-fedfs" | b"-xfn" => "this map of Solaris has no equal here; remove the line",
+            _ => "the built-in maps are -hosts, -null and -passwd; options stand after the map",
+        }
+        .to_owned(),
     }
 }
 
@@ -189,6 +227,7 @@ mod tests {
         assert_eq!(parsed("-hosts").kind, Some(MapType::Hosts));
         assert_eq!(parsed("hosts:"), parsed("-hosts"));
         assert_eq!(parsed("hosts:fd00::1/a").name, "fd00::1/a");
+        assert_eq!(parsed("snapshot:lvm,vg=a").kind, Some(MapType::Snapshot));
         assert_eq!(parsed("//srv/dn").kind, Some(MapType::Other("ldap".into())));
         assert_eq!(parsed("/etc/auto\\ q").name, "/etc/auto q");
     }
@@ -204,6 +243,9 @@ mod tests {
             ("-fedfs", "unknown-special-map"),
             ("\"/etc/a\"", "quoted-map-name"),
             ("file:", "map-without-name"),
+            ("snapshot:", "map-without-name"),
+            ("snapshot:lvm", "snapshot-without-place"),
+            ("snapshot:lvm,vg=a,kep=3", "unknown-snapshot-option"),
         ] {
             let error = parse(word.into(), None).unwrap_err();
             assert_eq!(error.code, code, "{word}");

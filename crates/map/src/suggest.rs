@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 /// The one of `known` that `word` is probably meant to be: at most one slip away in short
 /// words, two in longer ones, letters' case left aside.
-pub(crate) fn suggest<'k>(word: &[u8], known: impl Iterator<Item = &'k [u8]>) -> Option<&'k [u8]> {
+pub fn suggest<'k>(word: &[u8], known: impl Iterator<Item = &'k [u8]>) -> Option<&'k [u8]> {
     let most = if word.len() < 5 { 1 } else { 2 };
     let lower = word.to_ascii_lowercase();
     known
@@ -13,6 +13,14 @@ pub(crate) fn suggest<'k>(word: &[u8], known: impl Iterator<Item = &'k [u8]>) ->
         .filter(|(slips, _)| *slips <= most)
         .min_by_key(|(slips, _)| *slips)
         .map(|(_, candidate)| candidate)
+}
+
+/// The one of `known` that is a single slip away from `word`.
+pub(crate) fn nearest<'k>(
+    word: &[u8],
+    mut known: impl Iterator<Item = &'k [u8]>,
+) -> Option<&'k [u8]> {
+    known.find(|candidate| distance(word, candidate) == 1)
 }
 
 /// The number of slips between two words: a letter missing, added, wrong, or two exchanged.

@@ -114,10 +114,4 @@ proptest! {
         // Whatever stands between them, the first and the last line are read.
         prop_assert!(master.items.len() >= 2);
     }
-
-    #[test]
-    fn normalised_paths_are_normal(path in "[a./]{0,20}") {
-        let once = key::normalize_path(path.as_bytes()).into_owned();
-        prop_assert_eq!(key::normalize_path(&once).into_owned(), once.clone());
-    }
 }

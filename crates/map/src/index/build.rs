@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bstr::BStr;
+use bstr::{BStr, ByteSlice};
 
 use super::{Include, Reading, key_at, line_of, read, written_at};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -200,7 +200,10 @@ impl<'t> Builder<'t> {
                 (Severity::Error, "key-without-location"),
                 (line, span),
                 || format!("the key `{key}` has no location"),
-                "write where it is mounted from, as in `key server:/path`",
+                match key.contains_str("\u{a0}") {
+                    true => "there is a no-break space in it: write an ordinary blank",
+                    false => "write where it is mounted from, as in `key server:/path`",
+                },
             ),
             Err(Unterminated(at)) => self.unterminated(line, at),
         }
@@ -208,12 +211,21 @@ impl<'t> Builder<'t> {
 
     /// Adds a good key.
     fn key(&mut self, line: &LogicalLine, span: Span, key: &BStr) {
-        if self.kind == MapKind::Direct && key::has_dot_dot(self.text.slice(span)) {
+        if self.kind == MapKind::Direct && piton_path::has_dot_dot(self.text.slice(span)) {
             self.report(
                 (Severity::Warning, "dot-dot-in-path"),
                 (line, span),
                 || format!("the path is read as `{key}`"),
                 "write the path without `..`; behind a symbolic link it may mean another place",
+            );
+        }
+        let star = self.kind == MapKind::Indirect && key.contains(&b'*');
+        if star && !self.text.slice(span).contains(&b'\\') {
+            self.report(
+                (Severity::Warning, "star-in-key"),
+                (line, span),
+                || format!("`{key}` is one name with a star in it, and no pattern"),
+                "only `*` alone stands for all other names; write `\\*` if the star is meant",
             );
         }
         self.keys.push(self.hasher.hashed(key, span.start));
@@ -265,12 +277,14 @@ impl<'t> Builder<'t> {
     /// Reports a key that nobody can ask for.
     fn bad_key(&mut self, line: &LogicalLine, key: Span, name: &BStr, reason: &'static str) {
         let slash = name.contains(&b'/');
+        let last = name.rsplit_str("/").find(|part| !part.is_empty());
+        let last = last.unwrap_or(b"name").as_bstr();
+        let of_a_name = format!(
+            "keys of an indirect map are names in one directory, such as `{last}`; paths belong in a \
+             direct map (`/-` in the master map)"
+        );
         let (code, help) = match self.kind {
-            MapKind::Indirect if slash => (
-                "slash-in-key",
-                "keys of an indirect map are names in one directory; paths belong in a direct \
-                    map (`/-` in the master map)",
-            ),
+            MapKind::Indirect if slash => ("slash-in-key", of_a_name.as_str()),
             MapKind::Direct if !name.starts_with(b"/") => (
                 "relative-direct-key",
                 "keys of a direct map are absolute paths; names belong in an indirect map",

@@ -44,6 +44,7 @@ fn shown_map(map: &MapSpec) -> String {
         Some(MapType::Hosts) => "-hosts".to_string(),
         Some(MapType::Null) => "-null".to_string(),
         Some(MapType::Passwd) => "-passwd".to_string(),
+        Some(MapType::Snapshot) => format!("snapshot:{}", map.name),
         Some(MapType::Other(other)) => format!("{other}{format}:{}", map.name),
     }
 }
@@ -98,12 +99,26 @@ fn mount_points_and_maps() {
             "/m /etc/a | file:b | program:/etc/c",
         ),
         ("/m /etc/a -- /etc/b", "/m /etc/a | /etc/b"),
+        (
+            "/m multi:/etc/a ro -- /etc/b soft -- c",
+            "/m /etc/a | /etc/b | c",
+        ),
         ("+auto_master", "+auto_master"),
         ("+file:/etc/x", "+file:/etc/x"),
         ("+dir:/etc/auto.master.d/", "+dir:/etc/auto.master.d"),
     ] {
         assert_eq!(entries(line), [expected], "{line:?}");
     }
+}
+
+#[test]
+fn options_between_maps_are_for_all_of_them() {
+    let (items, _) = parsed("/m multi:/etc/a ro,hard -- /etc/b --timeout 9 -- c soft\n");
+    let [MasterItem::Entry(entry)] = &items[..] else {
+        panic!("{items:?}");
+    };
+    assert_eq!(entry.options.mount, ["ro", "hard", "soft"]);
+    assert_eq!(entry.options.timeout, Some(9));
 }
 
 #[test]
@@ -344,4 +359,30 @@ fn an_indented_line_and_windows_line_ends_harm_nobody() {
     );
     let (items, said) = parsed("/m /etc/auto.m\r\n/n /etc/auto.m ro\r\n");
     assert_eq!((items.len(), said), (2, vec!["carriage-return"]));
+}
+
+#[test]
+fn relative_mount_points_are_below_the_directory_of_a_user() {
+    let text = Fragment::whole(
+        "m",
+        "host auto.host\n. auto.net\n/abs auto.abs\n/- auto.direct\n",
+    );
+    let read = |below: Option<&str>| {
+        let (master, said) = parse_below(&text, below.map(bstr::BStr::new));
+        let points: Vec<String> = master
+            .items
+            .into_iter()
+            .map(|item| match item {
+                MasterItem::Entry(entry) => match entry.mount_point {
+                    MountPoint::Path(path) => path.to_string(),
+                    MountPoint::Direct => "/-".into(),
+                },
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        (points.join(" "), said.len())
+    };
+    let all = "/home/ann/net/host /home/ann/net /abs /-";
+    assert_eq!(read(Some("/home/ann/net")), (all.to_string(), 0));
+    assert_eq!(read(None), ("/abs /-".to_string(), 2));
 }
