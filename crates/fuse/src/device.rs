@@ -55,6 +55,23 @@ pub enum Error {
     Start(PathBuf, #[source] io::Error),
 }
 
+impl Error {
+    /// The number that says it to programs.
+    pub fn errno(&self) -> i32 {
+        let error = match self {
+            Self::Path(_, error)
+            | Self::Device(error)
+            | Self::Refused(_, error)
+            | Self::NoHelper(error)
+            | Self::Start(_, error) => error.raw_os_error(),
+            Self::NoDirectory(_) => Some(Errno::OPNOTSUPP.raw_os_error()),
+            Self::Helper(..) => Some(Errno::PERM.raw_os_error()),
+            Self::Version(..) => Some(Errno::PROTO.raw_os_error()),
+        };
+        error.unwrap_or(Errno::IO.raw_os_error())
+    }
+}
+
 /// Whether something dead was in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dead {
@@ -220,11 +237,15 @@ fn run(mut command: Command, path: &Path) -> Result<(), Error> {
         .trim()
         .trim_start_matches(HELPER)
         .trim_start_matches(": ");
-    let text = if said.is_empty() {
+    let mut text = if said.is_empty() {
         status.to_string()
     } else {
         said.to_owned()
     };
+    if text.contains("/dev/fuse") {
+        text +=
+            ": the kernel's module fuse must be loaded, and you must be allowed to use the device";
+    }
     Err(Error::Helper(path.to_owned(), text))
 }
 

@@ -30,8 +30,8 @@ pub fn hold_law(input: &[u8]) {
         return;
     };
     let unique = request.unique;
-    let outcome = served.serve(&request);
-    match (outcome, served.serve(&request)) {
+    let outcome = served.serve(&request, &|_| true);
+    match (outcome, served.serve(&request, &|_| true)) {
         (Outcome::Reply(reply), Outcome::Reply(again)) => {
             check(&reply, unique);
             assert_eq!(reply, again);
@@ -54,7 +54,7 @@ pub fn hold_law(input: &[u8]) {
             assert_eq!(linked, Ok(()), "{access:?}");
             check(&served.answer(unique, &access, Ok(())), unique);
             // Now it leads somewhere, and nobody is asked.
-            let outcome = served.serve(&request);
+            let outcome = served.serve(&request, &|_| true);
             assert!(matches!(outcome, Outcome::Reply(_)), "{outcome:?}");
         }
         (Outcome::Interrupted(one), Outcome::Interrupted(again)) => assert_eq!(one, again),

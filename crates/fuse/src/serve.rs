@@ -40,13 +40,13 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Carries out a request.
-    pub(crate) fn serve(&self, request: &Request<'_>) -> Outcome {
+    /// Carries out a request. `trusts` says of a link that it leads where it should.
+    pub(crate) fn serve(&self, request: &Request<'_>, trusts: &dyn Fn(&BStr) -> bool) -> Outcome {
         let answer = match request.operation {
             Operation::Forget => return Outcome::Nothing,
             Operation::Interrupt(unique) => return Outcome::Interrupted(unique),
             Operation::LookUp(name) => self.look_up(request, name),
-            Operation::ReadLink => self.read_link(request),
+            Operation::ReadLink => self.read_link(request, trusts),
             Operation::Attributes => self.attributes(request.node).map_err(Instead::Refuse),
             Operation::ReadDirectory { after, size } => Ok(self.read_directory(after, size)),
             Operation::OpenDirectory => Ok(reply::opened()),
@@ -109,10 +109,14 @@ impl Served {
         }
     }
 
-    fn read_link(&self, request: &Request<'_>) -> Result<Vec<u8>, Instead> {
+    fn read_link(
+        &self,
+        request: &Request<'_>,
+        trusts: &dyn Fn(&BStr) -> bool,
+    ) -> Result<Vec<u8>, Instead> {
         let seen = self.seen(request.node).map_err(Instead::Refuse)?;
         let name = seen.link.ok_or(Instead::Refuse(Errno::INVAL))?;
-        match seen.target {
+        match seen.target.filter(|_| trusts(name.as_bstr())) {
             Some(target) => {
                 self.tree.followed(self.root, request.node);
                 Ok(target.into())
@@ -202,7 +206,9 @@ mod tests {
 
     fn serve(served: &Served, code: u32, node: u64, arguments: &[u8]) -> Outcome {
         let bytes = frame(code, node, arguments);
-        served.serve(&Request::decode(&bytes).unwrap())
+        served.serve(&Request::decode(&bytes).unwrap(), &|name| {
+            name != "doubtful"
+        })
     }
 
     /// The body of a reply, or its errno.
@@ -241,6 +247,13 @@ mod tests {
         }
         let linked = number(&served, "linked");
         assert_eq!(body(serve(&served, 5, linked, b"")).unwrap(), b"/there");
+        let doubtful = "doubtful".into();
+        served.tree.link(HOME, doubtful, "/there".into()).unwrap();
+        let access = asked(serve(&served, 5, number(&served, "doubtful"), b""));
+        assert_eq!(
+            (&access.name[..], access.purpose),
+            (&b"doubtful"[..], Purpose::Follow)
+        );
     }
 
     #[test]

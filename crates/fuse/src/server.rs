@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bstr::BStr;
 use piton_loopback::{Answers, Duty, Owner};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -175,7 +176,8 @@ impl Work {
             operation = ?request.operation,
             "request"
         );
-        match self.served.serve(&request) {
+        let trusts = |name: &BStr| self.owner.trusts(self.served.root, name);
+        match self.served.serve(&request, &trusts) {
             Outcome::Reply(reply) => self.send(&reply),
             Outcome::Nothing => {}
             Outcome::Interrupted(unique) => {

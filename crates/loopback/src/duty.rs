@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bstr::BString;
+use bstr::{BStr, BString};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
@@ -64,6 +64,15 @@ pub trait Owner: Send + Sync {
     ///
     /// Called in the server's thread: it must not block.
     fn access(&self, access: Access, duty: Duty);
+
+    /// Whether a link that leads somewhere may be followed without asking. If not, it is asked about
+    /// as if it led nowhere. FUSE asks this each time a link is read; NFS does not.
+    ///
+    /// Called in the server's thread: it must not block.
+    fn trusts(&self, root: RootId, name: &BStr) -> bool {
+        let _ = (root, name);
+        true
+    }
 }
 
 /// Somebody waits for the answer to an [`Access`]. Spent by [`Duty::ready`] or [`Duty::fail`];

@@ -5,6 +5,7 @@ use piton_rpc::xdr::{Reader, Writer};
 use rustix::io::Errno;
 
 use crate::duty::Purpose;
+use crate::expand;
 use crate::handle::Secret;
 use crate::limits;
 use crate::mountd::{self, Mounted};
@@ -29,9 +30,13 @@ pub fn hold_law(input: &[u8]) {
     let xid = message.first_chunk().map(|xid| u32::from_be_bytes(*xid));
     let outcome = serve(&tree, &mut Mounted::default(), &message);
     assert_eq!(outcome, serve(&again, &mut Mounted::default(), &message));
+    in_words(&expand::call(&tree, &message));
     match outcome {
         Outcome::Nonsense => assert_eq!(*how, 255),
-        Outcome::Reply(reply) => check(&reply, xid),
+        Outcome::Reply(reply) => {
+            check(&reply, xid);
+            in_words(&expand::reply(&tree, &message, &reply));
+        }
         Outcome::Ask(question) => {
             let access = &question.access;
             assert_eq!(Some(question.xid), xid);
@@ -46,6 +51,7 @@ pub fn hold_law(input: &[u8]) {
             assert!(good, "{access:?}");
             assert!(access.caller.groups.len() <= limits::GROUPS);
             check(&question.later(), xid);
+            in_words(&expand::answer(&tree, &question, &question.later()));
             let errors = [Errno::NOENT, Errno::STALE, Errno::TIMEDOUT, Errno::AGAIN];
             for errno in errors {
                 check(&question.reply(&tree, Err(errno)), xid);
@@ -59,6 +65,13 @@ pub fn hold_law(input: &[u8]) {
             assert!(matches!(reply, Outcome::Reply(_)), "{reply:?}");
         }
     }
+}
+
+/// One line, not too long, whatever is in the message; what we said ourselves can be read.
+fn in_words(line: &str) {
+    assert!(!line.contains(char::is_control), "{line:?}");
+    assert!(line.len() < 4 * 4 * limits::NAME * limits::NAMES_TOLD);
+    assert!(!line.ends_with("in a way that cannot be read"), "{line}");
 }
 
 /// A reply to this call, not too long, of whole words.

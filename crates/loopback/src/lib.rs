@@ -13,6 +13,7 @@
 mod call;
 mod connection;
 mod duty;
+mod expand;
 mod handle;
 mod law;
 pub mod limits;
@@ -29,9 +30,10 @@ mod status;
 mod tree;
 
 pub use duty::{Access, Answers, Caller, Duty, Given, Owner, Purpose};
+pub use expand::Witness;
 pub use handle::Secret;
 #[doc(hidden)]
 pub use law::hold_law;
-pub use listener::Listener;
+pub use listener::{Listener, RESERVED};
 pub use server::Server;
 pub use tree::{Link, RootId, RootKind, Seen, Tree, TreeError};

@@ -78,3 +78,6 @@ pub(crate) const SOCKETS: u64 = 64 << 20;
 
 /// How often in a second that is done at most: anybody on this host can connect.
 pub(crate) const LOOKS: u32 = 10;
+
+/// Names of a directory that are told when each call is (`-T`): the first tell what it is.
+pub const NAMES_TOLD: usize = 16;

@@ -10,8 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// They are below those from which the kernel's own client connects (`sunrpc.min_resvport`, 665): if
 /// nobody listens, a client that happens to connect from the very port it connects to is connected
 /// to itself, and keeps the port from the next server.
-const FIRST: u16 = 600;
-const LAST: u16 = 664;
+pub const RESERVED: std::ops::RangeInclusive<u16> = 600..=664;
 const KNOWN: [u16; 4] = [623, 631, 636, 664];
 
 /// A port of 127.0.0.1 that is listened on. As long as some process holds it, clients can connect:
@@ -29,7 +28,7 @@ impl Listener {
     /// # Errors
     /// Not root, or none is free.
     pub fn reserved() -> io::Result<Self> {
-        let ports = (FIRST..=LAST).rev().filter(|port| !KNOWN.contains(port));
+        let ports = RESERVED.rev().filter(|port| !KNOWN.contains(port));
         let mut last = io::Error::from(io::ErrorKind::AddrInUse);
         for port in ports {
             match Self::at(port) {

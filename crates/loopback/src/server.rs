@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use crate::connection::{Connection, Gone};
 use crate::duty::{Answers, Duty, Owner};
+use crate::expand::{self, Witness};
 use crate::limits;
 use crate::listener::Listener;
 use crate::mountd::Mounted;
@@ -41,12 +42,26 @@ impl Server {
     /// # Errors
     /// No thread or descriptor can be had.
     pub fn start(listener: Listener, tree: Tree, owner: Arc<dyn Owner>) -> io::Result<Self> {
+        Self::start_seen(listener, tree, owner, None)
+    }
+
+    /// The same; a witness is told of each call and each answer.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_seen(
+        listener: Listener,
+        tree: Tree,
+        owner: Arc<dyn Owner>,
+        witness: Option<Arc<dyn Witness>>,
+    ) -> io::Result<Self> {
         let answers = Arc::new(Answers::new()?);
         let address = listener.address();
         let mut work = Work {
             listener,
             tree,
             owner,
+            witness,
             answers: answers.clone(),
             clients: BTreeMap::new(),
             next: 0,
@@ -88,6 +103,7 @@ struct Work {
     listener: Listener,
     tree: Tree,
     owner: Arc<dyn Owner>,
+    witness: Option<Arc<dyn Witness>>,
     answers: Arc<Answers>,
     clients: BTreeMap<ConnectionId, Connection>,
     next: ConnectionId,
@@ -225,6 +241,9 @@ impl Work {
 
     /// Carries out what a message asks for, or asks the owner.
     fn message(&mut self, id: ConnectionId, message: &[u8]) -> Result<(), Gone> {
+        if let Some(witness) = &self.witness {
+            witness.saw(expand::call(&self.tree, message));
+        }
         let reply = match serve(&self.tree, &mut self.mounted, message) {
             Outcome::Reply(reply) => reply,
             Outcome::Nonsense => return Err(Gone),
@@ -246,6 +265,9 @@ impl Work {
                 }
             }
         };
+        if let Some(witness) = &self.witness {
+            witness.saw(expand::reply(&self.tree, message, &reply));
+        }
         self.clients.get_mut(&id).ok_or(Gone)?.send(&reply)
     }
 
@@ -255,6 +277,9 @@ impl Work {
             return;
         };
         let reply = question.reply(&self.tree, result);
+        if let Some(witness) = &self.witness {
+            witness.saw(expand::answer(&self.tree, &question, &reply));
+        }
         for id in connections {
             let client = self.clients.get_mut(&id);
             if client.is_some_and(|client| client.send(&reply).is_err()) {

@@ -362,6 +362,17 @@ impl State {
         }
     }
 
+    /// The path of what a handle is the handle of.
+    pub(crate) fn path_of(&self, handle: Handle) -> Option<BString> {
+        let node = self.find(handle)?;
+        let mut path = self.roots.get(&node.root)?.path.clone();
+        if let Some(name) = node.link.filter(|_| handle.name.is_some()) {
+            path.push(b'/');
+            path.extend_from_slice(&name);
+        }
+        Some(path)
+    }
+
     /// A name in a directory, if it is listed, linked, or known to exist.
     pub(crate) fn look_up(&self, id: RootId, name: &BStr) -> Option<Node> {
         let root = self.roots.get(&id)?;

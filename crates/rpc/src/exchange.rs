@@ -34,6 +34,15 @@ pub struct Exchange {
     way: Way,
     /// Replies to other calls that have come.
     strays: usize,
+    /// A second call on the same connection.
+    aside: Option<Aside>,
+}
+
+/// A call beside the first, and what came of it.
+#[derive(Debug)]
+struct Aside {
+    xid: u32,
+    came: Option<Result<Vec<u8>, Error>>,
 }
 
 #[derive(Debug)]
@@ -66,8 +75,7 @@ impl Exchange {
         arguments: &[u8],
         most: usize,
     ) -> Result<Self, Error> {
-        // Nobody who does not see our packets can know it.
-        let xid = RandomState::new().build_hasher().finish() as u32;
+        let xid = number();
         let message = message::call(xid, what, arguments);
         let family = if to.is_ipv6() {
             AddressFamily::INET6
@@ -104,7 +112,30 @@ impl Exchange {
             xid,
             way,
             strays: 0,
+            aside: None,
         })
+    }
+
+    /// Sends another call right behind the first, where there is a stream: it takes no time of its
+    /// own. Whether and how it is answered changes nothing for the first ([`Self::aside`]).
+    #[must_use]
+    pub fn with_aside(mut self, what: Procedure, arguments: &[u8]) -> Self {
+        if let Way::Stream { outgoing, .. } = &mut self.way {
+            let xid = number();
+            outgoing.extend(record::mark(&message::call(xid, what, arguments)));
+            self.aside = Some(Aside { xid, came: None });
+        }
+        self
+    }
+
+    /// What came of the other call; `None`: nothing yet. Nothing ever comes if there is none.
+    pub fn aside(&self) -> Option<&Result<Vec<u8>, Error>> {
+        self.aside.as_ref()?.came.as_ref()
+    }
+
+    /// Whether there is another call, and nothing has come of it.
+    pub fn awaits_aside(&self) -> bool {
+        self.aside.as_ref().is_some_and(|it| it.came.is_none())
     }
 
     /// The socket, to wait for [`Self::wants`].
@@ -157,13 +188,16 @@ impl Exchange {
                     Some(count) => count,
                 };
                 let mut bytes = &buffer[..count];
+                let mut own = None;
                 while let Some(message) = records.take(&mut bytes)? {
-                    if let Some(results) = results(self.xid, message)? {
-                        return Ok(Some(results));
+                    let (xid, outcome) = taken(message)?;
+                    match &mut self.aside {
+                        _ if xid == self.xid => own = Some(outcome?),
+                        Some(aside) if xid == aside.xid => aside.came = Some(outcome),
+                        _ => stray(&mut self.strays)?,
                     }
-                    stray(&mut self.strays)?;
                 }
-                Ok(None)
+                Ok(own)
             }
             Way::Datagram {
                 message,
@@ -213,15 +247,30 @@ fn into(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<usize>, Error> {
     }
 }
 
+/// A number for a call that nobody knows who does not see our packets.
+fn number() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
+}
+
 /// The results in a reply; none if it is one to another call.
-fn results(xid: u32, mut message: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
-    let (theirs, outcome) = message::reply(&message)?;
-    if theirs != xid {
-        return Ok(None);
+fn results(xid: u32, message: Vec<u8>) -> Result<Option<Vec<u8>>, Error> {
+    let (theirs, outcome) = taken(message)?;
+    match theirs == xid {
+        true => outcome.map(Some),
+        false => Ok(None),
     }
-    let length = outcome?.len();
-    message.drain(..message.len() - length);
-    Ok(Some(message))
+}
+
+/// A reply's number, and the results in it.
+#[allow(
+    clippy::type_complexity,
+    reason = "a number, and a result as everywhere"
+)]
+fn taken(mut message: Vec<u8>) -> Result<(u32, Result<Vec<u8>, Error>), Error> {
+    let (xid, outcome) = message::reply(&message)?;
+    let length = outcome.map(<[u8]>::len);
+    let outcome = length.map(|length| message.split_off(message.len() - length));
+    Ok((xid, outcome))
 }
 
 fn stray(strays: &mut usize) -> Result<(), Error> {

@@ -270,7 +270,12 @@ pub fn of(server: SocketAddr, until: Instant) -> Result<Exports, Error> {
             Err(_) => break,
         }
     }
-    if nfs == Some(Ok(())) && mountd.is_none_or(is_absence) {
+    let absent = match mountd {
+        // One that was asked is there: it only did not answer in time.
+        None | Some(Error::Late) => !asked,
+        Some(error) => is_absence(error),
+    };
+    if nfs == Some(Ok(())) && absent {
         let mut collector = Collector::new(Origin::PseudoRoot);
         collector.line(b"/", []);
         return Ok(collector.done());

@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod exports;
 pub mod limits;
 pub mod message;
+pub mod nfs4;
 pub mod portmap;
 pub mod record;
 pub mod xdr;

@@ -196,6 +196,16 @@ fn a_mount_daemon_that_takes_its_time_is_waited_for() {
 }
 
 #[test]
+fn a_mount_daemon_that_never_answers_is_there_all_the_same() {
+    in_private_network(|| {
+        let server = FakeNfs::default().exporting(["/srv"]).start();
+        server.change(|how| how.only_null = true);
+        let until = Instant::now() + Duration::from_secs(3);
+        assert_eq!(exports::of(v4(), until), Err(Error::Late));
+    });
+}
+
+#[test]
 fn thirty_thousand_exports_take_no_second() {
     in_private_network(|| {
         let paths = (0..30_000).map(|number| format!("/export/projects/{}/{number}", number % 300));

@@ -15,7 +15,7 @@ use piton_rpc::record::{Records, mark};
 use piton_rpc::xdr::{Reader, Writer};
 
 /// How long an answer may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const NFS: u32 = 100_003;
 pub(crate) const MOUNT: u32 = 100_005;
