@@ -63,6 +63,7 @@ fn as_written(mount: &MountPlan, source: BString) -> Attempt {
         options: mount.options.clone(),
         host,
         address: None,
+        no_guests: false,
         by_helper: mount.by_helper,
     }
 }
@@ -74,6 +75,7 @@ fn bind(mount: &MountPlan, path: &BStr) -> Attempt {
         options: bind_options(&mount.options),
         host: None,
         address: None,
+        no_guests: false,
         by_helper: false,
     }
 }
@@ -88,6 +90,7 @@ fn network(mount: &MountPlan, ranked: &Ranked, path: &BStr) -> Option<Attempt> {
         options: mount.options.clone(),
         host: mount.replicas[candidate.replica].host.clone(),
         address: ranked.address,
+        no_guests: ranked.no_guests,
         by_helper: mount.by_helper,
     })
 }
@@ -128,11 +131,9 @@ fn server_of(source: &BStr) -> Option<BString> {
     (!host.is_empty()).then(|| host.into())
 }
 
-/// Returns true if and only if `path` is `directory` or below it.
+/// Returns true if and only if `path`, as a map has it, is `directory` or below it.
 pub(crate) fn is_within(path: &BStr, directory: &BStr) -> bool {
-    let path = piton_map::key::normalize_path(path);
-    let rest = path.strip_prefix(directory.as_bytes());
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    piton_path::is_within(&*piton_path::normalize(path), directory)
 }
 
 #[cfg(test)]

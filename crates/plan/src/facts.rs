@@ -30,6 +30,8 @@ pub struct HostFacts {
     /// `use_hostname_for_mounts` of autofs.conf: a server with several addresses is mounted by
     /// its name, not by the address that was chosen.
     pub hostname_for_mounts: bool,
+    /// Mounts are made by a user without root: what would be a bind mount is a link, where it can be.
+    pub rootless: bool,
 }
 
 /// An address of this host.

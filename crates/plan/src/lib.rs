@@ -17,7 +17,7 @@ mod trace;
 mod variables;
 
 pub use plan::{Action, MountPlan, Node, Plan, Replica, SubmountPlan, TriggerDefaults};
-pub use planner::{PlanRequest, Planning, plan};
+pub use planner::{PlanRequest, Planning, plan, plan_silently};
 pub use proximity::Proximity;
 pub use trace::TraceLine;
 pub use variables::value_of;

@@ -21,7 +21,8 @@ use crate::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec, W
 pub struct Plan {
     /// The key as it was asked for.
     pub key: BString,
-    /// The places of the entry, parents before their children. Node 0 is the key's own directory.
+    /// The places of the entry, each directly followed by all that is below it. Node 0 is the key's own
+    /// directory.
     pub nodes: Vec<Node>,
     /// Whether one failing offset fails the whole.
     pub strict: bool,
@@ -78,6 +79,9 @@ pub struct MountPlan {
     pub network: bool,
     /// `mount-helper=yes`: mount(8) mounts it, even where Piton could by itself.
     pub by_helper: bool,
+    /// The sub-directory that all replicas name (`host:path:subdirectory`), which is part of their
+    /// paths: what is above it can be shared with other keys.
+    pub below: Option<BString>,
 }
 
 /// One place a file system can be had from.
@@ -160,8 +164,10 @@ impl Plan {
 
     /// The nodes that become triggers once `node` is mounted: the next level only.
     pub fn children(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
-        let nodes = self.nodes.iter().enumerate();
-        nodes
+        // What is below a node follows it directly, and an entry may have thousands of offsets.
+        let below = self.nodes.iter().enumerate().skip(node + 1);
+        below
+            .take_while(move |(_, child)| child.parent >= Some(node))
             .filter(move |(_, child)| child.parent == Some(node))
             .map(|(number, _)| number)
     }
@@ -187,6 +193,26 @@ impl Plan {
         };
         let target = self.nodes[node].target.as_ref();
         attempt::attempts(mount, target, servers, self.is_required(node))
+    }
+
+    /// The same plan with what is above the sub-directory that it names, for several keys to share,
+    /// and that sub-directory. Nothing where an entry is more than one place, or names none.
+    pub fn shared(&self) -> Option<(Self, BString)> {
+        let below = self
+            .mount(0)?
+            .below
+            .clone()
+            .filter(|_| self.nodes.len() == 1)?;
+        let mut plan = self.clone();
+        if let Action::Mount(mount) = &mut plan.nodes[0].action {
+            mount.below = None;
+            for replica in &mut mount.replicas {
+                let above = replica.path.strip_suffix(below.as_bytes())?;
+                let above = above.strip_suffix(b"/").filter(|above| !above.is_empty());
+                replica.path = above.unwrap_or(b"/").into();
+            }
+        }
+        Some((plan, below))
     }
 
     /// Whether nothing of a place is of use without its own mount. Offsets are of use without
@@ -314,7 +340,7 @@ impl Plan {
 
     /// What the key's directory is a symbolic link to, where it is one: `symlink` makes links
     /// of keys of an indirect map that have no offsets and would be bind mounts.
-    fn link(&self, node: usize, make_root: bool, attempts: &[Attempt]) -> Option<BString> {
+    pub fn link(&self, node: usize, make_root: bool, attempts: &[Attempt]) -> Option<BString> {
         let mount = self.mount(node)?;
         let wanted = mount.symlink && make_root && node == 0 && self.nodes.len() == 1;
         let first = attempts.first().filter(|_| wanted)?;

@@ -1,14 +1,15 @@
 //! From an entry's text to a plan.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::vec::Vec;
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_map::dialect::Dialect;
-use piton_map::entry::{self, Entry, EntryRequest, Mount};
+use piton_map::entry::{self, Entry, EntryRequest, Mount, Reading};
 use piton_map::fstype;
-use piton_map::key::{PATH_LIMIT, normalize_path};
+use piton_map::key::{PATH_LIMIT, unquote};
 use piton_map::location::Server;
 use piton_map::lookup::Found;
 use piton_map::options::PointOptions;
@@ -58,8 +59,22 @@ pub struct Planning {
     pub trace: Vec<TraceLine>,
 }
 
-/// Plans what becomes of a key.
+/// Plans what becomes of a key, and says why.
 pub fn plan(request: &PlanRequest) -> Planning {
+    let reading = read(request);
+    let trace = trace(request, &reading);
+    Planning {
+        trace,
+        ..planned(request, reading)
+    }
+}
+
+/// The same without the trace: an entry may have thousands of offsets, and nobody reads it.
+pub fn plan_silently(request: &PlanRequest) -> Planning {
+    planned(request, read(request))
+}
+
+fn read(request: &PlanRequest) -> Reading {
     let requester = request
         .dialect
         .requester_variables
@@ -69,16 +84,19 @@ pub fn plan(request: &PlanRequest) -> Planning {
         facts: request.facts,
         requester,
     };
-    let reading = entry::read(&EntryRequest {
+    let key = key_in_entry(request);
+    entry::read(&EntryRequest {
         found: request.found,
-        key: request.key,
+        key: key.as_ref(),
         variables: &variables,
         point: request.options,
         global: request.global_options,
         append: request.append_options,
         dialect: request.dialect,
-    });
-    let trace = trace(request, &reading);
+    })
+}
+
+fn planned(request: &PlanRequest, reading: Reading) -> Planning {
     let mut diagnostics = reading.diagnostics;
     let plan = reading
         .entry
@@ -86,8 +104,19 @@ pub fn plan(request: &PlanRequest) -> Planning {
     Planning {
         plan,
         diagnostics,
-        trace,
+        trace: Vec::new(),
     }
+}
+
+/// What `&` stands for: the key, for a direct map with the final slash that it may be written with.
+fn key_in_entry<'a>(request: &PlanRequest<'a>) -> Cow<'a, BStr> {
+    let written = unquote(request.found.fragment.slice(request.found.key));
+    if request.kind == TriggerKind::Direct && written.ends_with(b"/") {
+        let mut key = BString::from(request.key);
+        key.push(b'/');
+        return Cow::Owned(key);
+    }
+    Cow::Borrowed(request.key)
 }
 
 /// Builds the tree of nodes.
@@ -142,7 +171,7 @@ impl Planner<'_> {
 
     /// The absolute path of the key's directory.
     fn key_directory(&self) -> BString {
-        let mut path = normalize_path(self.request.mount_point).into_owned();
+        let mut path = piton_path::normalize(self.request.mount_point).into_owned();
         if self.request.kind == TriggerKind::Indirect {
             if path != "/" {
                 path.push(b'/');
@@ -165,7 +194,7 @@ impl Planner<'_> {
             return Err(Trouble::BelowSubmount);
         }
         let offset = mount.offset.clone();
-        let action = action(mount, target.as_ref())?;
+        let action = action(mount, target.as_ref(), self.request.facts.rootless)?;
         Ok(Node {
             target,
             offset,
@@ -194,8 +223,8 @@ fn in_tree_order(offset: &BStr) -> Vec<u8> {
         .collect()
 }
 
-/// What happens at the target of a mount.
-fn action(mount: Mount, target: &BStr) -> Result<Action, Trouble> {
+/// What happens at the target of a mount; with `links` a bind mount should be a link.
+fn action(mount: Mount, target: &BStr, links: bool) -> Result<Action, Trouble> {
     let Mount {
         what,
         options,
@@ -217,6 +246,7 @@ fn action(mount: Mount, target: &BStr) -> Result<Action, Trouble> {
             selection,
             network,
             by_helper,
+            below: None,
         })
     };
     let here = |path: BString| {
@@ -228,14 +258,24 @@ fn action(mount: Mount, target: &BStr) -> Result<Action, Trouble> {
     };
     Ok(match what {
         entry::What::Servers { fstype, servers } => {
+            let below = common_subdirectory(&servers);
             let servers: Vec<Replica> = servers.into_iter().map(replica).collect();
             reachable(&servers, nobind, target)?;
             let network = servers.iter().any(|server| server.host.is_some());
-            plan(What::Type(fstype), servers, symlink, network)
+            let mut action = plan(What::Type(fstype), servers, symlink || links, network);
+            if let Action::Mount(mount) = &mut action {
+                mount.below = below;
+            }
+            action
         }
         entry::What::Bind { recursive, source } => {
             refuse_itself(source.as_ref(), target)?;
-            plan(What::Bind { recursive }, here(source), symlink, false)
+            plan(
+                What::Bind { recursive },
+                here(source),
+                symlink || links,
+                false,
+            )
         }
         entry::What::Link { to } => {
             refuse_itself(to.as_ref(), target)?;
@@ -279,6 +319,14 @@ fn refuse_itself(source: &BStr, target: &BStr) -> Result<(), Trouble> {
     }
 }
 
+/// The sub-directory that all servers name.
+fn common_subdirectory(servers: &[Server]) -> Option<BString> {
+    let first = servers.first()?.subdirectory.as_ref()?;
+    let same = |server: &Server| server.subdirectory.as_ref() == Some(first);
+    let below = first.trim_with(|c| c == '/');
+    (servers.iter().all(same) && !below.is_empty()).then(|| below.into())
+}
+
 /// A server of the map's language; a sub-directory of what is mounted is mounted by itself.
 fn replica(server: Server) -> Replica {
     let Server {
@@ -291,7 +339,7 @@ fn replica(server: Server) -> Replica {
         if !path.ends_with(b"/") {
             path.push(b'/');
         }
-        path.extend_from_slice(below.trim_start_with(|c| c == '/'));
+        path.extend_from_slice(below.trim_with(|c| c == '/'));
     }
     Replica { host, path, weight }
 }

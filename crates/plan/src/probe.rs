@@ -46,6 +46,9 @@ pub enum Answer {
     Serves {
         /// Microseconds from the question to the answer.
         micros: u32,
+        /// Its root of NFS 4 is not shown to who does not say who he is (AUTH_NONE). False: it is,
+        /// or nothing was heard of that.
+        no_guests: bool,
     },
     /// It is there, and does not serve what is wanted, or cannot be reached: what the system says,
     /// as errno(3) numbers it.
@@ -103,14 +106,32 @@ pub fn service(what: &What, options: &[BString]) -> Option<Service> {
     Some(service)
 }
 
-/// Whether the options ask for IPv4 (true) or IPv6 (false): nfs(5), `proto=`. Nothing: either.
-pub(crate) fn wants_ipv4(options: &[BString]) -> Option<bool> {
-    let kind = |option: &BString| match option.as_slice() {
-        b"tcp" | b"udp" | b"rdma" | b"proto=tcp" | b"proto=udp" | b"proto=rdma" => Some(true),
-        b"proto=tcp6" | b"proto=udp6" | b"proto=rdma6" => Some(false),
-        _ => None,
-    };
-    options.iter().rev().find_map(kind)
+/// A kind of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// What the options ask for: nfs(5), `proto=`; the last counts. Nothing: either will do.
+    pub fn wanted(options: &[BString]) -> Option<Self> {
+        let kind = |option: &BString| match option.as_slice() {
+            b"tcp" | b"udp" | b"rdma" | b"proto=tcp" | b"proto=udp" | b"proto=rdma" => {
+                Some(Self::V4)
+            }
+            b"proto=tcp6" | b"proto=udp6" | b"proto=rdma6" => Some(Self::V6),
+            _ => None,
+        };
+        options.iter().rev().find_map(kind)
+    }
+
+    /// Returns true if and only if an address is of this kind.
+    pub fn has(self, address: IpAddr) -> bool {
+        address.is_ipv4() == (self == Self::V4)
+    }
 }
 
 /// The major version of NFS that `vers=` names.
@@ -135,6 +156,23 @@ mod tests {
     fn of(fstype: &str, options: &str) -> Option<Service> {
         let options: Vec<BString> = options.split(',').map(BString::from).collect();
         service(&What::Type(fstype.into()), &options)
+    }
+
+    #[test]
+    fn the_protocol_says_of_which_kind_the_address_is() {
+        for (options, family) in [
+            ("rw", None),
+            ("tcp", Some(Family::V4)),
+            ("proto=tcp", Some(Family::V4)),
+            ("proto=tcp6", Some(Family::V6)),
+            ("tcp,proto=tcp6", Some(Family::V6)),
+            ("proto=udp6,udp", Some(Family::V4)),
+        ] {
+            let options: Vec<BString> = options.split(',').map(BString::from).collect();
+            assert_eq!(Family::wanted(&options), family, "{options:?}");
+        }
+        let six = "::1".parse().unwrap();
+        assert!(Family::V6.has(six) && !Family::V4.has(six));
     }
 
     #[test]

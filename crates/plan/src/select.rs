@@ -16,8 +16,8 @@ use bstr::{BStr, BString, ByteSlice};
 use piton_map::options::Selection;
 
 use crate::facts::{HostAnswers, HostFacts};
-use crate::plan::{MountPlan, Replica};
-use crate::probe::{self, Answer, Service, Target, service};
+use crate::plan::{MountPlan, Replica, source_of};
+use crate::probe::{Answer, Family, Service, Target, service};
 use crate::proximity::{Proximity, is_reachable};
 use crate::step::{Address, What};
 use crate::variables::split_host;
@@ -93,6 +93,8 @@ pub struct Ranked {
     pub verdict: Verdict,
     /// The address that answered first.
     pub address: Option<Address>,
+    /// Whether that address does not show its root to nobody ([`Answer::Serves`]).
+    pub no_guests: bool,
 }
 
 /// The servers of one mount, and how they are compared.
@@ -154,6 +156,27 @@ impl Choice {
             *known = rank.min(*known);
         }
         ranks
+    }
+
+    /// The server, as written, that a mount of this source text is from: the text has its name or
+    /// one of its addresses, and its path. Nothing if it is from none of them.
+    pub fn origin(&self, mount: &MountPlan, source: &BStr) -> Option<&BString> {
+        let plain = |text: &[u8]| BString::from(text.trim_end_with(|letter| letter == '/'));
+        let source = plain(source);
+        let from = |candidate: &&Candidate| {
+            let Some(replica) = mount.replicas.get(candidate.replica) else {
+                return false;
+            };
+            let addresses = candidate.addresses.iter();
+            let addresses = addresses.map(|address| BString::from(address.to_string()));
+            let names = candidate.host.iter().chain(&candidate.name).cloned();
+            let mut hosts = names.chain(addresses);
+            hosts.any(|host| {
+                let text = source_of(host.as_bstr(), replica.path.as_bstr());
+                plain(&text) == source
+            })
+        };
+        self.candidates.iter().find(from)?.name.as_ref()
     }
 
     /// Whom to ask, if anybody is asked at all: each address of each candidate.
@@ -223,7 +246,7 @@ impl Choice {
         let each = targets.iter().map(|target| {
             let verdict = match heard(candidate, target) {
                 None => Verdict::Unasked,
-                Some(Answer::Serves { micros }) => Verdict::Serves { micros },
+                Some(Answer::Serves { micros, .. }) => Verdict::Serves { micros },
                 Some(Answer::Refused { errno, .. }) => Verdict::Refused { errno },
                 Some(Answer::Silent) => Verdict::Silent,
                 Some(Answer::Unheard) => Verdict::Unheard,
@@ -249,6 +272,7 @@ impl Choice {
             .zip(&self.ranks)
             .map(|(candidate, rank)| {
                 let (verdict, address) = self.judge(candidate, *rank, heard);
+                let no_guests = address.is_some_and(|it| self.no_guests(candidate, it, heard));
                 let mut candidate = candidate.clone();
                 if let Some(address) = address
                     && !self.by_name
@@ -262,6 +286,7 @@ impl Choice {
                         candidate,
                         verdict,
                         address,
+                        no_guests,
                     },
                 )
             })
@@ -276,6 +301,20 @@ impl Choice {
             }
         }
         all.into_iter().map(|(_, one)| one).collect()
+    }
+
+    fn no_guests(&self, candidate: &Candidate, address: Address, heard: Heard) -> bool {
+        let targets = self.targets_of(candidate, 0);
+        let mut at = targets.iter().filter(|it| it.address == address.ip);
+        at.any(|it| {
+            matches!(
+                heard(candidate, it),
+                Some(Answer::Serves {
+                    no_guests: true,
+                    ..
+                })
+            )
+        })
     }
 
     /// Whether the address that the name would be taken for first is not known to serve, while
@@ -329,6 +368,9 @@ impl Ranked {
                 Verdict::Here => "it is this host".into(),
                 _ => format!("it is the first by {}", selection.name()),
             };
+        }
+        if first.verdict == Verdict::Here {
+            return "this host serves it itself".into();
         }
         if self.verdict.tier() != first.verdict.tier() {
             return "others answered before it was heard".into();
@@ -428,7 +470,7 @@ const UNREACHABLE: [i32; 8] = [100, 101, 103, 104, 110, 111, 112, 113];
 /// The servers of `mount`, in the order written.
 fn candidates(mount: &MountPlan, facts: &HostFacts, hosts: &HostAnswers) -> Vec<Candidate> {
     let by_name = wants_name(mount, facts);
-    let fourth = probe::wants_ipv4(&mount.options);
+    let family = Family::wanted(&mount.options);
     let mut all = Vec::new();
     for (number, replica) in mount.replicas.iter().enumerate() {
         let candidate = |host, addresses, proximity, standing| Candidate {
@@ -462,10 +504,10 @@ fn candidates(mount: &MountPlan, facts: &HostFacts, hosts: &HostAnswers) -> Vec<
                 let reachable = |address: &&IpAddr| is_reachable(**address, facts);
                 let mut usable: Vec<IpAddr> = addresses.iter().filter(reachable).copied().collect();
                 // Where none is of the kind that is asked for, mounting says so.
-                if let Some(fourth) = fourth
-                    && usable.iter().any(|address| address.is_ipv4() == fourth)
+                if let Some(family) = family
+                    && usable.iter().any(|address| family.has(*address))
                 {
-                    usable.retain(|address| address.is_ipv4() == fourth);
+                    usable.retain(|address| family.has(*address));
                 }
                 let nearest = |addresses: &[IpAddr]| {
                     let each = addresses.iter().map(|it| Proximity::of(*it, facts));

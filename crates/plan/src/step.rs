@@ -59,6 +59,9 @@ pub struct Attempt {
     /// Which of the server's addresses is to be used, where that was decided; else whoever mounts
     /// looks for one.
     pub address: Option<Address>,
+    /// Whether the server at that address does not show its root of NFS 4 to who does not say who
+    /// he is: [`crate::probe::Answer::Serves`].
+    pub no_guests: bool,
     /// `mount-helper=yes`: mount(8) mounts it, even where Piton could by itself.
     pub by_helper: bool,
 }

@@ -4,9 +4,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use piton_map::dialect::OptionsRule;
 use piton_map::entry::{Entry, Mount, Reading, What};
+use piton_map::location::Server;
 use piton_map::lookup::Matched;
 use piton_map::options::Selection;
 use piton_map::text::{Fragment, Origin, Position, Span};
@@ -136,16 +137,7 @@ fn options_rule(request: &PlanRequest) -> String {
 
 fn mounted(mount: &Mount, entry: &Entry) -> String {
     let what = match &mount.what {
-        What::Servers { fstype, servers } => {
-            let ranking = match (servers.len(), mount.selection) {
-                (1, _) => "",
-                (_, Selection::Proximity) => ", ranked by proximity, then weight, then answer time",
-                (_, Selection::WeightOnly) => ", ranked by weight alone",
-                (_, Selection::FirstResponder) => ", the first that answers",
-                (_, Selection::Random) => ", in random order",
-            };
-            format!("{fstype} from {} server(s){ranking}", servers.len())
-        }
+        What::Servers { fstype, servers } => from_servers(mount, fstype.as_bstr(), servers),
         What::Bind {
             source,
             recursive: false,
@@ -169,6 +161,29 @@ fn mounted(mount: &Mount, entry: &Entry) -> String {
         ""
     };
     format!("{} is {what}, {options}{by}{failure}", mount.offset)
+}
+
+/// Servers, and directories of this host beside them or in their place.
+fn from_servers(mount: &Mount, fstype: &BStr, servers: &[Server]) -> String {
+    let here = servers.iter().filter(|server| server.host.is_none());
+    let here: Vec<&BStr> = here.map(|server| server.path.as_bstr()).collect();
+    let bind = format!("a bind mount of {}", bstr::join(" or ", &here).as_bstr());
+    let network = match servers.len() - here.len() {
+        0 => return bind,
+        1 => format!("{fstype} from 1 server"),
+        several => format!("{fstype} from {several} servers"),
+    };
+    let ranking = match (servers.len(), mount.selection) {
+        (1, _) => "",
+        (_, Selection::Proximity) => ", ranked by proximity, then weight, then answer time",
+        (_, Selection::WeightOnly) => ", ranked by weight alone",
+        (_, Selection::FirstResponder) => ", the first that answers",
+        (_, Selection::Random) => ", in random order",
+    };
+    match here.is_empty() || mount.nobind {
+        true => format!("{network}{ranking}"),
+        false => format!("{bind} or {network}{ranking}"),
+    }
 }
 
 fn join(options: &[BString]) -> String {

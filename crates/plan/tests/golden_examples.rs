@@ -391,7 +391,7 @@ fn r_309_the_decisions_can_be_told() {
             "the key `jdoe` is in map",
             "& is the key, `jdoe`",
             "in dialect sun options of an entry replace those of its map",
-            "/ is nfs from 1 server(s), no options",
+            "/ is nfs from 1 server, no options",
         ]
     );
     let origin = planning.trace[1].origin.as_ref().unwrap();

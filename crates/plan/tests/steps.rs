@@ -3,12 +3,12 @@
 use bstr::{BString, ByteSlice};
 use piton_map::dialect::Dialect;
 use piton_map::lookup::{Found, Matched};
-use piton_map::options::{PointOptions, Propagation};
+use piton_map::options::{PointOptions, Propagation, Selection};
 use piton_map::requester::Requester;
 use piton_map::text::{Fragment, Span};
 use piton_plan::facts::{HostAnswers, HostFacts, Interface};
 use piton_plan::step::{Step, TriggerId, TriggerKind, What};
-use piton_plan::{Plan, PlanRequest, Planning, TriggerDefaults, plan};
+use piton_plan::{Plan, PlanRequest, Planning, TriggerDefaults, plan, plan_silently};
 
 fn facts() -> HostFacts {
     HostFacts {
@@ -19,6 +19,15 @@ fn facts() -> HostFacts {
 }
 
 fn planning(value: &str, kind: TriggerKind, options: &PointOptions) -> Planning {
+    planning_with(value, kind, options, &facts())
+}
+
+fn planning_with(
+    value: &str,
+    kind: TriggerKind,
+    options: &PointOptions,
+    facts: &HostFacts,
+) -> Planning {
     let text = format!("key {value}");
     let found = Found {
         key: Span::new(0, 3),
@@ -42,7 +51,7 @@ fn planning(value: &str, kind: TriggerKind, options: &PointOptions) -> Planning 
         append_options: true,
         dialect: &Dialect::LINUX,
         requester: &Requester::default(),
-        facts: &facts(),
+        facts,
     })
 }
 
@@ -310,7 +319,7 @@ fn decisions_are_told_in_words() {
             "/ is a bind mount of /srv/key, options g",
             "/b is `q` as fake, options g,x=",
             "/c is the map m, options g",
-            "/d is nfs from 2 server(s), ranked by proximity, then weight, then answer time, options g",
+            "/d is nfs from 2 servers, ranked by proximity, then weight, then answer time, options g",
             "/e is a recursive bind mount of /e, options g",
             "/f is a symbolic link to /f, options g",
             "what is mounted goes after 5 idle seconds",
@@ -320,6 +329,57 @@ fn decisions_are_told_in_words() {
         planning.trace[2].origin.as_ref().unwrap().to_string(),
         "/etc/auto.m:1:36"
     );
+}
+
+#[test]
+fn servers_and_directories_of_this_host_are_told_apart() {
+    for (value, expected) in [
+        ("a:/x", "nfs from 1 server"),
+        (":/x", "a bind mount of /x"),
+        ("-fstype=nfs4 :/x :/y", "a bind mount of /x or /y"),
+        (
+            "-fstype=nfs4 :/x a:/y",
+            "a bind mount of /x or nfs4 from 1 server, ranked by",
+        ),
+        ("-nobind :/x a:/y", "nfs from 1 server, ranked by"),
+        (
+            "-selection=random a,b:/x",
+            "nfs from 2 servers, in random order, options",
+        ),
+        (
+            "-selection=first-responder a,b:/x",
+            "nfs from 2 servers, the first that answers,",
+        ),
+    ] {
+        let planning = planning(value, TriggerKind::Indirect, &PointOptions::default());
+        let told = planning.trace.iter().map(|line| &line.text);
+        let start = format!("/ is {expected}");
+        let found = told.clone().any(|line| line.starts_with(&start));
+        assert!(found, "{value}: {:?}", told.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn without_root_what_is_here_already_is_a_link() {
+    let facts = HostFacts {
+        rootless: true,
+        ..facts()
+    };
+    for value in [
+        ":/x",
+        "-fstype=bind :/x",
+        "client1.example.org:/x",
+        ":/x a:/x",
+    ] {
+        let plan = planning_with(
+            value,
+            TriggerKind::Indirect,
+            &PointOptions::default(),
+            &facts,
+        );
+        let steps = steps(&plan.plan.unwrap(), 0, true);
+        assert_eq!(steps, ["link /m/key to /x"], "{value}");
+    }
 }
 
 #[test]
@@ -358,4 +418,101 @@ fn steps_and_their_undoing() {
         to: "/b".into(),
     };
     assert!(matches!(link.undo(false), Some(Step::RemoveSymlink { .. })));
+}
+
+#[test]
+fn what_is_below_a_node_follows_it_directly() {
+    let offsets = [
+        "/b/c", "/a/b/c", "/a", "/a-b", "/c/x/y", "/a/b", "/b", "/b/c/d", "/a/c", "/a-b/a",
+    ];
+    for without in 0..1_u32 << offsets.len() {
+        let chosen = (0..).zip(offsets).filter(|(at, _)| without >> at & 1 == 0);
+        let text: String = chosen.map(|(_, it)| format!(" {it} srv:{it}")).collect();
+        let plan = indirect(&format!("/ srv:/{text}"));
+        for node in 0..plan.nodes.len() {
+            let nodes = plan.nodes.iter().enumerate();
+            let theirs = nodes.filter(|(_, child)| child.parent == Some(node));
+            let theirs: Vec<usize> = theirs.map(|(number, _)| number).collect();
+            assert!(plan.children(node).eq(theirs), "{text}: {node}");
+        }
+    }
+}
+
+/// A line of a map with a key of three letters.
+fn found(text: &str) -> Found {
+    Found {
+        key: Span::new(0, 3),
+        value: Span::new(4, text.len()),
+        fragment: Fragment::whole("m", text),
+        matched: Matched::Exact,
+        map: "m".into(),
+        via: Vec::new(),
+    }
+}
+
+#[test]
+fn without_a_trace_the_plan_is_the_same() {
+    let text = "key -ro,sfot / srv:/x /a -rw srv:/a /b srv:/b";
+    let found = found(text);
+    let request = PlanRequest {
+        found: &found,
+        key: "key".into(),
+        mount_point: "/m".into(),
+        kind: TriggerKind::Indirect,
+        options: &PointOptions::default(),
+        global_options: &[],
+        append_options: true,
+        dialect: &Dialect::LINUX,
+        requester: &Requester::default(),
+        facts: &facts(),
+    };
+    let (said, silent) = (plan(&request), plan_silently(&request));
+    assert!(!said.trace.is_empty() && silent.trace.is_empty());
+    assert_eq!(
+        (said.plan, said.diagnostics),
+        (silent.plan, silent.diagnostics)
+    );
+}
+
+#[test]
+fn selection_may_be_said_for_a_map_and_for_all_maps() {
+    let text = "key -ro near(9),far:/x";
+    let own = "key -ro,selection=random near(9),far:/x";
+    let chosen = |text: &str, map: &[BString], all: &[BString], dialect: &Dialect| {
+        let found = found(text);
+        let options = PointOptions {
+            mount: map.to_vec(),
+            ..PointOptions::default()
+        };
+        let planning = plan(&PlanRequest {
+            found: &found,
+            key: "key".into(),
+            mount_point: "/m".into(),
+            kind: TriggerKind::Indirect,
+            options: &options,
+            global_options: all,
+            append_options: true,
+            dialect,
+            requester: &Requester::default(),
+            facts: &facts(),
+        });
+        let plan = planning.plan.expect("a plan");
+        let mount = plan.mount(0).expect("a mount").clone();
+        assert_eq!(mount.options, ["ro"], "it is no option of mount");
+        mount.selection
+    };
+    let word = |name: &str| [BString::from(format!("selection={name}"))];
+    let (weight, first) = (word("weight-only"), word("first-responder"));
+    let linux = &Dialect::LINUX;
+    assert_eq!(chosen(text, &[], &[], linux), Selection::Proximity);
+    assert_eq!(chosen(text, &weight, &[], linux), Selection::WeightOnly);
+    assert_eq!(chosen(text, &[], &first, linux), Selection::FirstResponder);
+    // The innermost counts.
+    assert_eq!(chosen(text, &weight, &first, linux), Selection::WeightOnly);
+    assert_eq!(chosen(own, &weight, &first, linux), Selection::Random);
+    // Where an entry's options replace those further out, they take this one away, too.
+    assert_eq!(
+        chosen(text, &weight, &first, &Dialect::SUN),
+        Selection::Proximity
+    );
 }

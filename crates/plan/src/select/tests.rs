@@ -53,6 +53,7 @@ fn mount(servers: &[(&str, u32)], selection: Selection) -> MountPlan {
         selection,
         network: true,
         by_helper: false,
+        below: None,
     }
 }
 
@@ -170,7 +171,10 @@ fn other_rankings() {
 type Say<'a> = &'a [(&'a str, Answer)];
 
 fn serves(micros: u32) -> Answer {
-    Answer::Serves { micros }
+    Answer::Serves {
+        micros,
+        no_guests: false,
+    }
 }
 
 const REFUSED: Answer = Answer::Refused {
@@ -662,5 +666,30 @@ fn any_answers_give_one_order_that_keeps_the_rules() {
                 .min();
             assert!(micros <= as_fast_as(quickest.unwrap()), "{ranked:?}");
         }
+    }
+}
+
+#[test]
+fn a_mount_is_from_the_server_that_its_source_names() {
+    let servers = [("near", 0), ("multi", 0), ("dual", 0), ("none", 0)];
+    let mount = mount(&servers, Selection::Proximity);
+    let choice = Choice::new(&mount, &facts(), &answers(), 1);
+    let origin = |source: &str| choice.origin(&mount, source.into()).map(BString::to_string);
+    for (source, server) in [
+        ("near:/x", Some("near")),
+        ("near:/x/", Some("near")),
+        ("10.77.0.11:/x", Some("near")),
+        ("multi:/x", Some("multi")),
+        ("10.77.0.50:/x", Some("multi")),
+        ("[fd77::161]:/x", Some("dual")),
+        ("none:/x", Some("none")),
+        ("near:/y", None),
+        ("near:/x/y", None),
+        ("near:", None),
+        ("net:/x", None),
+        ("10.77.0.12:/x", None),
+        ("", None),
+    ] {
+        assert_eq!(origin(source).as_deref(), server, "{source}");
     }
 }

@@ -222,7 +222,7 @@ impl<'c> Site<'c> {
         outcome: &Outcome,
     ) -> Result<Ours, Unsuitable> {
         let mut ours = Ours::default();
-        let clean = key::normalize_path(path.as_bytes()).to_string();
+        let clean = piton_path::normalize(path.as_bytes()).to_string();
         let ends = clean
             .char_indices()
             .filter(|(at, c)| *at > 0 && *c == '/')
