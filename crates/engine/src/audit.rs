@@ -196,7 +196,8 @@ impl<T> Engine<T> {
             {
                 return Err(format!("{} has an offset {below:?} too many", tree.target));
             }
-            let asleep = trigger.round == Round::None && !trigger.moving();
+            let part = self.is_part(place.trigger);
+            let asleep = trigger.round == Round::None && !trigger.moving() && !part;
             if asleep && (trigger.least_timeout > 0 || trigger.leaving() || tree.must_go()) {
                 return Err(format!("{} never expires", tree.target));
             }

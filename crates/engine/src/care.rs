@@ -6,12 +6,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bstr::BString;
+use piton_path::are_related;
 
 use crate::cause::Cause;
 use crate::command::{Command, Response};
 use crate::engine::Engine;
 use crate::event::{JobId, RequestId};
-use crate::expire::covers;
 use crate::limits::{DRAINED_SERVERS, OPERATOR_REQUESTS, PINS};
 use crate::place::Place;
 use crate::time::Millis;
@@ -56,7 +56,7 @@ impl Care {
 
     /// Until when a path is to stay as it is, because it is pinned, or one above or below it is.
     pub(crate) fn pinned(&self, path: &BString) -> Option<Millis> {
-        let near = |pin: &BString| covers(Some(pin), path) || covers(Some(path), pin);
+        let near = |pin: &BString| are_related(pin, path);
         let pins = self.pins.iter().filter(|(pin, _)| near(pin));
         pins.map(|(_, until)| *until).max()
     }
@@ -169,7 +169,7 @@ impl<T> Engine<T> {
 
     /// An operator wants what is mounted at or below a path to stay as it is.
     pub(crate) fn pin(&mut self, id: RequestId, path: BString, until: Millis) {
-        let ours = |point: &BString| covers(Some(point), &path) || covers(Some(&path), point);
+        let ours = |point: &BString| are_related(point, &path);
         let pins = &self.care.pins;
         let room = pins.len() < PINS || pins.contains_key(&path);
         let pinned = room && until > self.now && self.points.keys().any(ours);
@@ -201,9 +201,14 @@ impl<T> Engine<T> {
         if self.care.pins.is_empty() {
             return None;
         }
-        let until = self.care.pinned(&self.trees.get(place)?.target)?;
+        self.why_pinned(&self.trees.get(place)?.target)
+            .map(Cause::Busy)
+    }
+
+    /// The same in words, of what is mounted at a path.
+    pub(crate) fn why_pinned(&self, target: &BString) -> Option<Arc<str>> {
+        let until = self.care.pinned(target)?;
         let seconds = until.since(self.now).div_ceil(1_000);
-        let why = format!("it is pinned for another {seconds} s");
-        Some(Cause::Busy(why.into()))
+        Some(format!("it is pinned for another {seconds} s").into())
     }
 }

@@ -76,6 +76,8 @@ pub enum Cause {
     Stopping,
     /// Too many accesses at once (`limits`).
     Overloaded,
+    /// Nothing is mounted for now, by the administrator's wish, and this is not mounted already.
+    Frozen,
     /// Something is still in use; answers an expiry or an unmount request.
     Busy(Arc<str>),
     /// It is mounted, but not in the mount namespace of the process that asks.
@@ -91,7 +93,7 @@ impl Cause {
             Self::Mount(errno, _) => answerable(*errno),
             Self::UnknownHost(_) | Self::KnownDown(_) => Errno::HOSTDOWN,
             Self::TimedOut => Errno::TIMEDOUT,
-            Self::NoTrigger | Self::Denied(_) => Errno::NOENT,
+            Self::NoTrigger | Self::Denied(_) | Self::Frozen => Errno::NOENT,
             Self::Stopping => Errno::SHUTDOWN,
             Self::Overloaded | Self::Replaced => Errno::AGAIN,
             Self::Busy(_) => Errno::BUSY,
@@ -147,6 +149,7 @@ impl fmt::Display for Cause {
             Self::Replaced => f.write_str("the mount point is being replaced: try again"),
             Self::Stopping => f.write_str("the automounter is stopping"),
             Self::Overloaded => f.write_str("too many accesses at once"),
+            Self::Frozen => f.write_str("it is not mounted, and nothing is to be mounted now (-n)"),
             Self::Busy(why) => f.write_str(why),
             Self::Hidden => f.write_str(
                 "it is mounted, but mounts made here do not reach the mount namespace of this process",
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn each_cause_has_an_errno_and_words() {
-        let told: [(Cause, Errno, &str); 12] = [
+        let told: [(Cause, Errno, &str); 13] = [
             (
                 Cause::Hidden,
                 Errno::XDEV,
@@ -223,6 +226,11 @@ mod tests {
                 "h: down (not asked again for a while)",
             ),
             (Cause::NoTrigger, Errno::NOENT, "no such trigger"),
+            (
+                Cause::Frozen,
+                Errno::NOENT,
+                "it is not mounted, and nothing is to be mounted now (-n)",
+            ),
             (
                 Cause::Stopping,
                 Errno::SHUTDOWN,

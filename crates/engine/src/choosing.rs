@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use bstr::BString;
 use piton_plan::Proximity;
 use piton_plan::facts::HostAnswers;
+use piton_plan::plan::Plan;
 use piton_plan::probe::{Answer, Target as Asked};
 use piton_plan::select::{Candidate, Choice, Ranked, Verdict, is_nfs};
 
@@ -28,7 +29,7 @@ impl<T> Engine<T> {
             return self.prepare(id, &target, &[]);
         };
         let target = Target {
-            replicas: movable(&target, &choice),
+            replicas: movable(&target.plan, target.node, &choice),
             ..target
         };
         if !self.care.drained.is_empty() {
@@ -93,7 +94,7 @@ impl<T> Engine<T> {
     }
 
     /// Where chance decides about a job.
-    fn seed_of(&self, id: JobId) -> u64 {
+    pub(crate) fn seed_of(&self, id: JobId) -> u64 {
         self.settings.seed ^ self.now.0 ^ (id.0 << 32)
     }
 
@@ -130,7 +131,7 @@ impl<T> Engine<T> {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        let work = core::mem::replace(&mut job.work, Work::Fetching);
+        let work = core::mem::replace(&mut job.work, Work::Fetching { submount: None });
         let Work::Probing(asking) = work else {
             job.work = work;
             return;
@@ -220,10 +221,10 @@ impl<T> Engine<T> {
 }
 
 /// The servers of what moves when one of them dies: it is NFS, read only, and has several.
-fn movable(target: &Target, choice: &Choice) -> Option<Arc<[Replica]>> {
-    let mount = target.plan.mount(target.node)?;
+pub(crate) fn movable(plan: &Plan, node: usize, choice: &Choice) -> Option<Arc<[Replica]>> {
+    let mount = plan.mount(node)?;
     let ranks = choice.preferences();
-    let nfs = is_nfs(&mount.what) && target.plan.is_read_only(target.node);
+    let nfs = is_nfs(&mount.what) && plan.is_read_only(node);
     let replica = |(host, rank): (&BString, u32)| Replica {
         host: host.clone(),
         rank,

@@ -24,7 +24,7 @@ impl<T> Engine<T> {
             return;
         };
         let waiters = mem::take(&mut job.waiters);
-        let over = job.only_asks();
+        let over = job.only_asks() || matches!(job.work, Work::Completing(_));
         for waiter in waiters {
             self.deadlines.remove(&(waiter.deadline, id));
             self.reply(waiter.ticket, Answer::Failed(Cause::NoTrigger));

@@ -1,5 +1,6 @@
 //! Everything the engine can ask the world for: the closed list.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -12,6 +13,7 @@ use piton_plan::step::{Planned, TriggerId, TriggerKind, TriggerSpec};
 use crate::cause::Cause;
 use crate::config::Binding;
 use crate::event::{JobId, RequestId, StepFailure};
+use crate::planning::PlanOrder;
 
 /// Something to be done. `T` is the front end's ticket.
 #[derive(Debug)]
@@ -39,6 +41,14 @@ pub enum Command<T> {
         requester: Requester,
         /// Milliseconds it may take.
         deadline_ms: u64,
+    },
+    /// Plan an entry that is too long to be planned in passing; answered by `Event::Planned` with
+    /// what [`PlanOrder::plan`] makes of it.
+    Plan {
+        /// Comes back with the answer.
+        job: JobId,
+        /// The entry, and all that is known about it.
+        order: Box<PlanOrder>,
     },
     /// Find addresses of servers; answered by `Event::Resolved`.
     Resolve {
@@ -114,6 +124,21 @@ pub enum Command<T> {
         trigger: TriggerId,
         /// The names; what is mounted is shown in any case.
         keys: Arc<[BString]>,
+    },
+    /// Have a key lead to its mount, though nobody is answered with that now: only where mounts are
+    /// behind links.
+    Show {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The key; empty for a direct trigger.
+        key: BString,
+    },
+    /// Have a key lead nowhere: its mount is about to go.
+    Hide {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The key; empty for a direct trigger.
+        key: BString,
     },
     /// Change the idle time of a trigger, or of one key where the kernel can.
     SetTimeout {

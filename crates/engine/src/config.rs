@@ -12,7 +12,7 @@ use piton_plan::facts::HostFacts;
 use piton_plan::step::TriggerKind;
 
 use crate::event::Existing;
-use crate::limits::{JOBS, WAITERS_PER_PLACE};
+use crate::limits::{JOBS, PLAN_APART, WAITERS_PER_PLACE};
 
 /// What several mount points share: a master-map line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,13 @@ pub struct Settings {
     pub deadline_ms: u64,
     /// Milliseconds that unmounting may take before it is reported as stuck.
     pub unmount_deadline_ms: u64,
+    /// Milliseconds between attempts to mount what fails again and again, at most (`-tm`); `None`:
+    /// as long as is good for each cause.
+    pub retry_most_ms: Option<u64>,
+    /// Milliseconds between attempts to unmount what is idle (`-tw`); `None`: by the idle time.
+    pub unmount_pause_ms: Option<u64>,
+    /// Nothing is mounted: only what is mounted already is served.
+    pub frozen: bool,
     /// Jobs at the same time; further accesses are refused.
     pub jobs_most: usize,
     /// Accesses that may wait for one place; further ones are refused.
@@ -77,6 +84,11 @@ pub struct Settings {
     /// Whether servers of NFS are asked in the background whether they live; not where a program
     /// of the administrator mounts, which may mean something else by a server.
     pub asks_servers: bool,
+    /// Whether an entry is mounted and unmounted as a whole: where mounts are behind links, nobody
+    /// comes by the parts of an entry.
+    pub whole_entries: bool,
+    /// Bytes of an entry's text from which on it is planned by `Command::Plan`, and not in passing.
+    pub plan_apart: usize,
     /// Facts about the host.
     pub facts: Arc<HostFacts>,
     /// Where chance is needed it comes from here: the same seed and events give the same commands.
@@ -90,12 +102,17 @@ impl Default for Settings {
             negative_timeout: 60,
             deadline_ms: 10_000,
             unmount_deadline_ms: 12_000,
+            retry_most_ms: None,
+            unmount_pause_ms: None,
+            frozen: false,
             jobs_most: JOBS,
             waiters_most: WAITERS_PER_PLACE,
             global_options: Vec::new(),
             append_options: true,
             browse: false,
             asks_servers: true,
+            whole_entries: false,
+            plan_apart: PLAN_APART,
             facts: Arc::default(),
             seed: 0,
         }

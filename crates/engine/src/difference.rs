@@ -8,13 +8,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bstr::{BString, ByteSlice};
+use piton_path::ancestors;
 use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::config::{Configuration, Point};
 use crate::engine::Engine;
 use crate::reload::{SameLine, in_order, replaced, unchanged};
-use crate::trigger::{Role, Trigger};
-use crate::waiting::{ancestors, below};
+use crate::trigger::{Role, State, Trigger};
+use crate::waiting::below;
 
 /// What a new configuration would change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -192,11 +193,28 @@ impl<T> Engine<T> {
         parts.join(", ")
     }
 
+    /// Whether the front end is putting mount points in place, taking them over or taking them away
+    /// at this moment. What must wait until something is unmounted is not being moved.
+    pub fn moving(&self) -> bool {
+        let mut points = self.points.values().filter_map(|id| self.triggers.get(id));
+        points.any(Trigger::moving)
+    }
+
+    /// How many mount points of the configuration are in place.
+    pub fn points_in_place(&self) -> usize {
+        let points = self.points.values().filter_map(|id| self.triggers.get(id));
+        let stays = |it: &&Trigger| it.state == State::Ready && !it.leaving();
+        points.filter(stays).count()
+    }
+
+    /// Whether no mount point is there, on its way, or wanted.
+    pub fn has_no_points(&self) -> bool {
+        self.points.is_empty() && self.waiting.is_empty()
+    }
+
     /// Whether mount points are being put in place, emptied or taken away at this moment.
     pub fn changing(&self) -> bool {
-        let points = self.points.values().filter_map(|id| self.triggers.get(id));
-        let moving = points.into_iter().any(Trigger::moving);
-        moving
+        self.moving()
             || self.jobs.values().any(|job| {
                 let waited_for = self.trees.get(&job.place).is_some_and(|it| it.in_the_way);
                 !job.only_asks() && (waited_for || self.in_leaving(job.place.trigger))

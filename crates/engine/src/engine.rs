@@ -7,6 +7,7 @@ use core::mem;
 
 use bstr::BString;
 use piton_map::requester::Requester;
+use piton_path::are_related;
 use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::care::{Care, DrainRequest};
@@ -17,14 +18,18 @@ use crate::event::{Event, JobId, Request, RequestId};
 use crate::expire::{ExpireRequest, covers};
 use crate::failover::Moved;
 use crate::job::{Job, Whom, Work};
+use crate::learning::Learning;
+use crate::names::Known;
 use crate::negative::Negative;
 use crate::place::Place;
 use crate::servers::Servers;
+use crate::sharing::Shares;
 use crate::status::LastError;
 use crate::stop::Phase;
 use crate::time::Millis;
 use crate::tree::Tree;
 use crate::trigger::{Trigger, Usage};
+use crate::whole::Stirred;
 
 /// The automounter's decisions. `T` is the front end's ticket.
 pub struct Engine<T> {
@@ -51,6 +56,14 @@ pub struct Engine<T> {
     /// When what orphans left is tried to be taken back again.
     pub(crate) clearings: BTreeSet<(Millis, JobId)>,
     pub(crate) negative: Negative,
+    /// What maps said of names that nobody followed yet.
+    pub(crate) known: Known,
+    /// What keys share.
+    pub(crate) shares: Shares,
+    /// Somebody may wait for a share that nobody holds any more.
+    pub(crate) shares_free: bool,
+    /// Jobs whose entry may be complete.
+    pub(crate) completing: Stirred,
     pub(crate) servers: Servers,
     /// Questions to servers under way, the job that asks, and the others that want to know the
     /// same.
@@ -64,6 +77,8 @@ pub struct Engine<T> {
     pub(crate) turns_seen: u64,
     /// Places that were let go of not long ago.
     pub(crate) moved: BTreeMap<Place, Moved>,
+    /// What an earlier life mounted, and maps are to be asked about.
+    pub(crate) learning: Learning,
     pub(crate) last_errors: VecDeque<LastError>,
     pub(crate) phase: Phase,
     next_trigger: u32,
@@ -90,6 +105,10 @@ impl<T> Engine<T> {
             rounds: BTreeSet::new(),
             clearings: BTreeSet::new(),
             negative: Negative::default(),
+            known: Known::default(),
+            shares: Shares::new(),
+            shares_free: false,
+            completing: Stirred::new(),
             servers: Servers::default(),
             questions: BTreeMap::new(),
             expire_requests: Vec::new(),
@@ -98,6 +117,7 @@ impl<T> Engine<T> {
             look: None,
             turns_seen: 0,
             moved: BTreeMap::new(),
+            learning: Learning::default(),
             last_errors: VecDeque::new(),
             phase: Phase::Running,
             next_trigger: 1,
@@ -117,10 +137,13 @@ impl<T> Engine<T> {
         } else {
             self.note_progress(&event);
             self.dispatch(event);
+            self.advance_completing();
+            self.advance_sharing();
             if mem::take(&mut self.stirred) {
                 self.advance_waiting();
             }
             self.end_care();
+            self.tend_learning();
             self.tend_replicas();
             self.advance_expire_requests();
             self.advance_drain_requests();
@@ -136,24 +159,27 @@ impl<T> Engine<T> {
         let clearing = self.clearings.first().map(|(at, _)| *at);
         let check = self.servers.next_check().filter(|_| self.running());
         let look = self.look.filter(|_| self.running());
-        let care = self.care.next_end();
+        let lesson = self.learning.next().filter(|_| self.learns());
+        let care = self.care.next_end().filter(|_| self.running());
         let patience = self.stop_patience();
-        [deadline, round, clearing, check, look, care, patience]
-            .into_iter()
-            .flatten()
-            .min()
+        let looking = self.round_patience();
+        let all = [
+            deadline, round, clearing, check, look, lesson, care, patience, looking,
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// Where the steps of a job's [`Command::Perform`] are at work: the trigger and the key.
     /// Nothing for a job that has ended or whose trigger is gone.
-    pub fn work_at(&self, job: JobId) -> Option<(TriggerId, &BString)> {
+    pub fn work_at(&self, job: JobId) -> Option<(TriggerId, BString)> {
         let job = self.jobs.get(&job)?;
         let place = match &job.work {
             Work::Unmounting(work) => work.queue.last().unwrap_or(&job.place),
             _ => &job.place,
         };
         let known = self.triggers.contains_key(&place.trigger);
-        known.then_some((place.trigger, &place.key))
+        let place = self.root_place(place);
+        known.then_some((place.trigger, place.key))
     }
 
     /// Whether something is mounted at a key of a trigger (an empty key for direct and offset
@@ -164,8 +190,9 @@ impl<T> Engine<T> {
 
     /// Whether only a part of an entry is in place there, which must go before it is used again.
     pub fn is_broken(&self, trigger: TriggerId, key: &BString) -> bool {
-        self.tree(trigger, key)
-            .is_some_and(|tree| tree.broken.is_some())
+        let broken = |tree: &Tree| tree.broken.is_some();
+        self.tree(trigger, key).is_some_and(broken)
+            || self.is_incomplete(&self.place(trigger, key.clone()))
     }
 
     fn tree(&self, trigger: TriggerId, key: &BString) -> Option<&Tree> {
@@ -198,6 +225,12 @@ impl<T> Engine<T> {
             } => {
                 self.access(self.place(trigger, key), requester, waited_ms, ticket);
             }
+            Event::ExistsAsked {
+                trigger,
+                key,
+                requester,
+                ticket,
+            } => self.exists(self.place(trigger, key), requester, ticket),
             Event::ExpireAsked {
                 trigger,
                 key,
@@ -206,12 +239,22 @@ impl<T> Engine<T> {
                 self.expire_asked(self.place(trigger, key), ticket);
             }
             Event::Fetched {
+                job, names, result, ..
+            } if self.learns_from(job) => self.fetched_to_learn(names, result),
+            Event::Fetched {
                 job,
                 names,
                 costly,
                 result,
             } => {
                 self.fetched(job, names, costly, result);
+            }
+            Event::Planned { job, planning } if self.learns_from(job) => {
+                self.planned_apart_to_learn(*planning);
+            }
+            Event::Planned { job, planning } => self.planned_apart(job, *planning),
+            Event::Resolved { job, answers } if self.learns_from(job) => {
+                self.resolved_to_learn(&answers);
             }
             Event::Resolved { job, answers } => self.resolved(job, &answers),
             Event::Probed { job, answers } => self.probed(job, answers),
@@ -221,7 +264,11 @@ impl<T> Engine<T> {
             Event::Installed { results } => self.installed(results),
             Event::Removed { results } => self.removed(results),
             Event::ExpireDone { trigger } => self.expire_done(trigger),
-            Event::Configure(configuration) => self.configure(configuration),
+            Event::Configure(configuration) => {
+                self.known.forget();
+                self.configure(configuration);
+            }
+            Event::Listed { path, listing } => self.listed(&path, listing),
             Event::Checked { server, answers } => self.checked(&server, &answers),
             Event::Moved { interfaces, routes } => {
                 let facts = Arc::make_mut(&mut self.settings.facts);
@@ -236,7 +283,9 @@ impl<T> Engine<T> {
     /// What is answered after the end: whoever still waits must not wait for ever.
     fn refuse(&mut self, event: Event<T>) {
         match event {
-            Event::Access { ticket, .. } | Event::ExpireAsked { ticket, .. } => {
+            Event::Access { ticket, .. }
+            | Event::ExistsAsked { ticket, .. }
+            | Event::ExpireAsked { ticket, .. } => {
                 self.reply(ticket, Answer::Failed(Cause::Stopping));
             }
             Event::Request { id, .. } => {
@@ -244,6 +293,7 @@ impl<T> Engine<T> {
                 self.out.push(Command::Respond { id, response });
             }
             Event::Fetched { .. }
+            | Event::Planned { .. }
             | Event::Resolved { .. }
             | Event::Probed { .. }
             | Event::Performed { .. }
@@ -253,6 +303,7 @@ impl<T> Engine<T> {
             | Event::Removed { .. }
             | Event::ExpireDone { .. }
             | Event::Configure(_)
+            | Event::Listed { .. }
             | Event::Checked { .. }
             | Event::Moved { .. }
             | Event::Tick => {}
@@ -378,10 +429,15 @@ impl<T> Engine<T> {
         TriggerId(self.next_trigger)
     }
 
-    /// Enters a job at its place.
-    pub(crate) fn begin(&mut self, job: Job<T>) -> JobId {
+    pub(crate) fn new_job_id(&mut self) -> JobId {
         let id = JobId(self.next_job);
         self.next_job += 1;
+        id
+    }
+
+    /// Enters a job at its place.
+    pub(crate) fn begin(&mut self, job: Job<T>) -> JobId {
+        let id = self.new_job_id();
         self.working.insert(job.place.clone(), id);
         for waiter in &job.waiters {
             self.deadlines.insert((waiter.deadline, id));
@@ -394,6 +450,8 @@ impl<T> Engine<T> {
     pub(crate) fn end(&mut self, id: JobId) -> Option<Job<T>> {
         let job = self.jobs.remove(&id)?;
         self.working.remove(&job.place);
+        self.part_ended(&job.place);
+        self.let_shares_go(id);
         self.stir(&job.place);
         if self.orphans.remove(&id).is_some() {
             self.clearings.retain(|(_, job)| *job != id);
@@ -416,7 +474,7 @@ impl<T> Engine<T> {
             return None;
         }
         let path = self.path_of(place);
-        let near = |other: &BString| covers(Some(other), &path) || covers(Some(&path), other);
+        let near = |other: &BString| are_related(other, &path);
         let mut orphans = self.orphans.iter();
         orphans.find(|(_, other)| near(other)).map(|(id, _)| *id)
     }
@@ -442,8 +500,13 @@ impl<T> Engine<T> {
 
     /// Milliseconds that a job's next command may take: as long as anybody waits for it.
     pub(crate) fn remaining(&self, job: JobId) -> u64 {
-        let waiters = self.jobs.get(&job).map(|job| job.waiters.iter());
-        let last = waiters.and_then(|waiters| waiters.map(|waiter| waiter.deadline).max());
+        let Some(job) = self.jobs.get(&job) else {
+            return 0;
+        };
+        let last = match self.completes(job) {
+            true => Some(job.started + self.settings.deadline_ms),
+            false => job.waiters.iter().map(|waiter| waiter.deadline).max(),
+        };
         last.map_or(0, |deadline| deadline.since(self.now))
     }
 

@@ -1,5 +1,6 @@
 //! Everything that can happen to the engine: the closed list.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -7,6 +8,7 @@ use bstr::BString;
 use piton_map::lookup::{Found, Miss};
 use piton_map::requester::{Requester, RequesterNames};
 use piton_plan::facts::{HostAnswers, Interface, Route};
+use piton_plan::planner::Planning;
 use piton_plan::probe::{Answer, Service, Target};
 use piton_plan::step::{Address, TriggerId, TriggerKind};
 
@@ -39,6 +41,18 @@ pub enum Event<T> {
         /// To be answered.
         ticket: T,
     },
+    /// A client of links asks whether a key exists, before it asks where it leads. Answered from
+    /// the map alone: no server is asked, and nothing is mounted.
+    ExistsAsked {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The key.
+        key: BString,
+        /// Who.
+        requester: Requester,
+        /// To be answered: ready if it exists.
+        ticket: T,
+    },
     /// The kernel found a key idle and asks to unmount it; it waits for the answer.
     ExpireAsked {
         /// The trigger.
@@ -59,6 +73,13 @@ pub enum Event<T> {
         costly: bool,
         /// The line, or why there is none.
         result: Result<Found, Miss>,
+    },
+    /// An entry was planned for a [`crate::Command::Plan`].
+    Planned {
+        /// The job that asked.
+        job: JobId,
+        /// What came of it.
+        planning: Box<Planning>,
     },
     /// Servers' names were looked up for a [`crate::Command::Resolve`].
     Resolved {
@@ -111,6 +132,14 @@ pub enum Event<T> {
     },
     /// The master map and the direct maps were read (at start or anew).
     Configure(Configuration),
+    /// What the maps of a configured mount point list has changed, though the maps have not: volumes
+    /// and snapshots come and go.
+    Listed {
+        /// The mount point.
+        path: BString,
+        /// Its keys, shown before they are mounted.
+        listing: Arc<[BString]>,
+    },
     /// A server was asked for a [`crate::Command::Check`].
     Checked {
         /// The server, as it was named.
@@ -243,8 +272,12 @@ pub struct ExistingMount {
     /// False when work was under way here that an earlier life did not finish: parts of the entry
     /// may be missing.
     pub whole: bool,
+    /// What a link leads to that is there in place of a mount, as users see it.
+    pub link: Option<BString>,
     /// Source text in the mount table.
     pub source: BString,
+    /// Whether nothing can be written to it, as the mount table says.
+    pub read_only: bool,
     /// The server it is mounted from, if there is one.
     pub server: Option<ExistingServer>,
     /// Offset triggers below, each with what is mounted on it. One of kind `Indirect` at the

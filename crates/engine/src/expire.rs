@@ -1,11 +1,10 @@
 //! Expiry: when the kernel is asked for idle mounts.
 
 use alloc::collections::BTreeSet;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::{iter, mem};
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
 use piton_plan::step::{TriggerId, TriggerKind};
 
 use crate::command::{Command, Response};
@@ -41,7 +40,7 @@ impl<T> Engine<T> {
         let Some(trigger) = self.triggers.get(&id) else {
             return;
         };
-        if trigger.round != Round::None {
+        if trigger.round != Round::None || self.is_part(id) {
             return;
         }
         let pressing = trigger.leaving() || self.trees_of(id).any(|it| it.1.must_go());
@@ -52,8 +51,9 @@ impl<T> Engine<T> {
             true => PRESSING_PAUSE_MS,
             false => EXPIRE_PAUSE_MOST_MS,
         };
-        let pause =
-            (u64::from(trigger.least_timeout) * 1_000 / 4).clamp(EXPIRE_PAUSE_LEAST_MS, most);
+        let usual = u64::from(trigger.least_timeout) * 1_000 / 4;
+        let wanted = self.settings.unmount_pause_ms.unwrap_or(usual);
+        let pause = wanted.clamp(EXPIRE_PAUSE_LEAST_MS, most);
         let at = now + pause;
         if let Some(trigger) = self.triggers.get_mut(&id) {
             trigger.round = Round::Due(at);
@@ -85,6 +85,10 @@ impl<T> Engine<T> {
         }
         if self.trees_of(id).next().is_none() {
             return;
+        }
+        // All goes anyway, and what the kernel looks at is busy.
+        if self.clears_up() {
+            return self.plan_round(id);
         }
         self.renew_least_timeout(id);
         self.take_down_broken(id);
@@ -174,7 +178,8 @@ impl<T> Engine<T> {
     /// An operator wants idle mounts gone now.
     pub(crate) fn expire_request(&mut self, id: RequestId, path: Option<BString>) {
         let triggers = self.triggers_under(path.as_ref());
-        if triggers.is_empty() || self.expire_requests.len() >= OPERATOR_REQUESTS {
+        let full = self.expire_requests.len() >= OPERATOR_REQUESTS;
+        if triggers.is_empty() || full || self.clears_up() {
             return self.respond_expired(id, path.as_ref());
         }
         let depth = triggers.iter().map(|it| self.depth(*it)).max();
@@ -269,8 +274,9 @@ impl<T> Engine<T> {
             .values()
             .filter(|tree| covers(path, &tree.target))
             .map(|tree| {
-                let why: Arc<str> = tree.why_busy().unwrap_or_else(|| "in use".into());
-                (tree.target.clone(), why)
+                // What is pinned was not even tried.
+                let why = self.why_pinned(&tree.target).or_else(|| tree.why_busy());
+                (tree.target.clone(), why.unwrap_or_else(|| "in use".into()))
             })
             .collect();
         self.out.push(Command::Respond {
@@ -308,19 +314,17 @@ impl<T> Engine<T> {
             return;
         }
         trigger.least_timeout = least;
-        if let Round::Due(at) = trigger.round {
-            self.rounds.remove(&(at, id));
-            trigger.round = Round::None;
-            self.plan_round(id);
+        let round = trigger.round;
+        match round {
+            Round::Due(_) => self.replan_round(id),
+            // What was never to expire is, now.
+            Round::None if self.trees_of(id).next().is_some() => self.plan_round(id),
+            Round::None | Round::Asked(_) => {}
         }
     }
 }
 
 /// Whether `path` is `target` or lies above it; no path covers all.
 pub(crate) fn covers(path: Option<&BString>, target: &BString) -> bool {
-    let Some(path) = path else { return true };
-    match target.strip_prefix(path.as_bytes()) {
-        Some(rest) => rest.is_empty() || rest[0] == b'/' || path.as_bytes() == b"/",
-        None => false,
-    }
+    path.is_none_or(|path| piton_path::is_within(target, path))
 }

@@ -169,6 +169,7 @@ impl<T> Engine<T> {
         self.below(place, &mut queue);
         let busy = queue.is_empty()
             || queue.iter().any(|place| self.working.contains_key(place))
+            || self.working.contains_key(&self.root_place(place))
             || self.at_work(place).is_some()
             || self.works_below(place)
             || self.adopting(&queue)
@@ -208,6 +209,8 @@ impl<T> Engine<T> {
             return None;
         }
         let steps = self.steps_away(place);
+        // Who walks to the entry of a part waits until it is whole again.
+        self.hide(&self.root_place(place));
         let id = self.begin(Job {
             place: place.clone(),
             started: self.now,
@@ -245,6 +248,7 @@ impl<T> Engine<T> {
             None if gone => self.left_to_its_users(&place, work),
             None => {}
         }
+        self.keep_whole(&self.root_place(&place));
         for waiter in job.waiters {
             if waiter.place == place || self.triggers.contains_key(&waiter.place.trigger) {
                 self.enter(waiter);
@@ -285,6 +289,8 @@ impl<T> Engine<T> {
     /// Unmounts what is mounted at a place if nobody uses it: it can be had from `to`.
     fn unmount_if_idle(&mut self, place: &Place, to: BString) -> Option<JobId> {
         self.look_at_replicas(self.now + FAIL_BACK_PAUSE_MS);
+        // A part goes with its entry.
+        let place = &self.root_place(place);
         let tree = self.trees.get_mut(place)?;
         if !tree.offsets.is_empty() {
             // To take its offsets away for a try would show to whoever uses it: the kernel knows

@@ -15,7 +15,9 @@ use crate::command::Note;
 use crate::event::{RequestId, StepFailure};
 use crate::failover::Replica;
 use crate::place::Place;
+use crate::sharing::Share;
 use crate::time::Millis;
+use crate::whole::Completing;
 
 /// One job. While it lasts no other job works on its place.
 #[derive(Debug)]
@@ -43,6 +45,17 @@ pub(crate) struct Waiter<T> {
     pub(crate) requester: Requester,
     /// When it is answered with an error at the latest.
     pub(crate) deadline: Millis,
+    /// What it waits for.
+    pub(crate) want: Want,
+}
+
+/// What an access waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// That it is mounted.
+    Mount,
+    /// Whether the map has it.
+    Name,
 }
 
 /// What a job is doing.
@@ -51,11 +64,25 @@ pub(crate) enum Work<T> {
     /// Seeing whether what should be mounted still is.
     Inspecting,
     /// Waiting for the map.
-    Fetching,
+    Fetching {
+        /// The adopted submount whose map the entry is to name, if it is asked for that.
+        submount: Option<TriggerId>,
+    },
+    /// Waiting for the plan of an entry that was found.
+    Planning {
+        /// As before.
+        submount: Option<TriggerId>,
+        /// Whether the same question would cost a program or a server again.
+        costly: bool,
+    },
+    /// Waiting for another job that mounts or unmounts what is shared.
+    Sharing(Arc<Plan>),
     /// Waiting for addresses of servers.
     Resolving(Target),
     /// Waiting for answers of servers.
     Probing(Asking),
+    /// Its parts are being mounted, by jobs of their own.
+    Completing(Completing),
     /// Waiting for the mount.
     Mounting(Target, Vec<Planned>, Vec<(usize, TriggerId)>),
     /// Taking down, deepest first.
@@ -79,6 +106,8 @@ pub(crate) struct Target {
     /// The servers it could come from, if it moves when one dies; known when they are chosen
     /// among.
     pub(crate) replicas: Option<Arc<[Replica]>>,
+    /// What is mounted is shared with other keys.
+    pub(crate) share: Option<Share>,
 }
 
 /// What a job leaves to who is inside.
@@ -127,10 +156,17 @@ impl<T> Job<T> {
     /// Whether nothing was changed for it yet, so that it may simply be dropped.
     pub(crate) fn only_asks(&self) -> bool {
         match self.work {
-            Work::Inspecting | Work::Fetching | Work::Resolving(_) | Work::Probing(_) => true,
-            Work::Mounting(..) | Work::Unmounting(_) | Work::LettingGo(_) | Work::Clearing(_) => {
-                false
-            }
+            Work::Inspecting
+            | Work::Fetching { .. }
+            | Work::Planning { .. }
+            | Work::Sharing(_)
+            | Work::Resolving(_)
+            | Work::Probing(_) => true,
+            Work::Completing(_)
+            | Work::Mounting(..)
+            | Work::Unmounting(_)
+            | Work::LettingGo(_)
+            | Work::Clearing(_) => false,
         }
     }
 
@@ -138,10 +174,12 @@ impl<T> Job<T> {
     pub(crate) fn stage(&self) -> &'static str {
         match self.work {
             Work::Inspecting => "inspecting",
-            Work::Fetching => "looking up",
+            Work::Fetching { .. } => "looking up",
+            Work::Planning { .. } => "planning",
+            Work::Sharing(_) => "waiting for a shared mount",
             Work::Resolving(_) => "resolving",
             Work::Probing(_) => "asking servers",
-            Work::Mounting(..) => "mounting",
+            Work::Completing(_) | Work::Mounting(..) => "mounting",
             Work::Unmounting(_) => "unmounting",
             Work::LettingGo(_) => "letting go",
             Work::Clearing(_) => "clearing",

@@ -12,6 +12,11 @@ pub const WAITERS_PER_PLACE: usize = 1_024;
 /// EAGAIN's sense (`Cause::Overloaded`) rather than queued without end.
 pub const JOBS: usize = 65_536;
 
+/// Bytes of an entry's text from which on it is not planned in passing, while everybody else waits.
+/// Entries of maps may not be longer ([`piton_map::limits::ENTRY_LIMIT`]) and are planned in less than
+/// a millisecond; the exports of a server are hundred times that.
+pub const PLAN_APART: usize = 16_384;
+
 /// Shortest pause between two expiry rounds of one trigger, in milliseconds: the kernel counts
 /// idleness in seconds, so asking more often finds nothing new.
 pub const EXPIRE_PAUSE_LEAST_MS: u64 = 1_000;
@@ -93,12 +98,12 @@ pub const LATE_CHECK_MS: u64 = 5_000;
 /// a quarter by chance. A death that nobody notices is no hurry.
 pub const SLOWLY_MS: u64 = 25_000;
 
-/// The same where another server can take its place: that is done within five seconds.
+/// The same where another server can take its place: that is done within three seconds.
 pub const CLOSELY_MS: u64 = 1_000;
 
 /// Time for the answer of a closely watched server, in milliseconds, unless its answers take
 /// longer than that as a rule.
-pub const PATIENCE_CLOSELY_MS: u64 = 500;
+pub const PATIENCE_CLOSELY_MS: u64 = 300;
 
 /// How much longer than usual an answer of a closely watched server may take.
 pub const PATIENCE_FACTOR: u64 = 8;
@@ -113,7 +118,7 @@ pub const MISS_PAUSE_CLOSELY_MS: u64 = 100;
 /// So many questions without an answer in a row are a death.
 pub const MISSES_SLOWLY: u32 = 3;
 
-/// The same for a closely watched server: with the pauses above, known 3.3 s after the fact.
+/// The same for a closely watched server: with the times above, known 2.5 s after the fact at most.
 pub const MISSES_CLOSELY: u32 = 4;
 
 /// Failures kept for `status`: enough to see a pattern, little enough to read.
@@ -126,6 +131,11 @@ pub const OPERATOR_REQUESTS: usize = 1_024;
 /// What a stop waits beyond the deadlines of mounting and unmounting before it gives up what
 /// is stuck, in milliseconds: room for the answer to come through.
 pub const STOP_PATIENCE_MS: u64 = 2_000;
+
+/// What a stop waits for the kernel to end a look for idle mounts that makes busy what should go, in
+/// milliseconds since the last answer to anything else. Such a look takes some 13 ms, and a busy
+/// machine hundredfold that; one that asks a dead server does not end.
+pub const ROUND_PATIENCE_MS: u64 = 5_000;
 
 /// Pause before it is tried again to take back a mount that belongs to nobody, in milliseconds.
 pub const CLEAR_PAUSE_MS: u64 = 5_000;
@@ -156,8 +166,35 @@ pub const FAIL_BACK_PAUSE_MS: u64 = 20_000;
 /// idle.
 pub const FAIL_BACK_IDLE_S: u32 = 10;
 
+/// For how long after the start no map is asked about what an earlier life mounted, in
+/// milliseconds: who waited for the start comes first.
+pub const LEARN_AFTER_MS: u64 = 2_000;
+
+/// Pause between two such questions, in milliseconds: of thousands of mounts some may have to run a
+/// program.
+pub const LEARN_PAUSE_MS: u64 = 20;
+
+/// So often a map that cannot be asked is asked about one mount. One that is written anew or a
+/// server that starts has come back by then.
+pub const LEARN_TRIES: u32 = 4;
+
+/// Pause after the first time, in milliseconds; twice that after the second, and so on.
+pub const LEARN_AGAIN_MS: u64 = 30_000;
+
 /// Servers that may be drained at the same time: more are no longer typed by people.
 pub const DRAINED_SERVERS: usize = 1_024;
 
 /// Paths that may be pinned at the same time.
 pub const PINS: usize = 1_024;
+
+/// Names that a map was asked for and that nobody followed yet: as many processes begin to walk at
+/// once. Of more the oldest are asked for again.
+pub const KNOWN_ENTRIES: usize = 1_024;
+
+/// For how long what a map said of a name is good for following it, in milliseconds: who looks a
+/// name up follows it at once or not at all.
+pub const KNOWN_ENTRY_MS: u64 = 5_000;
+
+/// Longest name of a mount that keys share, in bytes: it is a component of a path (`NAME_MAX` is 255).
+/// What is called longer is mounted for each key.
+pub const SHARE_NAME: usize = 200;

@@ -1,17 +1,19 @@
 //! From an access to its answer: look up, plan, resolve, mount.
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bstr::{BString, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use piton_map::diagnostic::Severity;
 use piton_map::key::{MapKind, check};
 use piton_map::lookup::{Found, Miss};
 use piton_map::requester::{Requester, RequesterNames};
+use piton_path::{ancestors, is_below};
 use piton_plan::facts::HostAnswers;
 use piton_plan::plan::{Action, Plan, SubmountPlan, TriggerDefaults};
-use piton_plan::planner::{PlanRequest, plan};
+use piton_plan::planner::Planning;
 use piton_plan::select::Ranked;
 use piton_plan::step::{Attempt, Planned, Step, TriggerId, TriggerKind, TriggerSpec};
 
@@ -20,9 +22,9 @@ use crate::command::{Answer, Command, Note};
 use crate::config::Binding;
 use crate::engine::Engine;
 use crate::event::JobId;
-use crate::expire::covers;
-use crate::job::{Job, Target, Waiter, Work};
+use crate::job::{Job, Target, Waiter, Want, Work};
 use crate::place::Place;
+use crate::planning::PlanOrder;
 use crate::time::Millis;
 use crate::tree::How;
 use crate::trigger::{Role, Round, State, Trigger};
@@ -38,6 +40,7 @@ impl<T> Engine<T> {
             place,
             requester,
             deadline,
+            want: Want::Mount,
         });
     }
 
@@ -47,6 +50,9 @@ impl<T> Engine<T> {
         if let Some(cause) = self.refusal(&place).or_else(|| self.denial(&waiter)) {
             return self.reply(waiter.ticket, Answer::Failed(cause));
         }
+        let Some(waiter) = self.answer_name(waiter) else {
+            return;
+        };
         if let Some(trigger) = self.triggers.get_mut(&place.trigger) {
             trigger.last_used = self.now;
         }
@@ -69,6 +75,7 @@ impl<T> Engine<T> {
             .get(place)
             .copied()
             .or_else(|| self.unmounting_above(place))
+            .or_else(|| self.part_at_work(place))
             .or_else(|| self.orphan_near(place))
     }
 
@@ -141,7 +148,7 @@ impl<T> Engine<T> {
         let known = tree.map(|tree| tree.target.clone());
         let work = match known {
             Some(_) => Work::Inspecting,
-            None => Work::Fetching,
+            None => Work::Fetching { submount: None },
         };
         let requester = waiter.requester.clone();
         let pid = requester.pid;
@@ -170,7 +177,7 @@ impl<T> Engine<T> {
     /// Ends a job that nobody waits for any more, if nothing was changed for it yet: nothing is
     /// mounted for nobody. Returns whether it did.
     pub(crate) fn abandoned(&mut self, id: JobId) -> bool {
-        let idle = |job: &Job<T>| job.waiters.is_empty() && job.only_asks();
+        let idle = |job: &Job<T>| job.waiters.is_empty() && job.only_asks() && !self.completes(job);
         if !self.jobs.get(&id).is_some_and(idle) {
             return false;
         }
@@ -184,6 +191,9 @@ impl<T> Engine<T> {
     pub(crate) fn seek(&mut self, id: JobId) {
         if self.abandoned(id) {
             return;
+        }
+        if self.settings.frozen {
+            return self.fail(id, Cause::Frozen, false);
         }
         let Some(job) = self.jobs.get(&id) else {
             return;
@@ -201,8 +211,13 @@ impl<T> Engine<T> {
                 node: *node,
                 unbound: None,
                 replicas: None,
+                share: None,
             };
             return self.resolve(id, target);
+        }
+        let known = (job.place.clone(), job.requester.clone());
+        if let Some(plan) = self.known.take(&known.0, &known.1, self.now) {
+            return self.planned(id, plan, false);
         }
         self.fetch(id);
     }
@@ -215,7 +230,8 @@ impl<T> Engine<T> {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        job.work = Work::Fetching;
+        let submount = question.submount;
+        job.work = Work::Fetching { submount };
         self.out.push(Command::Fetch {
             job: id,
             binding: question.binding,
@@ -231,7 +247,11 @@ impl<T> Engine<T> {
     /// entry it belongs to. Below an adopted submount whose map is not known yet, the entry
     /// that names the map comes first.
     fn question(&self, id: JobId) -> Option<Question> {
-        let mut place = &self.jobs.get(&id)?.place;
+        self.question_at(&self.jobs.get(&id)?.place)
+    }
+
+    /// The same for whatever is at a place.
+    pub(crate) fn question_at<'s>(&'s self, mut place: &'s Place) -> Option<Question> {
         let mut submount = None;
         loop {
             let trigger = self.triggers.get(&place.trigger)?;
@@ -261,6 +281,13 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Whether a job that asked about `submount` has another question by now: of two that want to
+    /// know the same submount's map, the first to hear of it has told the other.
+    fn asks_otherwise(&self, id: JobId, submount: Option<TriggerId>) -> bool {
+        self.question(id)
+            .is_some_and(|question| question.submount != submount)
+    }
+
     /// The map answered.
     pub(crate) fn fetched(
         &mut self,
@@ -272,25 +299,84 @@ impl<T> Engine<T> {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        if !matches!(job.work, Work::Fetching) {
+        let Work::Fetching { submount } = job.work else {
             return;
-        }
+        };
         job.requester.names = names;
+        if self.asks_otherwise(id, submount) {
+            return self.seek(id);
+        }
         match result {
             Ok(found) => {
                 if !self.abandoned(id) {
-                    self.plan(id, &found, costly);
+                    self.plan(id, found, costly);
                 }
             }
             Err(miss) => self.fail(id, Cause::Lookup(miss), costly),
         }
     }
 
-    fn plan(&mut self, id: JobId, found: &Found, costly: bool) {
+    /// Plans the entry that was found, or has it planned where that takes long.
+    fn plan(&mut self, id: JobId, found: Found, costly: bool) {
         let Some(question) = self.question(id) else {
             return self.fail(id, Cause::NoTrigger, false);
         };
-        let plan = match self.read_entry(id, &question, found) {
+        let Some(requester) = self.jobs.get(&id).map(|job| job.requester.clone()) else {
+            return;
+        };
+        let order = self.plan_order(&question, requester, found);
+        if order.length() >= self.settings.plan_apart {
+            let submount = question.submount;
+            if let Some(job) = self.jobs.get_mut(&id) {
+                job.work = Work::Planning { submount, costly };
+            }
+            let order = Box::new(order);
+            return self.out.push(Command::Plan { job: id, order });
+        }
+        self.use_plan(id, &question, order.plan(), costly);
+    }
+
+    /// What the plan of an entry depends on.
+    pub(crate) fn plan_order(
+        &self,
+        question: &Question,
+        requester: Requester,
+        found: Found,
+    ) -> PlanOrder {
+        PlanOrder {
+            found,
+            key: question.key.clone(),
+            mount_point: question.mount_point.clone(),
+            kind: question.kind,
+            binding: question.binding.clone(),
+            global_options: self.settings.global_options.clone(),
+            append_options: self.settings.append_options,
+            requester,
+            facts: self.settings.facts.clone(),
+        }
+    }
+
+    /// An entry was planned elsewhere.
+    pub(crate) fn planned_apart(&mut self, id: JobId, planning: Planning) {
+        let Some(Work::Planning { submount, costly }) = self.jobs.get(&id).map(|job| &job.work)
+        else {
+            return;
+        };
+        let (submount, costly) = (*submount, *costly);
+        if self.abandoned(id) {
+            return;
+        }
+        if self.asks_otherwise(id, submount) {
+            return self.seek(id);
+        }
+        match self.question(id) {
+            Some(question) => self.use_plan(id, &question, planning, costly),
+            None => self.fail(id, Cause::NoTrigger, false),
+        }
+    }
+
+    fn use_plan(&mut self, id: JobId, question: &Question, planning: Planning, costly: bool) {
+        let plan = match self.plan_of(planning) {
             Ok(plan) => plan,
             Err(why) => return self.fail(id, Cause::BadEntry(why), costly),
         };
@@ -303,9 +389,22 @@ impl<T> Engine<T> {
                 }
             };
         }
+        if let Some(why) = self.indivisible(&plan) {
+            return self.fail(id, Cause::BadEntry(why), costly);
+        }
+        let plan = Arc::new(plan);
+        if self.answer_names(id, &plan) {
+            self.planned(id, plan, costly);
+        }
+    }
+
+    /// It is known what becomes of the entry that a job is about.
+    fn planned(&mut self, id: JobId, plan: Arc<Plan>, costly: bool) {
+        if self.goes_shared(id, &plan) {
+            return;
+        }
         match self.node_of(id, &plan) {
             Some(node) => {
-                let plan = Arc::new(plan);
                 let unbound = None;
                 let replicas = None;
                 self.resolve(
@@ -315,6 +414,7 @@ impl<T> Engine<T> {
                         node,
                         unbound,
                         replicas,
+                        share: None,
                     },
                 );
             }
@@ -325,26 +425,8 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Plans the entry that was found, or says why it cannot be used.
-    fn read_entry(
-        &mut self,
-        id: JobId,
-        question: &Question,
-        found: &Found,
-    ) -> Result<Plan, Arc<str>> {
-        let nobody = Requester::default();
-        let planning = plan(&PlanRequest {
-            found,
-            key: question.key.as_bstr(),
-            mount_point: question.mount_point.as_bstr(),
-            kind: question.kind,
-            options: &question.binding.options,
-            global_options: &self.settings.global_options,
-            append_options: self.settings.append_options,
-            dialect: &question.binding.dialect,
-            requester: self.jobs.get(&id).map_or(&nobody, |job| &job.requester),
-            facts: &self.settings.facts,
-        });
+    /// The plan that came of an entry, or why it cannot be used; what is amiss is said.
+    fn plan_of(&mut self, planning: Planning) -> Result<Plan, Arc<str>> {
         let first = planning
             .diagnostics
             .first()
@@ -360,7 +442,7 @@ impl<T> Engine<T> {
     }
 
     /// Takes from an entry which map an adopted submount is; returns whether it names one.
-    fn learn_map(&mut self, id: TriggerId, outer: &Binding, plan: &Plan) -> bool {
+    pub(crate) fn learn_map(&mut self, id: TriggerId, outer: &Binding, plan: &Plan) -> bool {
         let Some(trigger) = self.triggers.get_mut(&id) else {
             return false;
         };
@@ -380,7 +462,12 @@ impl<T> Engine<T> {
 
     /// Which part of the entry a job is about: the root, or the part at an adopted offset.
     fn node_of(&self, id: JobId, plan: &Plan) -> Option<usize> {
-        let trigger = self.triggers.get(&self.jobs.get(&id)?.place.trigger)?;
+        self.node_at(&self.jobs.get(&id)?.place, plan)
+    }
+
+    /// The same for whatever is at a place.
+    pub(crate) fn node_at(&self, place: &Place, plan: &Plan) -> Option<usize> {
+        let trigger = self.triggers.get(&place.trigger)?;
         match trigger.role {
             Role::Offset { .. } => plan
                 .nodes
@@ -392,7 +479,9 @@ impl<T> Engine<T> {
 
     pub(crate) fn resolve(&mut self, id: JobId, target: Target) {
         self.want_servers(&target.plan, target.node);
-        if let Some(cause) = self.servers_down(&target) {
+        // What need not be there is left out when its servers are ranked.
+        let required = target.plan.is_required(target.node);
+        if let Some(cause) = required.then(|| self.servers_down(&target)).flatten() {
             return self.fail(id, target.unbound.unwrap_or(cause), false);
         }
         let hosts = target.plan.hosts(target.node, &self.settings.facts);
@@ -486,6 +575,7 @@ impl<T> Engine<T> {
             return self.fail(id, cause, false);
         }
         self.expect_triggers(id, &target, &steps, &numbers);
+        self.leave_parts_out(&mut steps);
         let deadline_ms = self.remaining(id);
         self.admit_first(&steps, deadline_ms);
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -507,7 +597,7 @@ impl<T> Engine<T> {
             started: self.now,
             requester,
             waiters: alloc::vec![waiter],
-            work: Work::Fetching,
+            work: Work::Fetching { submount: None },
         });
         self.seek(id);
     }
@@ -525,16 +615,13 @@ impl<T> Engine<T> {
             return Ok(());
         };
         let offsets = part.offsets.iter().filter_map(|it| self.triggers.get(it));
-        let there: Vec<&BString> = offsets.map(|trigger| &trigger.spec.path).collect();
+        // There may be thousands.
+        let there: BTreeSet<&BStr> = offsets.map(|it| it.spec.path.as_bstr()).collect();
         let covers = |planned: &Planned| match &planned.step {
             Step::Mount { .. } => planned.required && part.how == How::Directory,
             // The entry may have changed since: an offset must not hide another.
             Step::Install(spec) => {
-                let near = |path: &&BString| {
-                    covers(Some(path), &spec.path) || covers(Some(&spec.path), path)
-                };
-                let other = |path: &&BString| **path != spec.path && near(path);
-                spec.kind == TriggerKind::Indirect || there.iter().copied().any(|it| other(&it))
+                spec.kind == TriggerKind::Indirect || is_beside(&there, spec.path.as_bstr())
             }
             _ => false,
         };
@@ -544,7 +631,7 @@ impl<T> Engine<T> {
         steps.retain(|planned| match &planned.step {
             // Where the root is missing, it was allowed to.
             Step::Mount { .. } => false,
-            Step::Install(spec) => !there.contains(&&spec.path),
+            Step::Install(spec) => !there.contains(&spec.path.as_bstr()),
             _ => true,
         });
         Ok(())
@@ -560,7 +647,8 @@ impl<T> Engine<T> {
     ) -> Option<(Vec<Planned>, Numbers)> {
         let job = self.jobs.get(&id)?;
         let trigger = self.triggers.get(&job.place.trigger)?;
-        let make_root = trigger.spec.kind == TriggerKind::Indirect;
+        let place = job.place.clone();
+        let make_root = self.makes_directory(trigger.spec.kind);
         let defaults = TriggerDefaults {
             source: trigger.binding.source.clone(),
             timeout: self.timeout_of(&trigger.binding),
@@ -575,6 +663,10 @@ impl<T> Engine<T> {
         };
         let (plan, node) = (&target.plan, target.node);
         let attempts = plan.attempts(node, servers);
+        if target.share.is_some() {
+            let steps = self.steps_shared(&place, target, attempts)?;
+            return Some((steps, Vec::new()));
+        }
         let steps = plan.steps(node, make_root, attempts, &mut number, &defaults);
         Some((steps, numbers))
     }
@@ -627,6 +719,16 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Whether the directory of a key is made for it and goes with it: that of a direct key is its
+    /// mount point, unless mounts are made elsewhere.
+    pub(crate) fn makes_directory(&self, kind: TriggerKind) -> bool {
+        match kind {
+            TriggerKind::Indirect => true,
+            TriggerKind::Direct => self.settings.whole_entries,
+            TriggerKind::Offset => false,
+        }
+    }
+
     pub(crate) fn timeout_of(&self, binding: &Binding) -> u32 {
         binding.options.timeout.unwrap_or(self.settings.timeout)
     }
@@ -636,13 +738,24 @@ impl<T> Engine<T> {
 type Numbers = Vec<(usize, TriggerId)>;
 
 /// What a look-up is about.
-struct Question {
-    binding: Arc<Binding>,
-    kind: TriggerKind,
-    mount_point: BString,
-    key: BString,
+pub(crate) struct Question {
+    pub(crate) binding: Arc<Binding>,
+    pub(crate) kind: TriggerKind,
+    pub(crate) mount_point: BString,
+    pub(crate) key: BString,
     /// The adopted submount whose map the entry names, if that is what is wanted of it.
-    submount: Option<TriggerId>,
+    pub(crate) submount: Option<TriggerId>,
+}
+
+/// Whether any of `paths` is above or below `path`, itself aside.
+fn is_beside(paths: &BTreeSet<&BStr>, path: &BStr) -> bool {
+    if ancestors(path).any(|above| paths.contains(above)) {
+        return true;
+    }
+    let mut inside = BString::from(path);
+    inside.push(b'/');
+    let next = paths.range::<&BStr, _>(inside.as_bstr()..).next();
+    next.is_some_and(|next| is_below(*next, path))
 }
 
 /// A trigger that is being put in place.

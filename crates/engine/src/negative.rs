@@ -72,7 +72,7 @@ pub(crate) fn memory_of(
         first_ms: most_ms,
         most_ms,
     };
-    let growing = Memory::growing;
+    let growing = |kind| Memory::growing(kind).at_most(settings.retry_most_ms);
     let seconds = negative_timeout.unwrap_or(settings.negative_timeout);
     let absent_ms = u64::from(seconds) * 1_000;
     let memory = match cause {
@@ -94,6 +94,7 @@ pub(crate) fn memory_of(
         | Cause::Overloaded
         | Cause::Busy(_)
         | Cause::KnownDown(..)
+        | Cause::Frozen
         | Cause::Hidden => return None,
     };
     (memory.most_ms > 0).then_some(memory)
@@ -134,6 +135,19 @@ impl Memory {
                     MOUNT_MEMORY_MOST_MS
                 }
             },
+        }
+    }
+
+    /// The same, if mounting failed or a server does not answer, with pauses of at most this.
+    fn at_most(self, most_ms: Option<u64>) -> Self {
+        let of_mounting = [Kind::FailedMount, Kind::UnreachableServer].contains(&self.kind);
+        match most_ms.filter(|_| of_mounting) {
+            Some(most_ms) => Self {
+                first_ms: self.first_ms.min(most_ms),
+                most_ms,
+                ..self
+            },
+            None => self,
         }
     }
 

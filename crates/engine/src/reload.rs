@@ -11,6 +11,7 @@ use bstr::{BString, ByteSlice};
 use piton_map::dialect::Dialect;
 use piton_map::options::PointOptions;
 use piton_map::text::{Origin, Position};
+use piton_path::ancestors;
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
 use crate::cause::{Cause, Errno};
@@ -20,10 +21,11 @@ use crate::engine::Engine;
 use crate::event::{Existing, ExistingMount, StepFailure};
 use crate::mounting::new_trigger;
 use crate::place::Place;
+use crate::sharing::Share;
 use crate::tree::{How, Tree};
 use crate::trigger::{PointRole, Role, State, Trigger};
 use crate::unmounting::{Wish, not_there};
-use crate::waiting::{ancestors, below};
+use crate::waiting::below;
 
 impl<T> Engine<T> {
     /// Makes the mount points those of `configuration`; touches only what differs.
@@ -358,6 +360,26 @@ impl<T> Engine<T> {
         }
     }
 
+    /// The keys of a mount point were listed anew.
+    pub(crate) fn listed(&mut self, path: &BString, listing: Arc<[BString]>) {
+        let Some(&id) = self.points.get(path) else {
+            return;
+        };
+        if let Some(trigger) = self.triggers.get_mut(&id)
+            && let Role::Point(role) = &mut trigger.role
+            && role.listing != listing
+        {
+            role.listing = listing.clone();
+            // What is still being put in place gets it when it is there.
+            if trigger.state == State::Ready {
+                self.out.push(Command::List {
+                    trigger: id,
+                    keys: listing,
+                });
+            }
+        }
+    }
+
     fn plan_round_if_used(&mut self, id: TriggerId) {
         if self.trees_of(id).next().is_some() {
             self.plan_round(id);
@@ -404,7 +426,7 @@ impl<T> Engine<T> {
             self.stirred = true;
             return;
         }
-        self.stays(id, &path, &failure.text);
+        self.stays(id, &path, failure);
         self.plan_round(id);
     }
 
@@ -465,11 +487,16 @@ impl<T> Engine<T> {
         adopt: &mut Vec<TriggerSpec>,
     ) {
         let (id, kind) = (spec.id, spec.kind);
-        adopt.push(spec);
+        let part = self.is_part(id);
         let Some(trigger) = self.triggers.get_mut(&id) else {
             return;
         };
-        trigger.state = State::Adopting;
+        if part {
+            trigger.state = State::Ready;
+        } else {
+            adopt.push(spec);
+            trigger.state = State::Adopting;
+        }
         let binding = trigger.binding.clone();
         for mut found in mounted {
             let key = match kind {
@@ -477,7 +504,14 @@ impl<T> Engine<T> {
                 TriggerKind::Direct | TriggerKind::Offset => BString::default(),
             };
             let place = Place { trigger: id, key };
+            let share = found.link.as_ref().and_then(Share::of_link);
+            if let Some(share) = &share {
+                self.use_share(&place, share);
+            }
             let mut how = match found.covered {
+                _ if found.link.is_some() => How::Symlink {
+                    to: found.link.take().unwrap_or_default(),
+                },
                 // Unmounting by program is right for all: umount(8) falls back to the call.
                 true => How::Mount {
                     source: mem::take(&mut found.source),
@@ -501,12 +535,12 @@ impl<T> Engine<T> {
                 }
                 self.adopt_mounts(spec, below.mounted, adopt);
             }
-            let own_directory = kind == TriggerKind::Indirect;
+            let own_directory = self.makes_directory(kind);
             let unfinished = || {
                 let why = "the daemon ended before all of it was mounted or unmounted";
                 Cause::Mount(Errno::IO, why.into())
             };
-            let tree = Tree {
+            let mut tree = Tree {
                 target: found.target,
                 how,
                 own_directory,
@@ -520,13 +554,15 @@ impl<T> Engine<T> {
                 timeout: None,
                 broken: (!found.whole).then(unfinished),
                 replicas: None,
-                read_only: false,
+                read_only: found.read_only,
                 stuck: None,
                 hurried: false,
                 unfinished: !found.whole,
                 in_the_way: false,
+                share,
             };
             self.count_mount(&tree.how);
+            self.learn_later(&place, &mut tree);
             self.trees.insert(place, tree);
         }
     }

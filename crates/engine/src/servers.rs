@@ -190,7 +190,7 @@ impl Server {
     pub(crate) fn micros(&self) -> Option<u32> {
         let last = self.heard.iter().rev();
         last.filter_map(|it| match it.answer {
-            Answer::Serves { micros } => Some(micros),
+            Answer::Serves { micros, .. } => Some(micros),
             _ => None,
         })
         .next()
@@ -244,6 +244,12 @@ impl Server {
         self.service?;
         match self.circuit {
             Circuit::HalfOpen(_) => None,
+            // Its time is over, and it was not to be asked: whoever wants it does.
+            Circuit::Open(until)
+                if until <= now && self.next.is_none() && self.mounts.is_empty() =>
+            {
+                None
+            }
             Circuit::Open(until) => {
                 let wanted = !self.mounts.is_empty() || now.since(self.wanted) < UNWANTED_MS;
                 // Where nobody could be asked the circuit is open until that moment.

@@ -79,7 +79,7 @@ impl<T> Engine<T> {
         let Some(cause) = cause else {
             self.negative.forget(&place);
             self.plant(id, target, how, (offsets, directories), None);
-            return self.serve(id, true);
+            return self.complete(id, target.plan.strict);
         };
         // What could not be taken back is entered, so that it has an owner, and goes soon.
         let left_over = in_effect || outcome.failed.is_none();
@@ -173,6 +173,13 @@ impl<T> Engine<T> {
                 in_place.push((spec.id, spec.kind));
             }
         }
+        if self.settings.whole_entries && outcome.failed.is_none() {
+            // Nothing of them has to be put in place.
+            let known = numbers
+                .iter()
+                .filter(|it| self.triggers.contains_key(&it.1));
+            in_place.extend(known.map(|(_, id)| (*id, TriggerKind::Offset)));
+        }
         in_place.sort_unstable_by_key(|(id, _)| *id);
         for (_, id) in numbers {
             if in_place.binary_search_by_key(id, |(id, _)| *id).is_err() {
@@ -190,6 +197,14 @@ impl<T> Engine<T> {
 
     /// How the place came to be, from the steps that are in effect.
     fn how_of(&self, target: &Target, steps: &[Planned], done: &[DoneStep]) -> How {
+        // A link may lead to what is mounted for it and others.
+        let link = |effect: &DoneStep| match step_at(steps, effect.index) {
+            Some(Step::Symlink { to, .. }) => Some(How::Symlink { to: to.clone() }),
+            _ => None,
+        };
+        if let Some(link) = done.iter().find_map(link) {
+            return link;
+        }
         for effect in done {
             match step_at(steps, effect.index) {
                 Some(Step::Mount { attempts, .. }) => {
@@ -203,7 +218,6 @@ impl<T> Engine<T> {
                         helper: effect.helper,
                     };
                 }
-                Some(Step::Symlink { to, .. }) => return How::Symlink { to: to.clone() },
                 Some(Step::Install(spec)) if spec.kind == TriggerKind::Indirect => {
                     return How::Submount(spec.id);
                 }
@@ -244,7 +258,7 @@ impl<T> Engine<T> {
         let tree = Tree {
             target: self.path_of(&place),
             how,
-            own_directory: kind == TriggerKind::Indirect,
+            own_directory: self.makes_directory(kind),
             offsets,
             directories,
             since: self.now,
@@ -260,7 +274,11 @@ impl<T> Engine<T> {
             hurried: false,
             unfinished: false,
             in_the_way: false,
+            share: target.share.clone(),
         };
+        if let Some(share) = &target.share {
+            self.use_share(&place, share);
+        }
         let movable = tree.replicas.is_some();
         let tree = match self.trees.remove(&place) {
             Some(part) => {
@@ -278,7 +296,9 @@ impl<T> Engine<T> {
             let path = self.path_of(&place);
             self.note(Note::FromDrained { path, server });
         }
-        if let Some(seconds) = timeout {
+        if let Some(seconds) = timeout
+            && !self.is_part(place.trigger)
+        {
             let key = (kind == TriggerKind::Indirect).then(|| place.key.clone());
             self.set_key_timeout(place.trigger, key, seconds);
         }
@@ -289,6 +309,9 @@ impl<T> Engine<T> {
     pub(crate) fn serve(&mut self, id: JobId, fresh: bool) {
         let Some(job) = self.end(id) else { return };
         let took_ms = self.now.since(job.started);
+        if job.waiters.is_empty() {
+            self.show(&job.place);
+        }
         for waiter in job.waiters {
             self.reply(waiter.ticket, Answer::Ready);
         }
@@ -309,13 +332,14 @@ impl<T> Engine<T> {
     /// Answers a job's waiters with an error.
     pub(crate) fn fail(&mut self, id: JobId, cause: Cause, costly: bool) {
         let Some(job) = self.end(id) else { return };
+        let path = self.path_of(&job.place);
+        self.part_failed(&job.place, &cause);
         self.remember_failure(&job.place, &cause, costly);
         for waiter in job.waiters {
             self.reply(waiter.ticket, Answer::Failed(cause.clone()));
         }
         // What is known already is not said again.
         if !matches!(cause, Cause::KnownDown(..)) {
-            let path = self.path_of(&job.place);
             if !matches!(cause, Cause::Lookup(Miss::NoSuchKey)) {
                 self.remember_error(&job.place, &path, &cause);
             }
@@ -351,9 +375,12 @@ impl<T> Engine<T> {
         match &job.work {
             Work::Inspecting => {}
             Work::Unmounting(_) => return self.unmount_inspected(id, mounted),
-            Work::Fetching
+            Work::Fetching { .. }
+            | Work::Planning { .. }
+            | Work::Sharing(_)
             | Work::Resolving(_)
             | Work::Probing(_)
+            | Work::Completing(_)
             | Work::Mounting(..)
             | Work::LettingGo(_)
             | Work::Clearing(_) => return,
@@ -441,6 +468,9 @@ impl<T> Engine<T> {
             return;
         };
         self.discount_mount(&tree.how);
+        if let Some(share) = &tree.share {
+            self.leave_share(place, share);
+        }
         self.stir(place);
         for trigger in tree.triggers() {
             self.drop_trigger(trigger);
@@ -542,5 +572,6 @@ fn over_network(
         node: target.node,
         unbound: Some(cause.clone()),
         replicas: None,
+        share: target.share.clone(),
     })
 }

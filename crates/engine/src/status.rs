@@ -39,6 +39,8 @@ pub struct Status {
     pub drained: Vec<DrainStatus>,
     /// Paths that stay as they are.
     pub pins: Vec<PinStatus>,
+    /// Nothing is mounted: only what is mounted already is served.
+    pub frozen: bool,
 }
 
 /// A server that new accesses avoid.
@@ -216,6 +218,7 @@ impl<T> Engine<T> {
             pending: self.pending(),
             drained: self.drain_statuses(),
             pins: self.pin_statuses(),
+            frozen: self.settings.frozen,
         }
     }
 
@@ -319,6 +322,14 @@ impl<T> Engine<T> {
             let trigger = self.triggers.get(id)?;
             let same = trigger.spec.kind == kind && *trigger.binding.maps == *maps;
             (same && !trigger.leaving()).then_some(path)
+        })
+    }
+
+    /// The configured mount points that stay, with their lines.
+    pub fn configured(&self) -> impl Iterator<Item = (&BString, &Arc<Binding>)> {
+        self.points.iter().filter_map(|(path, id)| {
+            let trigger = self.triggers.get(id)?;
+            (!trigger.leaving()).then_some((path, &trigger.binding))
         })
     }
 

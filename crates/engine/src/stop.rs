@@ -6,16 +6,17 @@ use alloc::vec::Vec;
 use core::mem;
 
 use bstr::BString;
+use piton_path::are_related;
 use piton_plan::step::TriggerId;
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Errno};
 use crate::command::{Answer, Command, Note, Response};
 use crate::engine::Engine;
-use crate::event::{Event, JobId, RequestId};
-use crate::limits::{OPERATOR_REQUESTS, STOP_PATIENCE_MS};
+use crate::event::{Event, JobId, RequestId, StepFailure};
+use crate::limits::{OPERATOR_REQUESTS, ROUND_PATIENCE_MS, STOP_PATIENCE_MS};
 use crate::place::Place;
 use crate::time::Millis;
-use crate::trigger::State;
+use crate::trigger::{Round, State};
 use crate::unmounting::Wish;
 
 /// Which part of its life the daemon is in.
@@ -42,14 +43,33 @@ pub(crate) struct Stopping {
     orphaned: BTreeMap<BString, Arc<str>>,
     /// What was tried to be unmounted since; what is still there stays.
     tried: BTreeSet<Place>,
+    /// Triggers in which the kernel was looking for idle mounts when this began, with their paths.
+    /// It looks through a descriptor of ours, which makes them busy; it is not asked again.
+    looking: BTreeMap<TriggerId, BString>,
+    /// What was busy near those, perhaps for nobody else: it gets another try.
+    hindered: BTreeSet<Place>,
+    /// Mount points for which that is so.
+    hindered_points: BTreeSet<TriggerId>,
     /// When the world last answered anything.
     progress: Millis,
+}
+
+impl Stopping {
+    /// Whether something at `path` may be busy only because the kernel looked there.
+    fn may_be_hindered(&self, path: &BString, errno: Errno) -> bool {
+        errno == Errno::BUSY && self.looking.values().any(|at| are_related(at, path))
+    }
 }
 
 impl<T> Engine<T> {
     /// Whether accesses are served.
     pub(crate) fn running(&self) -> bool {
         matches!(self.phase, Phase::Running)
+    }
+
+    /// Whether all that is mounted is on its way out.
+    pub(crate) fn clears_up(&self) -> bool {
+        matches!(&self.phase, Phase::Stopping(stopping) if !stopping.detach)
     }
 
     /// Begins the end.
@@ -70,6 +90,9 @@ impl<T> Engine<T> {
             stuck: BTreeMap::new(),
             orphaned: BTreeMap::new(),
             tried: BTreeSet::new(),
+            looking: self.looked_in(),
+            hindered: BTreeSet::new(),
+            hindered_points: BTreeSet::new(),
             progress: self.now,
         });
         if !detach {
@@ -78,6 +101,20 @@ impl<T> Engine<T> {
             let points: Vec<TriggerId> = self.points.values().rev().copied().collect();
             self.leave(&points);
         }
+    }
+
+    /// The triggers in which the kernel is being asked for idle mounts.
+    fn looked_in(&self) -> BTreeMap<TriggerId, BString> {
+        let asked = |id: &TriggerId| self.is_looked_in(*id);
+        let triggers = self.triggers.iter().filter(|(id, _)| asked(id));
+        triggers
+            .map(|(id, trigger)| (*id, trigger.spec.path.clone()))
+            .collect()
+    }
+
+    fn is_looked_in(&self, id: TriggerId) -> bool {
+        let trigger = self.triggers.get(&id);
+        trigger.is_some_and(|trigger| matches!(trigger.round, Round::Asked(_)))
     }
 
     /// Drops jobs that have changed nothing yet: what they would mount goes at once anyway.
@@ -94,13 +131,27 @@ impl<T> Engine<T> {
     }
 
     /// A mount point stays although it should go.
-    pub(crate) fn stays(&mut self, id: TriggerId, path: &BString, why: &Arc<str>) {
+    pub(crate) fn stays(&mut self, id: TriggerId, path: &BString, failure: &StepFailure) {
+        let why = failure.text.clone();
+        if let Phase::Stopping(stopping) = &mut self.phase {
+            if stopping.may_be_hindered(path, failure.errno) {
+                stopping.hindered_points.insert(id);
+            }
+            stopping.stuck.insert(id, why.clone());
+        }
         self.note(Note::Stays {
             path: path.clone(),
-            why: why.clone(),
+            why,
         });
-        if let Phase::Stopping(stopping) = &mut self.phase {
-            stopping.stuck.insert(id, why.clone());
+    }
+
+    /// An unmount failed.
+    pub(crate) fn note_failure(&mut self, place: &Place, failure: &StepFailure) {
+        let path = self.path_of(place);
+        if let Phase::Stopping(stopping) = &mut self.phase
+            && stopping.may_be_hindered(&path, failure.errno)
+        {
+            stopping.hindered.insert(place.clone());
         }
     }
 
@@ -123,6 +174,7 @@ impl<T> Engine<T> {
         if let Phase::Stopping(stopping) = &mut self.phase {
             match event {
                 Event::Fetched { .. }
+                | Event::Planned { .. }
                 | Event::Resolved { .. }
                 | Event::Probed { .. }
                 | Event::Performed { .. }
@@ -131,9 +183,11 @@ impl<T> Engine<T> {
                 | Event::Installed { .. }
                 | Event::Removed { .. } => stopping.progress = self.now,
                 Event::Access { .. }
+                | Event::ExistsAsked { .. }
                 | Event::ExpireAsked { .. }
                 | Event::ExpireDone { .. }
                 | Event::Configure(_)
+                | Event::Listed { .. }
                 | Event::Checked { .. }
                 | Event::Moved { .. }
                 | Event::Request { .. }
@@ -152,6 +206,16 @@ impl<T> Engine<T> {
         Some(stopping.progress + longest.saturating_add(STOP_PATIENCE_MS))
     }
 
+    /// Until when a stop waits for the kernel to have looked, if that is all it waits for.
+    pub(crate) fn round_patience(&self) -> Option<Millis> {
+        let Phase::Stopping(stopping) = &self.phase else {
+            return None;
+        };
+        let hindered = !stopping.hindered.is_empty() || !stopping.hindered_points.is_empty();
+        let waits = hindered && self.jobs.is_empty() && !self.points_moving();
+        waits.then_some(stopping.progress + ROUND_PATIENCE_MS)
+    }
+
     /// Ends when nothing is under way any more, or when what is under way is stuck.
     pub(crate) fn advance_stop(&mut self) {
         let Phase::Stopping(stopping) = &self.phase else {
@@ -167,7 +231,7 @@ impl<T> Engine<T> {
         if !self.jobs.is_empty() || self.points_moving() {
             return;
         }
-        if !detach && (self.try_the_rest() || self.remove_empty()) {
+        if !detach && (self.try_the_rest() || self.remove_empty() || self.try_the_hindered()) {
             return;
         }
         self.finish();
@@ -223,6 +287,48 @@ impl<T> Engine<T> {
             .copied()
             .collect();
         self.remove_leaving(&points)
+    }
+
+    /// Tries once more what was busy near where the kernel looked, when it does no longer. Whether
+    /// that is waited for, or was begun.
+    fn try_the_hindered(&mut self) -> bool {
+        let Some(end) = self.round_patience() else {
+            return false;
+        };
+        if self.now < end && self.still_looking() {
+            return true;
+        }
+        let Phase::Stopping(stopping) = &mut self.phase else {
+            return false;
+        };
+        // What is busy from now on is so for somebody else.
+        stopping.looking.clear();
+        for place in mem::take(&mut stopping.hindered) {
+            stopping.tried.remove(&place);
+        }
+        for point in mem::take(&mut stopping.hindered_points) {
+            stopping.stuck.remove(&point);
+        }
+        self.try_the_rest() || self.remove_empty()
+    }
+
+    /// Whether the kernel still looks near anything that was hindered.
+    fn still_looking(&self) -> bool {
+        let Phase::Stopping(stopping) = &self.phase else {
+            return false;
+        };
+        let points = stopping.hindered_points.iter().copied().map(Place::of);
+        let hindered: Vec<BString> = stopping
+            .hindered
+            .iter()
+            .cloned()
+            .chain(points)
+            .map(|place| self.path_of(&place))
+            .collect();
+        let mut looking = stopping.looking.iter();
+        looking.any(|(id, at)| {
+            self.is_looked_in(*id) && hindered.iter().any(|path| are_related(at, path))
+        })
     }
 
     /// The end. What is still under way is given up, whoever still waits is told.

@@ -11,6 +11,7 @@ use piton_plan::step::TriggerId;
 use crate::cause::Cause;
 use crate::failover::Replica;
 use crate::servers::Served;
+use crate::sharing::Share;
 use crate::time::Millis;
 
 /// What is mounted at one place, with the triggers of the next level of its entry.
@@ -51,6 +52,8 @@ pub(crate) struct Tree {
     pub(crate) stuck: Option<Arc<str>>,
     /// Its idle time was shortened, since a server that is wanted more is back.
     pub(crate) hurried: bool,
+    /// What it is mounted with for other keys, too: it is itself only a link.
+    pub(crate) share: Option<Share>,
     /// It is broken because an earlier life ended in the midst of its work: if it cannot go, what
     /// is missing can be added.
     pub(crate) unfinished: bool,

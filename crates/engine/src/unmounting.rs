@@ -66,8 +66,7 @@ impl<T> Engine<T> {
 
     /// An operator wants what is mounted at `path` unmounted.
     pub(crate) fn unmount_request(&mut self, id: RequestId, path: &BString) {
-        let place = self.trees.iter().find(|(_, tree)| tree.target == *path);
-        let Some(place) = place.map(|(place, _)| place.clone()) else {
+        let Some(place) = self.whole_of(path) else {
             return self.out.push(Command::Respond {
                 id,
                 response: Response::NoSuchPlace,
@@ -102,6 +101,7 @@ impl<T> Engine<T> {
             return None;
         }
         self.note_attempt(place);
+        self.hide(place);
         let deadline = self.now + self.settings.unmount_deadline_ms;
         let expire = wish.expire.map(|ticket| (ticket, deadline));
         let has_ticket = expire.is_some();
@@ -197,6 +197,7 @@ impl<T> Engine<T> {
                 false => self.steps_down(&place),
             };
             if !steps.is_empty() {
+                self.hold_share(id, &place, &steps);
                 return self.perform_down(id, steps);
             }
             self.level_gone(id);
@@ -244,7 +245,8 @@ impl<T> Engine<T> {
             step: Step::RemoveDirectory { path },
             required: false,
         };
-        for offset in tree.offsets.iter().rev() {
+        let in_place = tree.offsets.iter().rev().filter(|it| !self.is_part(**it));
+        for offset in in_place {
             if let Some(trigger) = self.triggers.get(offset) {
                 steps.push(must(Step::Remove(trigger.spec.clone())));
             }
@@ -258,6 +260,9 @@ impl<T> Engine<T> {
                 }));
             }
             How::Symlink { .. } => {
+                if let Some(share) = &tree.share {
+                    steps.extend(self.steps_unshared(place, share));
+                }
                 steps.push(must(Step::RemoveSymlink {
                     path: tree.target.clone(),
                 }));
@@ -370,7 +375,7 @@ impl<T> Engine<T> {
     fn strip(&mut self, id: JobId, place: &Place, failure: StepFailure) {
         let tree = self.trees.get(place);
         let offsets = tree.map(|tree| tree.offsets.clone()).unwrap_or_default();
-        if !not_there(failure.errno) || offsets.is_empty() {
+        if !not_there(failure.errno) || offsets.is_empty() || self.settings.whole_entries {
             return self.finish_unmount(id, Some(failure));
         }
         let remove = |offset: &TriggerId| {
@@ -429,6 +434,9 @@ impl<T> Engine<T> {
             return;
         };
         let at = work.queue.last();
+        if let Some(failure) = &failure {
+            self.note_failure(&job.place, failure);
+        }
         let failed = failure.map(|failure| failure.text);
         if let (None, Some(note)) = (&failed, work.quiet.clone()) {
             self.note(note);
@@ -456,6 +464,8 @@ impl<T> Engine<T> {
             }
             None => self.respond_done(work.request),
         }
+        self.keep_share(&job.place);
+        self.keep_whole(&job.place);
         for waiter in job.waiters {
             self.enter_again(waiter);
         }

@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 
 use bstr::BString;
 use common::{Ticket, direct, done, existing, existing_mount, failure, found, indirect};
-use piton_engine::config::{Configuration, Point};
+use piton_engine::config::{Configuration, Point, Settings};
 use piton_engine::event::{Event, JobId, Outcome, Request, RequestId};
+use piton_engine::limits::PLAN_APART;
 use piton_engine::time::Millis;
 use piton_engine::{Command, Engine};
+use piton_map::dialect::Dialect;
 use piton_map::lookup::Miss;
 use piton_plan::facts::HostAnswers;
+use piton_plan::planner::{PlanRequest, Planning, plan_silently};
 use piton_plan::step::{TriggerId, TriggerKind};
 use proptest::prelude::*;
 
@@ -80,6 +83,21 @@ fn outcome(steps: u8, how: u8) -> Outcome {
     outcome
 }
 
+fn planning(line: &str) -> Planning {
+    plan_silently(&PlanRequest {
+        found: &found(&"ann".into(), line),
+        key: "ann".into(),
+        mount_point: "/home".into(),
+        kind: TriggerKind::Indirect,
+        options: &Default::default(),
+        global_options: &[],
+        append_options: true,
+        dialect: &Dialect::LINUX,
+        requester: &Default::default(),
+        facts: &Default::default(),
+    })
+}
+
 fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
     let (kind, one, other) = choice;
     let trigger = TriggerId(u32::from(one % 24));
@@ -97,10 +115,20 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
             waited_ms: u64::from(other) * 1_000,
             ticket: Ticket(ticket),
         },
+        3 if other % 2 == 1 => Event::ExistsAsked {
+            trigger,
+            key: key(other / 2),
+            requester: Default::default(),
+            ticket: Ticket(ticket),
+        },
         3 => Event::ExpireAsked {
             trigger,
             key: key(other),
             ticket: Ticket(ticket),
+        },
+        5 if other % 3 == 2 => Event::Planned {
+            job,
+            planning: Box::new(planning(line(one))),
         },
         4 | 5 => Event::Fetched {
             job,
@@ -115,7 +143,13 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
             job,
             answers: match other % 3 {
                 0 => vec![],
-                1 => vec![piton_plan::probe::Answer::Serves { micros: 1 }; 2],
+                1 => vec![
+                    piton_plan::probe::Answer::Serves {
+                        micros: 1,
+                        no_guests: false
+                    };
+                    2
+                ],
                 _ => vec![piton_plan::probe::Answer::Silent; 3],
             },
         },
@@ -138,6 +172,10 @@ fn event(choice: Choice, ticket: u32) -> Event<Ticket> {
         },
         11 => Event::Installed {
             results: vec![(trigger, result(other))],
+        },
+        12 if other % 5 == 4 => Event::Listed {
+            path: "/home".into(),
+            listing: vec![key(one)].into(),
         },
         12 => Event::Removed {
             results: vec![(trigger, result(other))],
@@ -185,7 +223,7 @@ struct Debts {
 impl Debts {
     fn enter(&mut self, event: &Event<Ticket>, now: u64) {
         match event {
-            Event::Access { ticket, .. } => {
+            Event::Access { ticket, .. } | Event::ExistsAsked { ticket, .. } => {
                 self.tickets.insert(ticket.0, now + DEADLINE_MS);
             }
             Event::ExpireAsked { ticket, .. } => {
@@ -214,7 +252,20 @@ impl Debts {
 }
 
 fn play(choices: &[Choice]) {
-    let mut engine: Engine<Ticket> = Engine::new(Default::default());
+    for (whole_entries, plan_apart) in [(false, PLAN_APART), (true, PLAN_APART), (false, 0)] {
+        play_with(
+            choices,
+            Settings {
+                whole_entries,
+                plan_apart,
+                ..Settings::default()
+            },
+        );
+    }
+}
+
+fn play_with(choices: &[Choice], settings: Settings) {
+    let mut engine: Engine<Ticket> = Engine::new(settings);
     let mut debts = Debts::default();
     let mut now = 0;
     let feed = |engine: &mut Engine<Ticket>, debts: &mut Debts, now: u64, event| {

@@ -11,6 +11,11 @@ use piton_plan::step::Step;
 
 const SILENT: Answer = Answer::Silent;
 
+const SERVES: Answer = Answer::Serves {
+    micros: 1,
+    no_guests: false,
+};
+
 const REFUSED: Answer = Answer::Refused {
     errno: 111,
     micros: 200,
@@ -129,7 +134,7 @@ fn silence_of_all_is_an_error_at_once_and_the_next_is_told_from_memory() {
     play.assert_failed(other, Errno::HOSTDOWN);
     assert!(!play.log.iter().any(|line| line.starts_with("probe")));
     // It serves again, which is found out when its time has come.
-    says(&mut play, 1, Answer::Serves { micros: 1 });
+    says(&mut play, 1, SERVES);
     play.pass(1_000);
     let again = play.touch("/home/one");
     play.settle();
@@ -268,7 +273,7 @@ fn answers_too_few_too_many_or_twice_do_no_harm() {
             panic!("a question was expected");
         };
         for _ in 0..2 {
-            let answers = vec![Answer::Serves { micros: 1 }; count];
+            let answers = vec![SERVES; count];
             play.feed(Event::Probed { job, answers });
         }
         play.settle();
@@ -291,6 +296,19 @@ fn an_entry_with_offsets_is_there_without_its_root() {
     );
     assert!(play.log.iter().any(|line| line.contains("OffsetMissing")));
     assert!(play.has_trigger("/home/loose/sub"));
+    // So is the next one, when the server is known not to answer and is not asked.
+    let line = "-fstype=nfs / h1:/y /sub h2:/x";
+    play.lines.insert("also".into(), line.into());
+    play.orders();
+    let ticket = play.touch("/home/also");
+    play.settle();
+    play.assert_ready(ticket);
+    assert!(play.has_trigger("/home/also/sub"));
+    let orders = play.orders();
+    assert!(
+        !orders.iter().any(|it| it.starts_with("probe")),
+        "{orders:?}"
+    );
 }
 
 #[test]

@@ -5,21 +5,28 @@ mod common;
 
 use bstr::BString;
 use common::Play;
+use piton_engine::Command;
 use piton_engine::cause::Errno;
 use piton_engine::command::{Note, Response};
-use piton_engine::event::Request;
+use piton_engine::config::Settings;
+use piton_engine::event::{Event, ExistingMount, ExistingServer, Request};
 use piton_engine::limits::{
-    CHECK_MEMORY_MOST_MS, CHECK_MS, FAIL_BACK_AFTER_MS, FAIL_BACK_PAUSE_MS, LOOK_AGAIN_MS,
-    MOVE_PAUSE_MS,
+    CHECK_MEMORY_MOST_MS, CHECK_MS, FAIL_BACK_AFTER_MS, FAIL_BACK_PAUSE_MS, LEARN_AFTER_MS,
+    LEARN_AGAIN_MS, LEARN_PAUSE_MS, LEARN_TRIES, LOOK_AGAIN_MS, MOVE_PAUSE_MS,
 };
 use piton_engine::time::Millis;
-use piton_plan::probe::Answer;
+use piton_map::lookup::Miss;
+use piton_plan::probe::{Answer, Service};
+use piton_plan::step::TriggerKind;
 
 const ONE: &str = "h1";
 const TWO: &str = "h2";
 /// After so long a death is known.
 const DEATH_MS: u64 = 6_000;
-const SERVES: Answer = Answer::Serves { micros: 500 };
+const SERVES: Answer = Answer::Serves {
+    micros: 500,
+    no_guests: false,
+};
 
 /// Two servers, `one` wanted more than `two`; what they have, and what only they have.
 fn site() -> Play {
@@ -106,6 +113,83 @@ fn let_go(play: &Play) -> Vec<String> {
         _ => None,
     };
     play.notes.iter().filter_map(told).collect()
+}
+
+/// The same behind links, where an entry is mounted as a whole.
+fn behind_links() -> Play {
+    let mut play = site();
+    let settings = Settings {
+        whole_entries: true,
+        ..play.engine.settings().clone()
+    };
+    let mut links = Play::usual_with(settings);
+    links.lines = std::mem::take(&mut play.lines);
+    links.lines.insert(
+        "parts".into(),
+        numbers("-fstype=nfs,ro / two:/set /a one:/a two(1):/a /b one:/b two(1):/b"),
+    );
+    up(&mut links, "one", true);
+    up(&mut links, "two", true);
+    links
+}
+
+/// Where in the log words stand last.
+fn last(lines: &[String], words: &str) -> usize {
+    lines.iter().rposition(|line| line.contains(words)).unwrap()
+}
+
+#[test]
+fn behind_links_a_part_of_a_dead_server_is_had_from_another() {
+    let mut play = behind_links();
+    play.mount("/home/parts");
+    assert_eq!(source(&play, "/home/parts/a").unwrap(), "one:/a");
+    play.log.clear();
+    up(&mut play, "one", false);
+    play.pass(DEATH_MS);
+    // Who walks there meanwhile waits until the entry is whole again.
+    let early = play.touch("/home/parts");
+    play.assert_waits(early);
+    play.settle();
+    play.assert_ready(early);
+    assert_eq!(source(&play, "/home/parts").unwrap(), "two:/set");
+    for part in ["a", "b"] {
+        let found = source(&play, &format!("/home/parts/{part}"));
+        assert_eq!(found.unwrap(), format!("two:/{part}"));
+    }
+    let lines = &play.log;
+    let last = |words| last(lines, words);
+    let first = |words: &str| lines.iter().position(|line| line.contains(words)).unwrap();
+    assert!(first("hide parts") < first("perform"), "{lines:#?}");
+    let hidden = last("hide parts")..last("mount /home/parts/b");
+    let shown = |at: usize| lines[at].contains("show parts");
+    assert!(!hidden.into_iter().any(shown), "{lines:#?}");
+    // The better server is back: what is idle goes as a whole, and comes back as one.
+    returns(&mut play, "one");
+    play.pass(FAIL_BACK_AFTER_MS + FAIL_BACK_PAUSE_MS);
+    play.settle();
+    assert_eq!(source(&play, "/home/parts/a").unwrap(), "two:/a");
+    let expiry = play.expire("/home/parts");
+    play.settle();
+    play.assert_ready(expiry);
+    play.mount("/home/parts");
+    assert_eq!(source(&play, "/home/parts/a").unwrap(), "one:/a");
+}
+
+#[test]
+fn behind_links_a_part_that_stays_with_its_dead_server_is_shown_again() {
+    let mut play = behind_links();
+    play.mount("/home/parts");
+    play.broken.insert("let go of /home/parts/a".into(), 16);
+    play.log.clear();
+    dies(&mut play, "one");
+    let lines = &play.log;
+    let last = |words| last(lines, words);
+    assert!(last("hide parts") < last("show parts"), "{lines:#?}");
+    assert_eq!(source(&play, "/home/parts/a").unwrap(), "one:/a");
+    assert_eq!(source(&play, "/home/parts/b").unwrap(), "two:/b");
+    let ticket = play.touch("/home/parts");
+    play.settle();
+    play.assert_ready(ticket);
 }
 
 #[test]
@@ -342,7 +426,11 @@ fn what_is_pinned_neither_expires_nor_moves_until_its_time_is_over() {
     let path = Some("/home/ann".into());
     let request = play.request(Request::Expire { path });
     play.settle();
-    assert_eq!(play.response_left(request), ["/home/ann"]);
+    let Response::Done { left } = &play.responses[&request] else {
+        panic!("{:?}", play.responses[&request])
+    };
+    assert_eq!(left[0].0, "/home/ann");
+    assert!(left[0].1.starts_with("it is pinned"), "{left:?}");
     // An operator who names it means it.
     let path = "/home/ann".into();
     let request = play.request(Request::Unmount { path });
@@ -355,4 +443,174 @@ fn what_is_pinned_neither_expires_nor_moves_until_its_time_is_over() {
         path: "/home".into(),
     });
     assert_eq!(play.responses[&5], Response::NoSuchPlace);
+}
+
+/// What the mount table shows of something mounted from `one`.
+fn found(key: &str, path: &str, source: &str, read_only: bool) -> ExistingMount {
+    ExistingMount {
+        source: numbers(source).into(),
+        read_only,
+        server: Some(ExistingServer {
+            host: ONE.into(),
+            address: Some(std::net::IpAddr::from([192, 0, 2, 1]).into()),
+            service: Some(Service::default()),
+        }),
+        ..common::existing_mount(key, path, Vec::new())
+    }
+}
+
+/// A successor of the daemon that mounted these in `/home`.
+fn successor(mounted: Vec<ExistingMount>) -> Play {
+    let mut play = Play::empty();
+    play.lines = site().lines;
+    up(&mut play, "one", true);
+    up(&mut play, "two", true);
+    let existing = common::existing(TriggerKind::Indirect, "/home", mounted);
+    play.adopt(vec![common::indirect("/home")], vec![existing]);
+    play.settle();
+    play
+}
+
+/// Maps are asked about what was mounted.
+fn learn(play: &mut Play) {
+    play.pass(LEARN_AFTER_MS);
+    for _ in 0..10 {
+        play.settle();
+        play.pass(LEARN_PAUSE_MS);
+    }
+}
+
+fn fetched(play: &Play) -> Vec<&str> {
+    let fetches = play.log.iter().filter_map(|it| it.strip_prefix("fetch "));
+    fetches.collect()
+}
+
+#[test]
+fn what_an_earlier_daemon_mounted_moves_once_its_entry_was_asked_for() {
+    let mut play = successor(vec![found("man", "/home/man", "one:/man", true)]);
+    assert_eq!(fetched(&play), [""; 0], "the start waits for no map");
+    learn(&mut play);
+    assert_eq!(fetched(&play), ["man"]);
+    dies(&mut play, "one");
+    assert_eq!(let_go(&play), ["/home/man one:/man"]);
+    play.mount("/home/man");
+    assert_eq!(source(&play, "/home/man").unwrap(), "two:/man");
+    // Nothing is asked twice.
+    assert_eq!(fetched(&play), ["man", "man"]);
+}
+
+#[test]
+fn what_an_earlier_daemon_mounted_moves_also_if_its_server_is_dead_already() {
+    let mut play = successor(vec![found("man", "/home/man", "one:/man/", true)]);
+    up(&mut play, "one", false);
+    learn(&mut play);
+    play.pass(DEATH_MS);
+    play.settle();
+    assert_eq!(let_go(&play), ["/home/man one:/man/"]);
+}
+
+#[test]
+fn what_was_mounted_by_an_address_is_known_by_the_name_of_its_server() {
+    let mounted = ExistingMount {
+        source: "192.0.2.1:/man".into(),
+        ..found("man", "/home/man", "one:/man", true)
+    };
+    let mut play = successor(vec![mounted]);
+    learn(&mut play);
+    let request = play.request(drain(true, None));
+    play.settle();
+    assert_eq!(play.response_left(request), [""; 0]);
+    assert_eq!(let_go(&play).len(), 1);
+}
+
+#[test]
+fn of_what_can_be_written_to_no_map_is_asked_and_what_is_in_no_entry_stays() {
+    let mut play = successor(vec![
+        found("rw", "/home/rw", "one:/rw", false),
+        found("man", "/home/man", "one:/elsewhere", true),
+        found("only", "/home/only", "one:/only", true),
+        found("gone", "/home/gone", "one:/gone", true),
+        found("ping1", "/home/ping1", "one:/ping", true),
+    ]);
+    let why = "an earlier daemon mounted it, and its map has not been asked yet";
+    let request = play.request(drain(false, Some(5_000)));
+    let Response::Done { left } = &play.responses[&request] else {
+        panic!("{:?}", play.responses[&request])
+    };
+    assert_eq!(&*left[1].1, why);
+    learn(&mut play);
+    play.pass(5_000);
+    assert_eq!(fetched(&play), ["man", "only", "gone", "ping1"]);
+    // Where nothing can move nobody watches closely.
+    up(&mut play, "one", false);
+    play.pass(40_000);
+    play.settle();
+    assert_eq!(let_go(&play), [""; 0]);
+    for (key, why) in [
+        ("rw", "it can be written to"),
+        ("man", "its entry no longer names its server"),
+        ("only", "its entry names no other server"),
+        ("gone", "its entry is gone"),
+        ("ping1", "its entry names no other server"),
+    ] {
+        let path = format!("/home/{key}");
+        assert_eq!(stays(&play, &path).as_deref(), Some(why), "{path}");
+    }
+}
+
+#[test]
+fn the_parts_of_what_an_earlier_daemon_mounted_move_with_it() {
+    let part = common::existing(
+        TriggerKind::Offset,
+        "/home/set/a",
+        vec![found("", "/home/set/a", "one:/a", true)],
+    );
+    let mut root = found("set", "/home/set", "one:/set", true);
+    root.offsets = vec![part];
+    let mut play = successor(vec![root]);
+    learn(&mut play);
+    dies(&mut play, "one");
+    assert_eq!(let_go(&play), ["/home/set one:/set"]);
+    assert!(!play.has_trigger("/home/set/a"));
+    play.mount("/home/set");
+    play.mount("/home/set/a");
+    assert_eq!(source(&play, "/home/set/a").unwrap(), "two:/a");
+}
+
+#[test]
+fn a_map_that_cannot_be_asked_is_asked_again_a_few_times() {
+    let mut play = successor(vec![found("man", "/home/man", "one:/man", true)]);
+    let fetch = |command: &Command<common::Ticket>| matches!(command, Command::Fetch { .. });
+    let mut asked = 0;
+    for _ in 0..2 * LEARN_TRIES {
+        play.pass(LEARN_AGAIN_MS << LEARN_TRIES);
+        let open = play.open.iter().position(fetch);
+        if let Some(Command::Fetch { job, .. }) = open.and_then(|at| play.open.remove(at)) {
+            asked += 1;
+            play.feed(Event::Fetched {
+                job,
+                names: None,
+                costly: true,
+                result: Err(Miss::TimedOut("too slow".into())),
+            });
+        }
+    }
+    assert_eq!(asked, LEARN_TRIES);
+    assert_eq!(play.mounted(), ["/home/man"]);
+}
+
+#[test]
+fn an_answer_about_what_is_gone_by_then_changes_nothing() {
+    let mut play = successor(vec![found("man", "/home/man", "one:/man", true)]);
+    play.pass(LEARN_AFTER_MS);
+    play.until("fetch man");
+    let fetch = play.open.pop_front().unwrap();
+    let path = "/home/man".into();
+    play.request(Request::Unmount { path });
+    play.settle();
+    assert_eq!(play.mounted(), [""; 0]);
+    play.answer(fetch);
+    play.settle();
+    assert_eq!(play.mounted(), [""; 0]);
+    play.mount("/home/man");
 }

@@ -708,7 +708,7 @@ fn says_where_a_job_works() {
     };
     assert_eq!(
         play.engine.work_at(job),
-        Some((trigger, &key.as_str().into()))
+        Some((trigger, key.as_str().into()))
     );
     assert!(!play.engine.is_mounted(trigger, &key.as_str().into()));
     play.settle();

@@ -2,13 +2,15 @@
 
 mod common;
 
-use common::Play;
+use common::{Play, existing, existing_mount, indirect};
 use piton_engine::cause::{Cause, Errno};
 use piton_engine::command::Response;
+use piton_engine::config::Settings;
 use piton_engine::event::Request;
 use piton_engine::limits::{BAD_ENTRY_MEMORY_MS, FAILURE_MEMORY_MS, SERVER_MEMORY_MOST_MS};
 use piton_engine::status::{NegativeStatus, Status};
 use piton_engine::time::Millis;
+use piton_plan::step::TriggerKind;
 
 fn status(play: &Play) -> Status {
     play.engine.status(Millis(play.now))
@@ -250,4 +252,58 @@ fn a_filter_denies_keys_and_programs_at_once() {
     let other = touch_as(&mut play, "ls", Some("/system.slice/x"));
     play.settle();
     play.assert_ready(other);
+}
+
+#[test]
+fn r_230_attempts_to_mount_come_at_intervals_that_grow_up_to_the_one_asked_for() {
+    for seconds in [4_u64, 30] {
+        let mut play = Play::usual_with(Settings {
+            retry_most_ms: Some(seconds * 1_000),
+            ..Settings::default()
+        });
+        play.broken.insert("mount /home/ann".into(), Errno::IO.0);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            refuse(&mut play, "/home/ann", Errno::IO);
+            let left = status(&play).negative[0].left_ms;
+            pauses.push(left);
+            play.pass(left);
+        }
+        assert!(pauses[0] <= FAILURE_MEMORY_MS, "{pauses:?}");
+        // Up to a quarter less, by chance.
+        let last = pauses[11];
+        assert!(
+            last <= seconds * 1_000 && last >= seconds * 750,
+            "{pauses:?}"
+        );
+    }
+}
+
+#[test]
+fn r_223_frozen_serves_what_is_mounted_and_mounts_nothing() {
+    let mut play = Play::usual_with(Settings {
+        frozen: true,
+        ..Settings::default()
+    });
+    refuse(&mut play, "/home/ann", Errno::NOENT);
+    refuse(&mut play, "/data", Errno::NOENT);
+    assert_eq!(play.mounted(), Vec::<String>::new());
+    assert!(
+        play.log.iter().all(|it| !it.starts_with("fetch")),
+        "no map is asked"
+    );
+    assert_eq!(kinds(&play), [], "and nothing is remembered against it");
+    // What an earlier life mounted is served.
+    let mut play = Play::with(Settings {
+        frozen: true,
+        ..Settings::default()
+    });
+    let mounted = vec![existing_mount("ann", "/home/ann", Vec::new())];
+    let home = existing(TriggerKind::Indirect, "/home", mounted);
+    play.adopt(vec![indirect("/home")], vec![home]);
+    play.settle();
+    let ticket = play.touch("/home/ann");
+    play.settle();
+    play.assert_ready(ticket);
+    refuse(&mut play, "/home/bob", Errno::NOENT);
 }

@@ -8,7 +8,7 @@ use bstr::BString;
 use common::{Play, direct, existing, existing_mount, failure, indirect, point};
 use piton_engine::cause::Errno;
 use piton_engine::command::Note;
-use piton_engine::config::{Configuration, Point};
+use piton_engine::config::{Configuration, Point, Settings};
 use piton_engine::difference::Difference;
 use piton_engine::event::Event;
 use piton_map::options::PointOptions;
@@ -289,6 +289,30 @@ fn what_changes_while_it_is_put_in_place_is_told_afterwards() {
 }
 
 #[test]
+fn keys_that_come_and_go_though_no_map_changes_are_shown() {
+    let mut play = Play::empty();
+    play.configure(vec![listing(indirect("/snap"), &["data"])]);
+    let listed = |play: &mut Play, path: &str, keys: &[&str]| {
+        play.feed(Event::Listed {
+            path: path.into(),
+            listing: keys.iter().map(|key| BString::from(*key)).collect(),
+        });
+    };
+    // Not before it is there.
+    listed(&mut play, "/snap", &["data", "data@1"]);
+    play.settle();
+    assert_eq!(play.orders(), ["install /snap", "list data data@1"]);
+    listed(&mut play, "/snap", &["data", "data@1"]);
+    listed(&mut play, "/other", &["x"]);
+    assert!(play.orders().is_empty());
+    listed(&mut play, "/snap", &["data"]);
+    assert_eq!(play.orders(), ["list data"]);
+    // The map said so all the time.
+    play.configure(vec![listing(indirect("/snap"), &["data"])]);
+    assert!(play.orders().is_empty());
+}
+
+#[test]
 fn what_goes_while_it_is_put_in_place_goes_afterwards() {
     let mut play = Play::empty();
     play.configure(vec![indirect("/home")]);
@@ -449,6 +473,32 @@ fn nobody_touches_it_and_it_goes_all_the_same() {
 }
 
 #[test]
+fn a_start_is_over_when_nothing_is_taken_over_or_put_in_place_any_more() {
+    for broken in [false, true] {
+        for installed_first in [false, true] {
+            let mut play = Play::empty();
+            assert!(!play.engine.moving());
+            if broken {
+                play.broken.insert("adopt /home".into(), Errno::NOENT.0);
+            }
+            let points = vec![indirect("/home"), direct("/data")];
+            let earlier = existing(TriggerKind::Indirect, "/home", Vec::new());
+            play.adopt(points, vec![earlier]);
+            assert_eq!(play.orders(), ["adopt /home", "install /data"]);
+            if installed_first {
+                play.open.rotate_left(1);
+            }
+            while play.engine.moving() {
+                assert!(play.step(), "somebody is still at work");
+            }
+            assert!(play.open.is_empty(), "{:?}", play.orders());
+            let ready = |path: &str| (path.into(), "ready");
+            assert_eq!(states(&play), [ready("/data"), ready("/home")]);
+        }
+    }
+}
+
+#[test]
 fn an_adopted_offset_asks_the_map_when_it_is_touched() {
     let mut play = Play::empty();
     play.adopt(vec![indirect("/home")], tree_of_an_earlier_life());
@@ -521,6 +571,38 @@ fn an_adopted_submount_asks_which_map_it_is() {
     play.orders();
     play.mount("/home/sub/z");
     assert_eq!(play.orders()[0], "fetch z", "it is known by now");
+}
+
+#[test]
+fn two_that_ask_which_map_an_adopted_submount_is_both_get_what_they_want() {
+    for plan_apart in [0, usize::MAX] {
+        let mut play = Play::with(Settings {
+            plan_apart,
+            ..Settings::default()
+        });
+        play.adopt(vec![indirect("/home")], submount_of_an_earlier_life());
+        play.settle();
+        let line = "-fstype=autofs file:/maps/inner";
+        play.lines.insert("sub".into(), line.into());
+        play.lines.insert("y".into(), "-fstype=tmpfs :y".into());
+        play.lines.insert("z".into(), "-fstype=tmpfs :z".into());
+        play.orders();
+        let tickets = ["/home/sub/y", "/home/sub/z"].map(|path| play.touch(path));
+        play.settle();
+        for ticket in tickets {
+            play.assert_ready(ticket);
+        }
+        let mut performed = play.orders();
+        performed.retain(|it| it.starts_with("perform"));
+        let orders = [
+            "perform mkdir /home/sub/y, mount /home/sub/y",
+            "perform mkdir /home/sub/z, mount /home/sub/z",
+        ];
+        assert_eq!(
+            performed, orders,
+            "planned apart from {plan_apart} bytes on"
+        );
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ mod common;
 use common::{Play, direct, existing, existing_mount, indirect};
 use piton_engine::cause::Errno;
 use piton_engine::event::{Event, Request};
-use piton_engine::limits::{OPERATOR_REQUESTS, STOP_PATIENCE_MS};
-use piton_plan::step::TriggerKind;
+use piton_engine::limits::{OPERATOR_REQUESTS, ROUND_PATIENCE_MS, STOP_PATIENCE_MS};
+use piton_plan::step::{TriggerId, TriggerKind};
 
 /// What the longest deadline and the patience come to.
 const PATIENCE_MS: u64 = 12_000 + STOP_PATIENCE_MS;
@@ -212,6 +212,131 @@ fn what_is_being_taken_over_is_awaited_and_then_goes() {
         "finished",
     ];
     assert_eq!(play.orders(), orders);
+}
+
+// -- while the kernel looks for idle mounts -------------------------------------------------
+
+/// Has the kernel look for what is idle, with `path` mounted; in which trigger it does.
+fn looking(play: &mut Play, path: &str) -> TriggerId {
+    play.mount(path);
+    let (trigger, _) = play.trigger_for(path);
+    play.now = play.engine.next_wake().unwrap().0;
+    play.feed(Event::Tick);
+    assert!(play.orders().contains(&"expire".into()));
+    // It is answered by hand.
+    play.open.clear();
+    trigger
+}
+
+#[test]
+fn what_is_busy_while_the_kernel_looks_there_is_tried_again_when_it_has() {
+    let mut play = Play::usual();
+    let home = looking(&mut play, "/home/tree");
+    play.broken
+        .insert("unmount /home/tree".into(), Errno::BUSY.0);
+    let id = play.stop();
+    play.settle();
+    assert!(!play.engine.finished());
+    play.broken.clear();
+    play.feed(Event::ExpireDone { trigger: home });
+    play.settle();
+    assert!(play.left().is_empty());
+    assert!(play.response_left(id).is_empty());
+}
+
+#[test]
+fn the_kernel_may_have_looked_before_the_failure_is_known() {
+    let mut play = Play::usual();
+    let home = looking(&mut play, "/home/tree");
+    play.broken
+        .insert("unmount /home/tree".into(), Errno::BUSY.0);
+    play.stop();
+    play.feed(Event::ExpireDone { trigger: home });
+    play.until("perform");
+    play.step();
+    play.broken.clear();
+    play.settle();
+    assert!(play.left().is_empty());
+}
+
+#[test]
+fn a_mount_point_is_tried_again_too() {
+    let mut play = Play::usual();
+    let home = looking(&mut play, "/home/ann");
+    play.broken.insert("remove /home".into(), Errno::BUSY.0);
+    play.stop();
+    play.settle();
+    assert!(!play.engine.finished());
+    play.broken.clear();
+    play.feed(Event::ExpireDone { trigger: home });
+    play.settle();
+    assert!(play.left().is_empty());
+}
+
+#[test]
+fn what_is_busy_for_somebody_else_is_tried_twice_at_most() {
+    let mut play = Play::usual();
+    let home = looking(&mut play, "/home/ann");
+    play.broken
+        .insert("unmount /home/ann".into(), Errno::BUSY.0);
+    play.stop();
+    play.settle();
+    play.orders();
+    play.feed(Event::ExpireDone { trigger: home });
+    play.settle();
+    assert_eq!(play.left(), ["/home", "/home/ann"]);
+    let orders = ["perform unmount /home/ann, rmdir /home/ann", "finished"];
+    assert_eq!(play.orders(), orders);
+}
+
+#[test]
+fn where_the_kernel_does_not_look_a_stop_does_not_wait_for_it() {
+    let mut play = Play::usual();
+    looking(&mut play, "/home/ann");
+    play.mount("/data");
+    play.broken.insert("unmount /data".into(), Errno::BUSY.0);
+    play.stop();
+    play.settle();
+    assert_eq!(play.left(), ["/data"]);
+}
+
+#[test]
+fn a_look_that_does_not_end_is_not_waited_for_any_longer() {
+    let mut play = Play::usual();
+    looking(&mut play, "/home/ann");
+    play.broken
+        .insert("unmount /home/ann".into(), Errno::BUSY.0);
+    play.stop();
+    play.settle();
+    let end = piton_engine::time::Millis(play.now + ROUND_PATIENCE_MS);
+    assert_eq!(play.engine.next_wake(), Some(end));
+    play.pass(ROUND_PATIENCE_MS - 1);
+    assert!(!play.engine.finished());
+    play.broken.clear();
+    play.pass(1);
+    play.settle();
+    assert!(
+        play.left().is_empty(),
+        "it gets its second try all the same"
+    );
+}
+
+#[test]
+fn nothing_new_is_looked_for_at_the_end() {
+    let mut play = Play::usual();
+    play.mount("/home/tree");
+    play.mount("/home/tree/a");
+    play.stop();
+    play.open.clear();
+    play.orders();
+    let expire = play.request(Request::Expire { path: None });
+    play.pass(STOP_PATIENCE_MS);
+    assert!(
+        play.orders()
+            .iter()
+            .all(|order| !order.starts_with("expire"))
+    );
+    assert_eq!(play.response_left(expire), ["/home/tree", "/home/tree/a"]);
 }
 
 // -- leaving all as it is -------------------------------------------------------------------

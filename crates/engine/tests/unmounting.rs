@@ -6,6 +6,7 @@ use common::{Play, direct, failure, indirect, point};
 use piton_engine::Command;
 use piton_engine::cause::Errno;
 use piton_engine::command::{Note, Response};
+use piton_engine::config::Settings;
 use piton_engine::event::{Event, Outcome, Request};
 use piton_engine::limits::{EXPIRE_PAUSE_LEAST_MS, EXPIRE_PAUSE_MOST_MS, OPERATOR_REQUESTS};
 use piton_map::options::PointOptions;
@@ -573,4 +574,28 @@ fn a_request_for_one_key_touches_no_other() {
     assert_eq!(left[0].0, "/home/ann");
     assert!(!left[0].1.is_empty());
     assert_eq!(play.mounted(), ["/home/ann", "/home/sub"]);
+}
+
+#[test]
+fn r_231_attempts_to_unmount_come_at_the_interval_asked_for() {
+    for (wanted, timeout, pause) in [
+        (Some(7_000), 300, 7_000),
+        (Some(7_000), 4, 7_000),
+        (Some(1), 300, EXPIRE_PAUSE_LEAST_MS),
+        (None, 300, 75_000),
+    ] {
+        let mut play = Play::usual_with(Settings {
+            timeout,
+            unmount_pause_ms: wanted,
+            ..Settings::default()
+        });
+        play.mount("/home/ann");
+        let mut last = play.now;
+        for _ in 0..3 {
+            let wake = play.engine.next_wake().unwrap().0;
+            assert_eq!(wake - last, pause, "{wanted:?} {timeout}");
+            last = wake;
+            play.pass(wake - play.now);
+        }
+    }
 }

@@ -86,7 +86,15 @@ impl Play {
 
     /// `/home` (indirect) and `/data` (direct) in place, with lines for some keys.
     pub fn usual() -> Self {
-        let mut play = Self::empty();
+        Self::usual_with(Settings {
+            timeout: 60,
+            ..Settings::default()
+        })
+    }
+
+    /// The same, set otherwise.
+    pub fn usual_with(settings: Settings) -> Self {
+        let mut play = Self::with(settings);
         play.configure(vec![indirect("/home"), direct("/data")]);
         play.settle();
         for (key, line) in [
@@ -134,7 +142,10 @@ impl Play {
                 assert_eq!(self.finished, None, "there is one end");
                 self.finished = Some(left);
             }
-            Command::List { .. } | Command::SetTimeout { .. } => {}
+            Command::List { .. }
+            | Command::SetTimeout { .. }
+            | Command::Show { .. }
+            | Command::Hide { .. } => {}
             command => self.open.push_back(command),
         }
     }
@@ -163,6 +174,19 @@ impl Play {
             key: key.into(),
             requester: Requester::default(),
             waited_ms: 0,
+            ticket: Ticket(ticket),
+        });
+        ticket
+    }
+
+    /// Somebody asks whether `path` exists; the number of the ticket.
+    pub fn look_up(&mut self, path: &str) -> u32 {
+        let (trigger, key) = self.trigger_for(path);
+        let ticket = self.ticket();
+        self.feed(Event::ExistsAsked {
+            trigger,
+            key: key.into(),
+            requester: Requester::default(),
             ticket: Ticket(ticket),
         });
         ticket
@@ -298,6 +322,10 @@ impl Play {
     pub fn answer(&mut self, command: Command<Ticket>) {
         match command {
             Command::Fetch { job, key, .. } => self.fetched(job, &key),
+            Command::Plan { job, order } => {
+                let planning = Box::new(order.plan());
+                self.feed(Event::Planned { job, planning });
+            }
             Command::Resolve { job, hosts, .. } => {
                 let answers = self.addresses(hosts);
                 self.feed(Event::Resolved { job, answers });
@@ -371,7 +399,10 @@ impl Play {
 
     /// All serve, but those that are said to do otherwise.
     pub fn probe(&self, targets: &[Target]) -> Vec<Heard> {
-        let serves = Heard::Serves { micros: 500 };
+        let serves = Heard::Serves {
+            micros: 500,
+            no_guests: false,
+        };
         let answer = |target: &Target| self.servers.get(&target.address).cloned();
         let each = targets.iter();
         each.map(|target| answer(target).unwrap_or(serves.clone()))
@@ -570,8 +601,10 @@ pub fn existing_mount(key: &str, target: &str, offsets: Vec<Existing>) -> Existi
         key: key.into(),
         target: target.into(),
         covered: true,
+        link: None,
         whole: true,
         source: "old".into(),
+        read_only: false,
         server: None,
         offsets,
         requester: Requester::default(),
@@ -587,6 +620,7 @@ pub fn words(command: &Command<Ticket>) -> String {
     match command {
         Command::Reply { ticket, answer } => format!("reply {} {answer:?}", ticket.0),
         Command::Fetch { key, .. } => format!("fetch {key}"),
+        Command::Plan { .. } => "plan".into(),
         Command::Resolve { hosts, .. } => format!("resolve {}", bstr::join(" ", hosts).as_bstr()),
         Command::Probe { targets, .. } => {
             let each = targets
@@ -608,6 +642,8 @@ pub fn words(command: &Command<Ticket>) -> String {
             let key = key.as_ref().map(ToString::to_string).unwrap_or_default();
             format!("timeout {seconds} {key}").trim_end().into()
         }
+        Command::Show { key, .. } => format!("show {key}"),
+        Command::Hide { key, .. } => format!("hide {key}"),
         Command::Expire { immediate, .. } => match immediate {
             true => "expire now".into(),
             false => "expire".into(),
