@@ -57,6 +57,7 @@
 //! `mount_setattr(2)`, `statmount(2)`, and memory shared between processes.
 
 mod answer_errno;
+mod btrfs;
 mod control;
 mod device;
 mod error;
@@ -71,24 +72,27 @@ mod packet;
 mod pipe;
 mod point;
 mod root;
+mod still;
 mod table;
 
 pub use answer_errno::AnswerErrno;
+pub use btrfs::{Subvolume, destroy_subvolume, snapshot_subvolume, subvolume};
 pub use control::{Control, Covered, ExpireHow, MountedHere, Requester};
 pub use device::{DeviceId, PointId};
 pub use error::{Error, Result};
 pub use existing::{ExistingPoint, ExistingPoints, PipeState, existing_points, reconnect};
-pub use group::{holds_pipe, living_processes, own_process_group, process_group};
+pub use group::{own_process_group, process_group};
 pub use kernel_text::kernel_text;
 pub use loopdev::{LoopDevice, LoopOptions};
 pub use mount_attr::{
     AccessTime, MountAttributes, Propagation, set_mount_attributes, set_mount_attributes_at,
 };
-pub use mount_kind::mount_magic;
+pub use mount_kind::{mount_magic, mount_options};
 pub use packet::{Packet, PacketError, PacketKind, PacketProblem, WaitToken};
 pub use pipe::RequestPipe;
 pub use point::{AttachedPoint, Owner, PointKind, PointOptions, PreparedPoint, unmount};
 pub use root::PointRoot;
+pub use still::{DeviceMapper, freeze, thaw};
 pub use table::{Mark, Marked, RequestTable, Slot, Tracked, Unanswered};
 
 pub use rustix::io::Errno;

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::MountFlags;
 
 /// How long anything may take that takes microseconds.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// What a mounted file system holds, in the file `probe`.
 pub(crate) const PROBE: &str = "it is mounted\n";

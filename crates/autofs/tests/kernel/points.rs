@@ -27,7 +27,7 @@ fn the_control_device_speaks_our_version() {
 }
 
 #[test]
-fn options_show_in_the_mount_table() {
+fn r_264_options_show_in_the_mount_table() {
     sandbox::run(|directory| {
         let daemon = Daemon::new();
         let options = PointOptions {
