@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bstr::{BStr, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
 use piton_plan::probe::{Answer, Target};
 use piton_rpc::exports::Exports;
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::limits;
 use crate::process::{Process, Unanswered};
-use crate::wire::{Ask, Said};
+use crate::wire::{Ask, Said, Who};
 
 /// A way to ask the network, through an unprivileged process. Clones ask the same process.
 ///
@@ -22,6 +22,15 @@ use crate::wire::{Ask, Said};
 /// may ask at once.
 #[derive(Clone, Debug)]
 pub struct Resolver(Arc<Inner>);
+
+/// A user of the user database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name.
+    pub name: BString,
+    /// The home directory.
+    pub home: BString,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -132,6 +141,36 @@ impl Resolver {
         match self.ask(server, &Ask::Exports(bare.into()), until)? {
             Said::Exports(listed) => Ok(listed.exports()),
             other => Err(unexpected(server, other)),
+        }
+    }
+
+    /// Name and home of the user of that name, as the user database has them; nothing if it has
+    /// no such user, or cannot be asked: it does not say which.
+    ///
+    /// # Errors
+    /// Not in time (`ETIMEDOUT`), or there is no process that could ask.
+    pub fn user_named(&self, name: &BStr, until: Instant) -> Result<Option<User>, Error> {
+        match name.to_str() {
+            Ok(text) if text.len() <= limits::USER => {
+                self.user(name, Who::Named(text.into()), until)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The same of the user with that number.
+    ///
+    /// # Errors
+    /// As [`Resolver::user_named`].
+    pub fn user_numbered(&self, uid: u32, until: Instant) -> Result<Option<User>, Error> {
+        let about = format!("user {uid}");
+        self.user(about.as_bytes().as_bstr(), Who::Numbered(uid), until)
+    }
+
+    fn user(&self, about: &BStr, who: Who, until: Instant) -> Result<Option<User>, Error> {
+        match self.ask(about, &Ask::User(who), until)? {
+            Said::User(said) => Ok(said.map(|(name, home)| User { name, home })),
+            other => Err(unexpected(about, other)),
         }
     }
 

@@ -18,7 +18,7 @@ mod serve;
 mod task;
 mod wire;
 
-pub use client::Resolver;
+pub use client::{Resolver, User};
 pub use error::Error;
 pub use piton_rpc::exports::{Export, Exports, Origin};
 pub use serve::serve;

@@ -6,6 +6,9 @@ use std::time::Duration;
 /// of an interface fewer.
 pub const NAME: usize = 255;
 
+/// Bytes of a user's name, or of the home directory: a path has no more (PATH_MAX).
+pub const USER: usize = 4096;
+
 /// Addresses of one name that are kept. Whoever has more spreads load by giving others each time.
 pub const ADDRESSES: usize = 64;
 
@@ -79,6 +82,11 @@ pub const PROBES: usize = 256;
 /// alike: long enough for IPv6 to be first in a network nearby, and not felt by people. RFC 8305
 /// allows 10 ms to 2 s.
 pub const STAGGER: Duration = Duration::from_millis(25);
+
+/// How long it is waited for what a server says of its root after it has said that it serves. Both were
+/// asked in one packet, so that it comes at once; from a server that has not been asked for its root since
+/// it was started when it has looked it up; and never from one that is confused.
+pub const ASIDE: Duration = Duration::from_millis(100);
 
 /// Bytes of stack of a thread that asks servers; their answers are not on it.
 pub const ASKING_STACK: usize = 256 << 10;

@@ -1,4 +1,5 @@
-//! Names become addresses, by the C library: whatever nsswitch.conf says, each look-up in a thread.
+//! What the C library looks up, whatever nsswitch.conf says: names of hosts become addresses, and
+//! users have homes. Each look-up is done in a thread.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -9,7 +10,19 @@ use rustix::io::Errno;
 
 use crate::limits;
 use crate::task::Tell;
-use crate::wire::Said;
+use crate::wire::{Said, Who};
+use bstr::BString;
+use std::os::unix::ffi::OsStrExt;
+use uzers::os::unix::UserExt;
+
+/// What is looked up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    /// Addresses of a host.
+    Host(String),
+    /// A user.
+    User(Who),
+}
 
 /// The look-ups that are under way. Clones are the same.
 #[derive(Clone, Default)]
@@ -18,8 +31,8 @@ pub(crate) struct Names(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     next: u64,
-    /// By name, and by number.
-    lookups: BTreeMap<(String, u64), Lookup>,
+    /// By what is looked up, and by number.
+    lookups: BTreeMap<(What, u64), Lookup>,
 }
 
 struct Lookup {
@@ -35,18 +48,13 @@ struct Lookup {
 pub(crate) struct Stuck;
 
 impl Names {
-    /// Looks up a name in a thread, or waits for one that has just begun to.
-    pub(crate) fn ask(&self, name: &str, until: Instant, tell: Tell) -> Result<(), Stuck> {
+    /// Looks something up in a thread, or waits for one that has just begun to.
+    pub(crate) fn ask(&self, what: &What, until: Instant, tell: Tell) -> Result<(), Stuck> {
         let now = Instant::now();
         let mut state = self.lock();
-        let first = (name.to_owned(), 0);
-        let last = (name.to_owned(), u64::MAX);
-        let same = state.lookups.range(first..=last).count();
-        let first = (name.to_owned(), 0);
-        if let Some((_, newest)) = state
-            .lookups
-            .range_mut(first..=(name.to_owned(), u64::MAX))
-            .next_back()
+        let all = || (what.clone(), 0)..=(what.clone(), u64::MAX);
+        let same = state.lookups.range(all()).count();
+        if let Some((_, newest)) = state.lookups.range_mut(all()).next_back()
             && (same >= limits::LOOKUPS_OF_A_NAME
                 || now.duration_since(newest.since) < limits::SAME_LOOKUP)
         {
@@ -68,7 +76,7 @@ impl Names {
         }
         let number = state.next;
         state.next += 1;
-        let key = (name.to_owned(), number);
+        let key = (what.clone(), number);
         let lookup = Lookup {
             since: now,
             until,
@@ -90,7 +98,7 @@ impl Names {
         Ok(())
     }
 
-    fn answer(&self, key: &(String, u64), said: &Said) {
+    fn answer(&self, key: &(What, u64), said: &Said) {
         let lookup = self.lock().lookups.remove(key);
         for tell in lookup.into_iter().flat_map(|lookup| lookup.waiting) {
             tell.say(said.clone());
@@ -103,7 +111,26 @@ impl Names {
 }
 
 /// Asks the C library. Blocks for as long as that does: half a minute if name servers are silent.
-fn look_up(name: &str) -> Said {
+fn look_up(what: &What) -> Said {
+    match what {
+        What::Host(name) => host(name),
+        What::User(who) => Said::User(user(who)),
+    }
+}
+
+/// A user's name and home. The library does not say why there is no answer.
+fn user(who: &Who) -> Option<(BString, BString)> {
+    let user = match who {
+        Who::Named(name) => uzers::get_user_by_name(name),
+        Who::Numbered(uid) => uzers::get_user_by_uid(*uid),
+    }?;
+    let (name, home) = (user.name().as_bytes(), user.home_dir().as_os_str());
+    let home = home.as_bytes();
+    let short = name.len() <= limits::USER && home.len() <= limits::USER;
+    short.then(|| (name.into(), home.into()))
+}
+
+fn host(name: &str) -> Said {
     match (name, 0).to_socket_addrs() {
         Ok(found) => {
             let mut addresses: Vec<IpAddr> = Vec::new();
@@ -150,13 +177,21 @@ mod tests {
                 waiting: Vec::new(),
             };
             let number = u64::try_from(number).unwrap() + 1000;
-            state.lookups.insert(("stuck".into(), number), lookup);
+            state.lookups.insert((host("stuck"), number), lookup);
         }
     }
 
+    fn host(name: &str) -> What {
+        What::Host(name.into())
+    }
+
     fn ask(names: &Names, name: &str) -> Result<Option<Said>, Stuck> {
+        ask_for(names, &host(name))
+    }
+
+    fn ask_for(names: &Names, what: &What) -> Result<Option<Said>, Stuck> {
         let (send, receive) = mpsc::channel();
-        names.ask(name, soon(), Tell::new(move |said| drop(send.send(said))))?;
+        names.ask(what, soon(), Tell::new(move |said| drop(send.send(said))))?;
         Ok(receive.recv_timeout(Duration::from_secs(20)).ok())
     }
 
@@ -167,6 +202,20 @@ mod tests {
         assert_eq!(ask(&names, "127.0.0.1").unwrap(), Some(is("127.0.0.1")));
         assert_eq!(ask(&names, "::1").unwrap(), Some(is("::1")));
         assert!(names.lock().lookups.is_empty());
+    }
+
+    #[test]
+    fn users_have_names_and_homes() {
+        let names = Names::default();
+        let ask = |who| ask_for(&names, &What::User(who)).unwrap();
+        let root = Some(Said::User(Some(("root".into(), "/root".into()))));
+        assert_eq!(ask(Who::Named("root".into())), root);
+        assert_eq!(ask(Who::Numbered(0)), root);
+        assert_eq!(
+            ask(Who::Named("no-such-user".into())),
+            Some(Said::User(None))
+        );
+        assert_eq!(ask(Who::Named("a\0b".into())), Some(Said::User(None)));
     }
 
     #[test]
@@ -200,10 +249,10 @@ mod tests {
             until: Instant::now(),
             waiting: Vec::new(),
         };
-        let key = ("name".to_owned(), 0);
+        let key = (host("name"), 0);
         names.lock().lookups.insert(key.clone(), lookup);
         let tell = Tell::new(move |said| drop(send.send(said)));
-        names.ask("name", soon(), tell).unwrap();
+        names.ask(&host("name"), soon(), tell).unwrap();
         assert_eq!(names.lock().lookups.len(), 1);
         names.answer(&key, &Said::Addresses(Vec::new()));
         assert_eq!(receive.recv(), Ok(Said::Addresses(Vec::new())));
@@ -217,7 +266,7 @@ mod tests {
             for lookup in names.lock().lookups.values_mut() {
                 lookup.since = Instant::now().checked_sub(limits::SAME_LOOKUP).unwrap();
             }
-            names.ask("stuck", soon(), Tell::new(drop)).unwrap();
+            names.ask(&host("stuck"), soon(), Tell::new(drop)).unwrap();
         }
         // The first began another look-up, which may be over; the second joined one if it is not.
         assert!(names.lock().lookups.len() <= limits::LOOKUPS_OF_A_NAME);

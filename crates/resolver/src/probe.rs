@@ -7,7 +7,7 @@ use piton_plan::probe::{Answer, Target};
 use piton_plan::select::as_fast_as;
 use piton_rpc::exchange::Exchange;
 use piton_rpc::message::Procedure;
-use piton_rpc::{Error, NFS, NFS_PORT, Protocol, limits as rpc, portmap};
+use piton_rpc::{Error, NFS, NFS_PORT, Protocol, limits as rpc, nfs4, portmap};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -63,10 +63,41 @@ pub(crate) fn probe(targets: &[Target], patience: Patience, until: Instant) -> V
             } else {
                 Answer::Unheard
             };
+            hear_asides(&mut all, until);
             let answers = all.into_iter();
             return answers.map(|asking| asking.answer(&unheard)).collect();
         }
         wait(&mut all, end);
+    }
+}
+
+/// Waits a moment for what the best of those that serve say of their roots: it was asked together
+/// with the rest, and so is about to come.
+fn hear_asides(all: &mut [Asking], until: Instant) {
+    let serving = all.iter().filter(|it| it.serves());
+    let Some(best) = serving.map(|it| it.target.rank).min() else {
+        return;
+    };
+    let end = until.min(Instant::now() + limits::ASIDE);
+    loop {
+        let open: Vec<usize> = (0..all.len())
+            .filter(|index| all[*index].target.rank == best && all[*index].aside.is_some())
+            .collect();
+        let left = end.saturating_duration_since(Instant::now());
+        if open.is_empty() || left.is_zero() {
+            return;
+        }
+        let mut fds: Vec<PollFd> = all
+            .iter()
+            .filter(|it| it.target.rank == best)
+            .filter_map(|it| it.aside.as_ref())
+            .map(|exchange| PollFd::from_borrowed_fd(exchange.socket(), exchange.wants()))
+            .collect();
+        let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
+        drop(fds);
+        for index in open {
+            all[index].hear_aside();
+        }
     }
 }
 
@@ -100,7 +131,7 @@ fn noise(all: &[Asking]) -> Option<Instant> {
         .filter(|it| it.target.rank == best)
         .collect();
     let quickest = all.iter().filter_map(|it| match &it.state {
-        State::Known(Answer::Serves { micros }) if it.target.rank == best => Some(*micros),
+        State::Known(Answer::Serves { micros, .. }) if it.target.rank == best => Some(*micros),
         _ => None,
     });
     let limit = Duration::from_micros(as_fast_as(quickest.min()?).into());
@@ -169,6 +200,8 @@ struct Asking<'t> {
     /// When it is to be asked, or was.
     begin: Instant,
     state: State,
+    /// It serves, and what it says of its root has not come yet.
+    aside: Option<Exchange>,
 }
 
 enum State {
@@ -194,6 +227,7 @@ impl<'t> Asking<'t> {
             target,
             begin: now,
             state: State::Waiting,
+            aside: None,
         }
     }
 
@@ -226,6 +260,13 @@ impl<'t> Asking<'t> {
         let null = Procedure::null(NFS, version);
         let over = self.over();
         let begun = Exchange::begin(over, self.at(port), null, &[], rpc::SHORT_REPLY);
+        let begun = begun.map(|exchange| match version {
+            4 => {
+                let (what, arguments) = nfs4::question();
+                exchange.with_aside(what, &arguments)
+            }
+            _ => exchange,
+        });
         self.begun(begun, stage);
     }
 
@@ -260,10 +301,40 @@ impl<'t> Asking<'t> {
                 }
             }
             (Ok(Some(_)), _) => {
-                let micros = self.micros();
-                self.state = State::Known(Answer::Serves { micros });
+                let serves = self.serves_after(false);
+                if let State::Asked { exchange, .. } = std::mem::replace(&mut self.state, serves) {
+                    self.hear(exchange);
+                }
             }
             (Err(error), _) => self.failed(stage, error),
+        }
+    }
+
+    /// It serves, as was heard just now.
+    fn serves_after(&self, no_guests: bool) -> State {
+        let micros = self.micros();
+        State::Known(Answer::Serves { micros, no_guests })
+    }
+
+    /// Takes what has come of the question about the root; keeps the exchange if nothing has.
+    fn hear(&mut self, exchange: Exchange) {
+        if exchange.awaits_aside() {
+            self.aside = Some(exchange);
+            return;
+        }
+        if let (Some(Ok(results)), State::Known(Answer::Serves { no_guests, .. })) =
+            (exchange.aside(), &mut self.state)
+        {
+            *no_guests = nfs4::refuses_nobody(results).unwrap_or(false);
+        }
+    }
+
+    /// Reads what has come; whatever goes wrong, nothing was heard.
+    fn hear_aside(&mut self) {
+        if let Some(mut exchange) = self.aside.take()
+            && exchange.advance().is_ok()
+        {
+            self.hear(exchange);
         }
     }
 
@@ -273,8 +344,7 @@ impl<'t> Asking<'t> {
             (Stage::Usual | Stage::Told, Error::OtherVersions { low, high })
                 if service.version.is_none() && low <= 4 && high >= 3 =>
             {
-                let micros = self.micros();
-                self.state = State::Known(Answer::Serves { micros });
+                self.state = self.serves_after(false);
             }
             // Version 3 may be anywhere.
             (Stage::Usual, Error::System(Errno::CONNREFUSED) | Error::NoProgram)

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use piton_process::start_on_socket;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
+use rustix::net::{Shutdown, SocketType, shutdown};
 
 use crate::limits;
 use crate::wire::{self, Ask, Reply, Request, Said};
@@ -52,21 +53,9 @@ impl Process {
     /// Starts the process, with the socket as its standard input, in our process group: the kernel
     /// lets only that walk below our mount points without asking us.
     pub(crate) fn start(command: &[OsString]) -> io::Result<Arc<Self>> {
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        let (program, arguments) = command.split_first().ok_or(io::ErrorKind::NotFound)?;
-        // Nothing here makes the standard library fork: the child shares our memory until it runs
-        // the program (posix_spawn), whatever our other threads do.
-        let child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(ENVIRONMENT)
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()?;
+        let (child, socket) = start_on_socket(command, ENVIRONMENT, SocketType::STREAM)?;
         let process = Arc::new(Self {
-            socket: ours,
+            socket,
             sending: Mutex::default(),
             state: Mutex::default(),
         });

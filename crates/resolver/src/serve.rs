@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::exports::{self, Turns};
 use crate::limits;
-use crate::names::{Names, Stuck};
+use crate::names::{Names, Stuck, What};
 use crate::privilege;
 use crate::probe::{Patience, probe};
 use crate::task::{Place, Tell, in_thread};
@@ -86,6 +86,7 @@ impl Service {
                 self.probe(targets, patience, until, tell);
             }
             Ask::Exports(name) => self.exports(&name, until, tell)?,
+            Ask::User(who) => self.names.ask(&What::User(who), until, tell)?,
         }
         Ok(())
     }
@@ -120,7 +121,7 @@ impl Service {
     fn addresses(&self, name: &BString, until: Instant, tell: Tell) -> Result<(), Stuck> {
         match name.to_str() {
             Ok(name) if (1..=limits::NAME).contains(&name.len()) => {
-                self.names.ask(name, until, tell)
+                self.names.ask(&What::Host(name.into()), until, tell)
             }
             _ => {
                 tell.say(Said::Addresses(Vec::new()));

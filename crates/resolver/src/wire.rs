@@ -40,6 +40,17 @@ pub(crate) enum Ask {
     Probe(Vec<Target>, Option<u64>),
     /// What the server of that name exports.
     Exports(BString),
+    /// A user of the user database.
+    User(Who),
+}
+
+/// Which user is meant. A whole name: the answer may be given to all who ask the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+pub(crate) enum Who {
+    /// By name.
+    Named(String),
+    /// By number.
+    Numbered(u32),
 }
 
 /// An answer.
@@ -62,6 +73,8 @@ pub(crate) enum Said {
     Probed(Vec<Answer>),
     /// What a server exports.
     Exports(Listed),
+    /// The user: name and home; nothing if there is none.
+    User(Option<(BString, BString)>),
     /// It failed with this errno, in these words.
     Failed(i32, String),
 }

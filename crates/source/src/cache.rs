@@ -11,7 +11,7 @@
 mod text;
 mod walk;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ pub(crate) use self::walk::said;
 use self::walk::{List, Search, Stop};
 use crate::hosts::{AskExports, Lists, ServerExports};
 use crate::memory::Overlay;
+use crate::passwd::AskUsers;
+use crate::snapshot::AskVolumes;
 use crate::source::LookupContext;
 
 /// Where this crate finds things; tests and `explain` may move them.
@@ -46,8 +48,20 @@ pub struct Settings {
     pub standard_names: bool,
     /// Who asks servers for their exports; `None`: there is no map `-hosts`.
     pub exports: Option<Arc<dyn AskExports>>,
+    /// Who asks the user database; `None`: there is no map `-passwd`.
+    pub users: Option<Arc<dyn AskUsers>>,
+    /// Who knows the volumes of this host; `None`: maps of snapshots list what they name themselves.
+    pub volumes: Option<Arc<dyn AskVolumes>>,
+    /// Where what is told about mounted snapshots lies, by their mount points; `None`: nowhere.
+    pub manifests: Option<PathBuf>,
+    /// Whether there is only one requester: then `~` is a key of `-passwd`. A mount is the same for
+    /// all who see it.
+    pub personal: bool,
     /// Whether `-hosts` has exports too that are for other hosts only.
     pub all_exports: bool,
+    /// Whether a server of `-hosts` is one entry of all its exports, as many as an entry may have:
+    /// where mounts are behind links there are no maps inside others.
+    pub whole_servers: bool,
 }
 
 impl Default for Settings {
@@ -59,7 +73,12 @@ impl Default for Settings {
             run_programs: true,
             standard_names: false,
             exports: None,
+            users: None,
+            volumes: None,
+            manifests: None,
+            personal: false,
             all_exports: false,
+            whole_servers: false,
         }
     }
 }
@@ -77,7 +96,7 @@ pub struct Maps {
     switch: RwLock<Option<Arc<LoadedSwitch>>>,
     /// What servers export.
     exports: Lists,
-    /// Files that were looked for and are not there.
+    /// Files that were looked for and could not be read.
     missing: Mutex<BTreeSet<PathBuf>>,
 }
 
@@ -110,7 +129,7 @@ pub struct Listing {
 pub struct Watch {
     /// Files that were read or looked for.
     pub files: Vec<PathBuf>,
-    /// The directories they stand in: a file may be replaced by another of its name.
+    /// Directories in which every name matters.
     pub directories: Vec<PathBuf>,
 }
 
@@ -201,7 +220,7 @@ impl Maps {
     ) -> Result<Found, Stop> {
         let key = match context.kind {
             MapKind::Indirect => std::borrow::Cow::Borrowed(key),
-            MapKind::Direct => key::normalize_path(key),
+            MapKind::Direct => piton_path::normalize(key),
         };
         key::check(context.kind, &key).map_err(Stop::Miss)?;
         Search::new(self, context, may_block).maps(maps, &key)
@@ -231,7 +250,7 @@ impl Maps {
         list.diagnostics
     }
 
-    /// The files and directories to watch.
+    /// The files to watch.
     pub fn watch(&self) -> Watch {
         let mut files: BTreeSet<PathBuf> = lock(&self.missing).clone();
         files.insert(self.real(self.settings.nsswitch.as_os_str().as_bytes().as_bstr()));
@@ -242,12 +261,9 @@ impl Maps {
                     .filter_map(|loaded| loaded.path.clone()),
             );
         }
-        let parents: HashSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
-        let mut directories: Vec<PathBuf> = parents.into_iter().map(Path::to_path_buf).collect();
-        directories.sort();
         Watch {
             files: files.into_iter().collect(),
-            directories,
+            directories: Vec::new(),
         }
     }
 

@@ -30,7 +30,9 @@ use self::list::ExportList;
 pub(crate) use self::lists::Lists;
 pub(crate) use self::lists::Need;
 pub(crate) use self::name::Scope;
+pub(crate) use self::name::checked as server_name;
 pub use self::name::server_of;
+pub(crate) use self::text::{location, quote};
 use crate::limits::{EXPORTS_FRESH, EXPORTS_TIME, RENEWAL_PAUSE, RENEWAL_TIME};
 
 /// One line of a server's export list, as it was sent: not to be trusted.
@@ -126,6 +128,8 @@ pub(crate) struct Look<'l> {
     pub(crate) asker: &'l dyn AskExports,
     /// Whether exports are shown that are not for this host.
     pub(crate) all: bool,
+    /// Whether a server is one entry of all its exports.
+    pub(crate) whole: bool,
     /// Whether servers may be asked now.
     pub(crate) may_block: bool,
     pub(crate) until: Option<Instant>,
@@ -186,10 +190,14 @@ impl Look<'_> {
         path: &BStr,
     ) -> Option<Result<Found, Miss>> {
         let long = list.below(path).len() > crate::limits::OFFSETS_AT_ONCE;
-        if long && !self.may_block && list.is_export(path) {
+        if long && !self.may_block && (self.whole || list.is_export(path)) {
             return None;
         }
-        Some(text::entry(list, server, path).ok_or(Miss::NoSuchKey))
+        let entry = match self.whole && path == "/" {
+            true => text::whole(list, server),
+            false => text::entry(list, server, path),
+        };
+        Some(entry.ok_or(Miss::NoSuchKey))
     }
 
     /// What a server exports.

@@ -31,14 +31,6 @@ pub const PROGRAM_OUTPUT: usize = 64 * 1024;
 /// Most bytes of a program's standard error that are logged for one run.
 pub const PROGRAM_STDERR: usize = 8 * 1024;
 
-/// Most processes that are looked at when a program's descendants are killed. A fork bomb is
-/// the business of the system's own limits.
-pub const DESCENDANTS: usize = 4096;
-
-/// How long it is waited for the processes that are to be killed to stand still. Being stopped takes
-/// them microseconds, unless the machine is very busy.
-pub const STILL_MOST: Duration = Duration::from_millis(300);
-
 /// Age a file must have when it is read for its stamp to be trusted: within one tick of the
 /// clock a file can change twice and keep its times. The coarsest tick in use is 10 ms.
 pub const STAMP_TICK: Duration = Duration::from_millis(50);
@@ -71,6 +63,12 @@ pub const EXPORT_LISTS_BYTES: usize = 64 << 20;
 /// take.
 pub const EXPORTS_TIME: Duration = Duration::from_secs(10);
 
+/// Time to ask the user database when the caller sets no deadline: as long as an access may take.
+pub const USERS_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of a user's home directory that names its server: as long as an export's path.
+pub const PASSWD_HOME: usize = EXPORT_PATH;
+
 /// For how long the answer of a server is new when somebody comes to it: those who come together ask
 /// once.
 pub const EXPORTS_FRESH: Duration = Duration::from_secs(2);
@@ -86,6 +84,16 @@ pub const RENEWAL_TIME: Duration = Duration::from_secs(2);
 /// Exports below another one whose entry is written without a thread of its own: a microsecond
 /// each.
 pub const OFFSETS_AT_ONCE: usize = 200;
+
+/// Exports of a server that are one entry, all mounted when somebody comes by: each is a mount that
+/// costs the server and the kernel something, and idle ones are unmounted and mounted again together.
+pub const EXPORTS_AT_ONCE: usize = 256;
+
+/// Keys that a listing of snapshots shows. Who has more looks for one by name.
+pub const VOLUMES_LISTED: usize = 10_000;
+
+/// Time to list volumes: LVM's tools read all disks for it.
+pub const VOLUMES_TIME: Duration = Duration::from_secs(10);
 
 /// Largest hosts file that is read for the names in `-hosts` with browsing, in bytes.
 pub const HOSTS_FILE_BYTES: u64 = 1 << 20;

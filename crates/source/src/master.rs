@@ -34,6 +34,8 @@ pub struct Site {
     /// Files and directories that were read or looked for; a change of one of them calls for
     /// reading the master map again.
     pub files_read: Vec<PathBuf>,
+    /// The directories among them: a file that is added there counts as well.
+    pub directories_read: Vec<PathBuf>,
     /// The dialect in which the master map was read.
     pub dialect: Dialect,
     /// The master map's name as a person would say it.
@@ -67,6 +69,14 @@ pub struct MasterRequest {
     /// The dialect, when the command line says; `None`: the master map's comment or its name
     /// decides.
     pub dialect: Option<Dialect>,
+    /// Lines of a master map that count before all that is read: those of a command line.
+    /// Where there are any, no other master map need exist.
+    pub lines: Vec<BString>,
+    /// The older automounter's rule: the master map of this name is read after
+    /// `name`, or alone in place of the default names, and may be missing.
+    pub also: Option<BString>,
+    /// The directory below which relative mount points are; `None`: there may be none.
+    pub below: Option<BString>,
 }
 
 impl MasterRequest {
@@ -82,6 +92,9 @@ impl MasterRequest {
 /// The names under which a master map is looked for when none is given: that of autofs, then
 /// that of the founding documents.
 pub const DEFAULT_NAMES: [&str; 2] = ["auto.master", "auto_master"];
+
+/// What the lines of a command line are called in diagnostics.
+const COMMAND_LINE: &str = "the command line";
 
 /// A map named without type.
 fn plain(name: BString) -> MapSpec {
@@ -101,24 +114,34 @@ fn plain(name: BString) -> MapSpec {
 /// read are diagnostics.
 pub fn read(maps: &Maps, request: &MasterRequest) -> Result<Site, Miss> {
     let mut reader = Reader::new(maps, request.dialect.clone());
-    let text = reader.first(request)?;
-    let name = text.fragment.name.clone();
-    let file_name = name.rsplit('/').next().unwrap_or_default();
-    let dialect = request
-        .dialect
-        .clone()
-        .or_else(|| master::dialect_comment(&text.fragment.text))
-        .unwrap_or_else(|| Dialect::of_master(file_name));
+    reader.below.clone_from(&request.below);
+    let texts = reader.texts(request)?;
+    let last = texts.last().map(|text| text.fragment.name.clone());
+    let dialect = request.dialect.clone().or_else(|| {
+        texts
+            .iter()
+            .find_map(|text| master::dialect_comment(&text.fragment.text))
+    });
+    let dialect = dialect.unwrap_or_else(|| {
+        let path = last.as_deref().unwrap_or_default();
+        Dialect::of_master(path.rsplit('/').next().unwrap_or_default())
+    });
     reader.dialect = dialect.clone();
-    reader.text(text, None);
+    let names: Vec<&str> = texts.iter().map(|text| &*text.fragment.name).collect();
+    let master = names.join(", ");
+    for text in texts {
+        reader.layer += 1;
+        reader.text(text, None);
+    }
     reader.nested();
     reader.unused_nulls();
     Ok(Site {
         points: reader.points,
         diagnostics: reader.diagnostics,
         files_read: reader.files_read,
+        directories_read: reader.directories_read,
         dialect,
-        master: name.to_string(),
+        master,
     })
 }
 
@@ -146,18 +169,23 @@ struct Reader<'m> {
     maps: &'m Maps,
     dialect: Dialect,
     points: Vec<SitePoint>,
-    /// For each point its line, for diagnostics.
-    lines: Vec<(Fragment, Span)>,
+    /// For each point its line, for diagnostics, and in which of the texts it was found that count
+    /// one before the other.
+    lines: Vec<(Fragment, Span, usize)>,
+    layer: usize,
     /// The point of each indirect path.
     known: HashMap<BString, usize>,
     nulls: HashMap<BString, Null>,
     diagnostics: Vec<Diagnostic>,
     files_read: Vec<PathBuf>,
+    directories_read: Vec<PathBuf>,
     /// The texts being read, each included by the one before.
     chain: Vec<Identity>,
     texts_read: usize,
     /// Whether it was said that there are too many entries.
     full: bool,
+    /// Where relative mount points are.
+    below: Option<BString>,
 }
 
 impl<'m> Reader<'m> {
@@ -168,14 +196,38 @@ impl<'m> Reader<'m> {
             dialect: dialect.unwrap_or(Dialect::LINUX),
             points: Vec::new(),
             lines: Vec::new(),
+            layer: 0,
             known: HashMap::new(),
             nulls: HashMap::new(),
             diagnostics: Vec::new(),
             files_read: Vec::new(),
+            directories_read: Vec::new(),
             chain: Vec::new(),
             texts_read: 0,
             full: false,
+            below: None,
         }
+    }
+
+    /// The texts that count one before the other, the first first.
+    fn texts(&mut self, request: &MasterRequest) -> Result<Vec<MapText>, Miss> {
+        let mut texts = Vec::from_iter(command_line(&request.lines));
+        if request.name.is_some() || request.also.is_none() {
+            match self.first(request) {
+                Ok(text) => texts.push(text),
+                Err(Miss::NoSuchMap(_) | Miss::NotAvailable(_))
+                    if request.name.is_none() && !texts.is_empty() => {}
+                Err(miss) => return Err(miss),
+            }
+        }
+        if let Some(also) = &request.also {
+            match self.find(&plain(also.clone())) {
+                Ok(text) => texts.push(text),
+                Err(Miss::NoSuchMap(_) | Miss::NotAvailable(_)) if !texts.is_empty() => {}
+                Err(miss) => return Err(miss),
+            }
+        }
+        Ok(texts)
     }
 
     /// The text of the master map itself.
@@ -328,7 +380,8 @@ impl<'m> Reader<'m> {
                 );
             }
         }
-        let (master, said) = master::parse(&text.fragment);
+        let below = self.below.as_deref().map(BStr::new);
+        let (master, said) = master::parse_below(&text.fragment, below);
         self.diagnostics.extend(said);
         self.chain.push(identity);
         for item in master.items {
@@ -361,6 +414,7 @@ impl<'m> Reader<'m> {
         let shown: Arc<str> = directory.path.to_str_lossy().into();
         let real = self.maps.real(directory.path.as_ref());
         self.files_read.push(real.clone());
+        self.directories_read.push(real.clone());
         let files = match directory::master_files(&real, &shown) {
             Ok(files) => files,
             Err(miss) => {
@@ -438,7 +492,7 @@ impl<'m> Reader<'m> {
         if kind == MapKind::Direct {
             maps.extend(self.cancelled_keys());
         }
-        self.lines.push((fragment, span));
+        self.lines.push((fragment, span, self.layer));
         self.points.push(SitePoint {
             path,
             kind,
@@ -451,7 +505,7 @@ impl<'m> Reader<'m> {
     /// Takes in a `-null` line.
     fn null(&mut self, path: BString, entry: MasterEntry) {
         if let Some(&first) = self.known.get(&path) {
-            let (fragment, span) = self.lines[first].clone();
+            let (fragment, span, _) = self.lines[first].clone();
             let mut one = Diagnostic::new(
                 Severity::Warning,
                 "late-null",
@@ -512,15 +566,28 @@ impl<'m> Reader<'m> {
 
     /// Reports a second entry for an indirect mount point.
     fn duplicate(&mut self, entry: &MasterEntry, path: &BStr, first: usize) {
-        let (fragment, span) = self.lines[first].clone();
+        let (fragment, span, layer) = self.lines[first].clone();
+        // To be overridden from outside is what lines of a site's master map are for.
+        let (severity, code, help) = match layer < self.layer {
+            true => (
+                Severity::Note,
+                "overridden-line",
+                "leave the other line out to have this one used",
+            ),
+            false => (
+                Severity::Warning,
+                "duplicate-mount-point",
+                "remove one of the lines, or search both maps: `multi map -- map`",
+            ),
+        };
         let mut one = Diagnostic::new(
-            Severity::Warning,
-            "duplicate-mount-point",
+            severity,
+            code,
             format!("{path} has an entry already; this line is not used"),
             &entry.fragment,
             entry.span,
         )
-        .help("remove one of the lines, or search both maps: `multi map -- map`");
+        .help(help);
         one.elsewhere
             .push((fragment.origin(span), "the first one".into()));
         self.diagnostics.push(one);
@@ -539,8 +606,8 @@ impl<'m> Reader<'m> {
                 let Some(&other) = self.known.get(outer) else {
                     continue;
                 };
-                let (fragment, span) = self.lines[index].clone();
-                let (outer_fragment, outer_span) = self.lines[other].clone();
+                let (fragment, span, _) = self.lines[index].clone();
+                let (outer_fragment, outer_span, _) = self.lines[other].clone();
                 let mut one = Diagnostic::new(
                     Severity::Warning,
                     "nested-mount-point",
@@ -575,6 +642,16 @@ impl<'m> Reader<'m> {
             );
         }
     }
+}
+
+/// The lines of a command line as a text, if there are any.
+fn command_line(lines: &[BString]) -> Option<MapText> {
+    let text = lines.iter().map(|line| &line[..]).collect::<Vec<_>>();
+    (!lines.is_empty()).then(|| MapText {
+        fragment: Fragment::whole(COMMAND_LINE, text.join(&b'\n')),
+        stamp: None,
+        local: true,
+    })
 }
 
 /// A miss for what this build does not have.

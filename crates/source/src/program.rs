@@ -15,11 +15,10 @@
 //!
 //! It stays in our process group, since the kernel lets only that group walk through our mount
 //! points without waiting for ourselves. So it cannot be killed as a group: one that
-//! overruns its time is killed with the descendants that [`descendants`] finds. A grandchild
+//! overruns its time is killed with the descendants that can be found. A grandchild
 //! that outlives it and keeps its output open is left alone and not waited for.
 
 mod check;
-mod descendants;
 mod output;
 
 use std::ffi::{OsStr, OsString};
@@ -52,6 +51,9 @@ pub struct ProgramSource {
 
 /// Where programs are looked for by the programs we run: what autofs gives them too.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is said where the keys of a program are asked for, after its name.
+pub const NO_LIST: &str = "has no list of its keys";
 
 /// How often, and after what pause, a program is started again that somebody is still writing
 /// (ETXTBSY): another thread's child may hold a copy of the descriptor for a moment.
@@ -175,7 +177,7 @@ impl MapSource for ProgramSource {
 
     fn read(&self) -> Result<MapText, Miss> {
         Err(Miss::NotAvailable(
-            format!("program {} has no list of its keys", self.name).into(),
+            format!("program {} {NO_LIST}", self.name).into(),
         ))
     }
 

@@ -228,8 +228,8 @@ impl Maps {
         let result = FileSource::new(real.clone(), shown).read();
         let mut missing = lock(&self.missing);
         match &result {
-            Err(Miss::NoSuchMap(_)) => missing.insert(real),
-            _ => missing.remove(&real),
+            Err(_) => missing.insert(real),
+            Ok(_) => missing.remove(&real),
         };
         result
     }

@@ -8,14 +8,17 @@ use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_map::index::{Include, Listed, Step};
 use piton_map::key::MapKind;
 use piton_map::lookup::{Found, MapSpec, MapType, Miss};
-use piton_map::text::Origin;
+use piton_map::text::{Fragment, Origin, Span};
+use piton_snapshot::Volumes;
 
 use super::text::{Identity, Loaded};
 use super::{ListedKey, Listing, Maps};
 use crate::file;
 use crate::hosts::{self, Look, Scope};
 use crate::limits::{HOSTS_FILE_BYTES, INCLUDE_DEPTH, INCLUDES_IN_ALL};
+use crate::passwd;
 use crate::program::ProgramSource;
+use crate::snapshot;
 use crate::source::{LookupContext, MapSource};
 use crate::switch::{Action, Status, Switch};
 
@@ -46,6 +49,10 @@ enum Place {
     Named,
     /// Ask servers for their exports.
     Hosts(Scope),
+    /// Ask the user database.
+    Passwd,
+    /// Take snapshots of these.
+    Snapshots(Volumes),
     /// In no place of this build.
     Nowhere(Miss),
 }
@@ -79,7 +86,11 @@ fn place(maps: &Maps, spec: &MapSpec, included: bool) -> Place {
             Ok(scope) => Place::Hosts(scope),
             Err(miss) => Place::Nowhere(miss),
         },
-        Some(MapType::Passwd) => not_here("-passwd is not in this build".into()),
+        Some(MapType::Passwd) if maps.settings.users.is_some() => Place::Passwd,
+        Some(MapType::Passwd) => not_here("-passwd: the user database is not asked here".into()),
+        Some(MapType::Snapshot) => {
+            snapshot::map(name).map_or_else(Place::Nowhere, Place::Snapshots)
+        }
         Some(MapType::Other(other)) => not_here(format!(
             "map {other}:{name}: the source {other} is not in this build"
         )),
@@ -167,6 +178,8 @@ impl<'s> Search<'s> {
             Place::Program(path) => self.program(path.as_ref(), key),
             Place::Named => self.named(spec.name.as_ref(), key),
             Place::Hosts(scope) => self.hosts(&scope, key),
+            Place::Passwd => self.passwd(key),
+            Place::Snapshots(map) => self.snapshots(&map, spec.name.as_ref(), key),
             Place::Nowhere(miss) => Err(miss.into()),
         }
     }
@@ -178,6 +191,35 @@ impl<'s> Search<'s> {
         }
         let look = self.maps.look(self.context, self.may_block)?;
         let mut found = look.entry(scope, key).ok_or(Stop::WouldBlock)??;
+        found.via = self.via.clone();
+        Ok(found)
+    }
+
+    /// Asks the user database.
+    fn passwd(&mut self, key: &BStr) -> Result<Found, Stop> {
+        if self.context.kind == MapKind::Direct {
+            return Err(Miss::NoSuchKey.into());
+        }
+        if !self.may_block {
+            return Err(Stop::WouldBlock);
+        }
+        if key == passwd::MYSELF && !self.maps.settings.personal {
+            let why = "`~` is another directory for each user, and a mount is the same for all";
+            return Err(Miss::BadKey(why).into());
+        }
+        let users = self.maps.settings.users.as_deref();
+        let mut found = passwd::entry(users.ok_or(Miss::NoSuchKey)?, key, self.context)?;
+        found.via = self.via.clone();
+        Ok(found)
+    }
+
+    /// Makes the entry of a volume; nobody is asked.
+    fn snapshots(&mut self, map: &Volumes, name: &BStr, key: &BStr) -> Result<Found, Stop> {
+        if self.context.kind == MapKind::Direct {
+            return Err(Miss::NoSuchKey.into());
+        }
+        let manifests = self.maps.settings.manifests.as_deref();
+        let mut found = snapshot::entry(map, name, key, self.context, manifests)?;
         found.via = self.via.clone();
         Ok(found)
     }
@@ -322,6 +364,7 @@ impl Maps {
             lists: &self.exports,
             asker: asker.ok_or(Miss::NoSuchKey)?,
             all: self.settings.all_exports,
+            whole: self.settings.whole_servers,
             may_block,
             until: context.deadline,
         })
@@ -394,6 +437,8 @@ impl<'l> List<'l> {
             Place::Program(path) => self.program(path.as_ref()),
             Place::Named => self.named(spec.name.as_ref()),
             Place::Hosts(scope) => self.hosts(&scope),
+            Place::Passwd => self.passwd(),
+            Place::Snapshots(map) => self.snapshots(&map, spec),
             Place::Nowhere(Miss::NoSuchKey) => Ok(()),
             Place::Nowhere(miss) => Err(miss),
         }
@@ -456,6 +501,35 @@ impl<'l> List<'l> {
         }
         self.diagnostics
             .extend(hosts::findings(server.as_ref(), &list));
+        Ok(())
+    }
+
+    /// The user database is there, and is not listed: it may have all of a university.
+    fn passwd(&mut self) -> Result<(), Miss> {
+        if self.context.kind == MapKind::Direct {
+            let why = "-passwd has users as keys, which cannot be those of a direct map";
+            return Err(Miss::NotAvailable(why.into()));
+        }
+        self.listing.served = true;
+        Ok(())
+    }
+
+    /// Lists volumes, groups of them and snapshots.
+    fn snapshots(&mut self, map: &Volumes, spec: &MapSpec) -> Result<(), Miss> {
+        if self.context.kind == MapKind::Direct {
+            let why = "maps of snapshots have names as keys, which cannot be those of a direct map";
+            return Err(Miss::NotAvailable(why.into()));
+        }
+        self.listing.served = true;
+        if self.want_keys {
+            let asker = self.maps.settings.volumes.as_deref();
+            let fragment = Fragment::whole(format!("snapshot:{}", spec.name), spec.name.clone());
+            let origin = fragment.origin(Span::new(0, spec.name.len()));
+            for key in snapshot::keys(map, asker, self.context.deadline)? {
+                let origin = origin.clone();
+                self.listing.keys.push(ListedKey { key, origin });
+            }
+        }
         Ok(())
     }
 

@@ -143,13 +143,8 @@ impl ExportList {
 }
 
 /// What `path` has below `directory`, without the slash between; `None`: it is not below it.
-pub(super) fn rest_below<'p>(path: &'p [u8], directory: &BStr) -> Option<&'p BStr> {
-    let base = match directory.as_bytes() {
-        b"/" => b"",
-        other => other,
-    };
-    let rest = path.strip_prefix(base)?.strip_prefix(b"/")?;
-    (!rest.is_empty()).then_some(rest.as_bstr())
+pub(super) fn rest_below<'p>(path: &'p BString, directory: &BStr) -> Option<&'p BStr> {
+    piton_path::below(path, directory).filter(|rest| !rest.is_empty())
 }
 
 /// Why a path of an export list is not used; `None`: it is.

@@ -1,9 +1,10 @@
 //! Names of servers, and of the maps of their exports.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::limits::{HOST_LIMIT, HOSTS_MAP};
+use piton_map::location::is_ipv6;
 use piton_map::lookup::{MapSpec, MapType, Miss};
 
 /// What a map of exports holds.
@@ -70,17 +71,6 @@ fn is_name(name: &[u8]) -> bool {
         .all(|byte| byte.is_ascii_digit() || *byte == b'.');
     let address = || name.to_str().is_ok_and(|it| it.parse::<Ipv4Addr>().is_ok());
     sound && begins && (!number || address())
-}
-
-fn is_ipv6(text: &[u8]) -> bool {
-    let (address, zone) = match text.split_once_str(b"%") {
-        Some((address, zone)) => (address, Some(zone)),
-        None => (text, None),
-    };
-    let valid = address
-        .to_str()
-        .is_ok_and(|it| it.parse::<Ipv6Addr>().is_ok());
-    valid && zone.is_none_or(is_name)
 }
 
 /// The server that has to be asked for `key` in the first of `maps` that is a map of exports.

@@ -384,6 +384,32 @@ fn exports_for_others_are_left_out_unless_all_are_wanted() {
 }
 
 #[test]
+fn where_there_are_no_maps_inside_others_a_server_is_one_entry() {
+    let text = |paths: &[&str]| {
+        let servers = Arc::new(Servers::default());
+        *servers.answer.lock().unwrap() = Some(Ok(offered(paths)));
+        let maps = Maps::new(Settings {
+            exports: Some(servers),
+            whole_servers: true,
+            ..Settings::default()
+        });
+        let found = in_context(|context| maps.lookup(&[map_of("-hosts")], "nas".into(), context));
+        found.map(|found| found.fragment.slice(found.value).to_string())
+    };
+    assert_eq!(
+        text(&["/usr", "/export/home", "/usr/my man"]).unwrap(),
+        " /export/home nas:/export/home /usr nas:/usr \"/usr/my man\" nas:\"/usr/my man\""
+    );
+    assert_eq!(text(&["/", "/usr"]).unwrap(), "/ nas:/ /usr nas:/usr");
+    assert_eq!(text(&[]), Err(Miss::NoSuchKey));
+    for (count, expected) in [(256, 256), (257, 256)] {
+        let paths: Vec<String> = (0..count).map(|number| format!("/e{number}")).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        assert_eq!(text(&paths).unwrap().matches("nas:").count(), expected);
+    }
+}
+
+#[test]
 fn a_name_that_is_not_there_asks_the_server_again_but_not_each() {
     let site = Site::new(&["/a/x"]);
     assert_eq!(site.text("hosts:nas/a", "new"), Err(Miss::NoSuchKey));

@@ -10,6 +10,7 @@ use piton_map::text::{Fragment, Span};
 
 use super::list::{ExportList, rest_below};
 use super::name;
+use crate::limits::EXPORTS_AT_ONCE;
 
 /// The path of `name` in a directory.
 pub(super) fn below(directory: &BStr, name: &BStr) -> BString {
@@ -37,15 +38,37 @@ pub(super) fn entry(list: &ExportList, server: &BStr, path: &BStr) -> Option<Fou
     } else {
         return None;
     }
+    Some(found(server, text))
+}
+
+/// The entry for all that `server` exports, as many as are mounted at once; `None`: nothing.
+pub(super) fn whole(list: &ExportList, server: &BStr) -> Option<Found> {
+    let root = BStr::new("/");
+    let below = list.below(root);
+    if list.is_export(root) || list.is_pseudo_root() || below.is_empty() {
+        // A pseudo root has all the others in it.
+        return entry(list, server, root);
+    }
+    let mut text = Vec::new();
+    if below.len() > EXPORTS_AT_ONCE {
+        let (left, server) = (below.len() - EXPORTS_AT_ONCE, server.to_str_lossy());
+        tracing::warn!(%server, "{left} exports are too many to be mounted at once");
+    }
+    let below = &below[..below.len().min(EXPORTS_AT_ONCE)];
+    offsets(server, root, below, &mut text);
+    Some(found(server, text))
+}
+
+fn found(server: &BStr, text: Vec<u8>) -> Found {
     let value = Span::new(0, text.len());
-    Some(Found {
+    Found {
         fragment: fragment(server, text),
         key: Span::default(),
         value,
         matched: Matched::Exact,
         map: HOSTS_MAP.into(),
         via: Vec::new(),
-    })
+    }
 }
 
 /// A text about a server's exports.
@@ -57,6 +80,11 @@ pub(super) fn fragment(server: &BStr, text: impl Into<BString>) -> Fragment {
 fn tree(server: &BStr, path: &BStr, below: &[BString], text: &mut Vec<u8>) {
     text.extend_from_slice(b"/ ");
     location(server, path, text);
+    offsets(server, path, below, text);
+}
+
+/// Exports below a path as offsets, as many as an entry may have.
+fn offsets(server: &BStr, path: &BStr, below: &[BString], text: &mut Vec<u8>) {
     for (done, export) in below.iter().enumerate() {
         let Some(offset) = rest_below(export, path) else {
             continue;
@@ -76,7 +104,7 @@ fn tree(server: &BStr, path: &BStr, below: &[BString], text: &mut Vec<u8>) {
 }
 
 /// `server:path`
-fn location(server: &BStr, path: &BStr, text: &mut Vec<u8>) {
+pub(crate) fn location(server: &BStr, path: &BStr, text: &mut Vec<u8>) {
     let ipv6 = server.contains(&b':');
     text.extend_from_slice(if ipv6 { b"[" } else { b"" });
     text.extend_from_slice(server);
@@ -85,7 +113,7 @@ fn location(server: &BStr, path: &BStr, text: &mut Vec<u8>) {
 }
 
 /// Writes `before` and `path` as one word that is read as just these bytes.
-fn quote(before: &[u8], path: &[u8], text: &mut Vec<u8>) {
+pub(crate) fn quote(before: &[u8], path: &[u8], text: &mut Vec<u8>) {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+~".contains(byte);
     if path.iter().all(plain) {
         text.extend_from_slice(before);

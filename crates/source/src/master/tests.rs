@@ -39,7 +39,7 @@ fn codes(site: &Site) -> Vec<&'static str> {
 }
 
 #[test]
-fn the_default_names_are_tried_in_order() {
+fn r_200_the_default_names_are_tried_in_order() {
     let sun = site(&[("/etc/auto_master", "/home auto_home\n")]);
     assert_eq!(
         (points(&sun), sun.dialect),
@@ -100,7 +100,7 @@ fn the_first_entry_for_a_path_counts_and_direct_maps_are_merged() {
 }
 
 #[test]
-fn null_cancels_the_next_entry_or_all() {
+fn r_246_null_cancels_the_next_entry_or_all() {
     let text = "/m -null\n/x -null\n+more\n/m last\n";
     let more = ("/etc/more", "/m a\n/k a\n");
     let linux = site(&[("/etc/auto.master", text), more]);
@@ -237,6 +237,8 @@ fn a_directory_is_read_in_order_and_watched() {
             "{watched}"
         );
     }
+    let directories = ["etc/auto.master.d", "etc/none.d"].map(|name| root.path().join(name));
+    assert_eq!(site.directories_read, directories);
 }
 
 #[test]
@@ -269,4 +271,100 @@ fn null_cancels_a_key_of_the_direct_maps_after_it() {
     assert_eq!(keys(&site.points[1]), ["/d/b"]);
     let cancelled = maps.lookup(&site.points[1].maps, "/d/a".into(), &context);
     assert_eq!(cancelled, Err(Miss::NoSuchKey));
+}
+
+/// What the older automounter reads for `automount ARGUMENTS`, given as lines.
+fn older(lines: &[&str], local: Option<&str>) -> MasterRequest {
+    MasterRequest {
+        name: local.map(|path| plain(path.into())),
+        dialect: Some(Dialect::OLDER),
+        lines: lines.iter().map(|line| BString::from(*line)).collect(),
+        also: Some("auto_master".into()),
+        ..MasterRequest::default()
+    }
+}
+
+#[test]
+fn r_254_the_file_map_is_used_for_homes_and_the_direct_map_besides() {
+    let maps = maps(&[("/etc/auto_master", "/homes -passwd\n")]);
+    let request = older(&["/homes /etc/auto.homes", "/- /etc/auto.direct"], None);
+    let site = read(&maps, &request).unwrap();
+    assert_eq!(
+        points(&site),
+        ["/homes /etc/auto.homes", "/- /etc/auto.direct"]
+    );
+    // That a line is overridden is said, and is no fault.
+    assert_eq!(codes(&site), ["overridden-line"]);
+    assert_eq!(site.diagnostics[0].severity, Severity::Note);
+    assert_eq!(
+        site.diagnostics[0].elsewhere[0].0.to_string(),
+        "the command line:1:1"
+    );
+    assert_eq!(site.master, "the command line, /etc/auto_master");
+}
+
+#[test]
+fn r_251_r_252_command_line_before_local_file_before_auto_master() {
+    let maps = maps(&[
+        ("/etc/local", "/b local\n/c local\n/- local\n"),
+        (
+            "/etc/auto_master",
+            "/a master\n/b master\n/c master\n/d master\n/- master\n",
+        ),
+    ]);
+    let all = read(&maps, &older(&["/a line", "/b line"], Some("/etc/local"))).unwrap();
+    let expected = [
+        "/a line",
+        "/b line",
+        "/c local",
+        "/- local",
+        "/d master",
+        "/- master",
+    ];
+    assert_eq!(points(&all), expected);
+    assert!(codes(&all).iter().all(|code| *code == "overridden-line"));
+}
+
+#[test]
+fn r_227_the_local_file_comes_before_auto_master_and_must_be_there() {
+    let maps = maps(&[
+        ("/etc/local", "/b l\n"),
+        ("/etc/auto_master", "/b m\n/c m\n"),
+    ]);
+    let site = read(&maps, &older(&[], Some("/etc/local"))).unwrap();
+    assert_eq!(points(&site), ["/b l", "/c m"]);
+    let typo = read(&maps, &older(&["/a x"], Some("/etc/typo")));
+    assert!(matches!(typo, Err(Miss::NoSuchMap(name)) if &*name == "/etc/typo"));
+}
+
+#[test]
+fn r_250_null_on_the_command_line_cancels_an_auto_master_map() {
+    let maps = maps(&[("/etc/auto_master", "/homes -passwd\n/net -hosts\n")]);
+    let site = read(&maps, &older(&["/homes -null"], None)).unwrap();
+    assert_eq!(points(&site), ["/net -hosts"]);
+    assert_eq!(codes(&site), [] as [&str; 0]);
+}
+
+#[test]
+fn r_439_a_command_line_needs_no_master_map_and_nothing_at_all_is_said() {
+    let none = maps(&[]);
+    let site = read(&none, &older(&["/a x"], None)).unwrap();
+    assert_eq!(
+        (points(&site), &*site.master),
+        (vec!["/a x".to_string()], "the command line")
+    );
+    assert!(matches!(
+        read(&none, &older(&[], None)),
+        Err(Miss::NoSuchMap(_))
+    ));
+    // Without the older automounter's rule the default names are read as ever, if they are there.
+    let mut request = MasterRequest {
+        lines: vec!["/a x".into()],
+        ..MasterRequest::default()
+    };
+    assert_eq!(points(&read(&none, &request).unwrap()), ["/a x"]);
+    let some = maps(&[("/etc/auto.master", "/a y\n/b y\n")]);
+    assert_eq!(points(&read(&some, &request).unwrap()), ["/a x", "/b y"]);
+    request.name = Some(plain("/etc/typo".into()));
+    assert!(read(&some, &request).is_err());
 }

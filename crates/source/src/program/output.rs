@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
+use piton_process::{kill_family, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::descendants::kill_tree;
 use crate::limits::{PROGRAM_OUTPUT, PROGRAM_STDERR};
 
 /// How long a killed program is waited for before somebody else buries it: a process in an
@@ -166,16 +166,11 @@ impl Output {
             self.stderr.as_ref().map(AsFd::as_fd),
         ];
         let pipes: Vec<_> = pipes.into_iter().flatten().collect();
-        kill_tree(Pid::from_child(&self.child), &pipes);
-        let deadline = Instant::now() + BURIAL;
-        while Instant::now() < deadline {
-            match self.child.try_wait() {
-                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
-                Ok(Some(_)) | Err(_) => return,
-            }
-        }
+        kill_family(Pid::from_child(&self.child), &pipes);
         let mut child = self.child;
-        std::thread::spawn(move || child.wait());
+        if wait_until(&mut child, Instant::now() + BURIAL).is_none() {
+            std::thread::spawn(move || child.wait());
+        }
     }
 }
 

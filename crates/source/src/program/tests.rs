@@ -73,7 +73,7 @@ fn failure(script: &str) -> String {
 
 /// Waits until no process has `mark` in its command line.
 fn nobody_is_left(mark: &str) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let running = || {
         std::fs::read_dir("/proc")
             .unwrap()
@@ -203,7 +203,7 @@ fn one_that_hangs_is_killed_with_its_descendants() {
     let start = Instant::now();
     let miss = program.run_for("k", Duration::from_millis(300));
     assert!(matches!(miss, Err(Miss::TimedOut(why)) if why.contains("killed")));
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(60));
     assert!(nobody_is_left("71.25"));
 }
 
@@ -221,7 +221,7 @@ fn one_that_ignores_signals_is_killed_too() {
 fn a_grandchild_that_keeps_the_output_open_is_not_waited_for() {
     let start = Instant::now();
     let entry = output("sleep 73.25 & echo \":/$!\"").unwrap();
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(60));
     // It is left alone; the test cleans up after itself.
     let pid = rustix::process::Pid::from_raw(entry[2..].parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -242,7 +242,7 @@ fn floods_are_stopped() {
     let start = Instant::now();
     assert!(failure("yes").contains("printed more than"));
     assert!(failure("exec cat /dev/zero").contains("printed more than"));
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(60));
     let flood = Program::new("yes 74.25 >&2");
     assert!(matches!(
         flood.run_for("k", Duration::from_millis(300)),
