@@ -101,6 +101,7 @@ fn step(what: What, source: &str, target: &str) -> [Planned; 1] {
         options: Vec::new(),
         host: None,
         address: None,
+        no_guests: false,
         by_helper: false,
     };
     let propagation = Propagation::Slave;

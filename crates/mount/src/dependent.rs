@@ -4,10 +4,16 @@
 //! for itself. When what is to be mounted lies in an automount that is not mounted now, somebody
 //! outside of the group has to walk there first.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Instant;
 
-use bstr::{BStr, ByteSlice};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use bstr::{BStr, BString, ByteSlice};
+use piton_map::fstype::needs_network;
+use piton_plan::step::{Attempt, What};
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -30,14 +36,18 @@ pub(crate) fn reach(
     settings: &Settings,
     until: Instant,
 ) -> Result<bool, Error> {
-    if !source.starts_with(b"/") || !ends_in_automount(source) {
+    if !source.starts_with(b"/") {
         return Ok(false);
     }
-    if source == target
-        || source
-            .strip_prefix(target.as_bytes())
-            .is_some_and(|r| r[0] == b'/')
-    {
+    let Some(deepest) = Deepest::of(source) else {
+        return Ok(false);
+    };
+    if !kind::of(&deepest.fd).is_ok_and(|found| found.kind == Kind::Autofs) {
+        return Ok(false);
+    }
+    // What is written may lead there in many ways: `//d/k`, `/d/x/../k`, a symbolic link.
+    let place = Deepest::of(target).map_or_else(|| target.to_owned(), Deepest::whole);
+    if Path::new(OsStr::from_bytes(&deepest.whole())).starts_with(OsStr::from_bytes(&place)) {
         let why = format!("lies at or below {target}, where it is to be mounted");
         return Err(Error::refused(source, Errno::DEADLK, why));
     }
@@ -45,19 +55,57 @@ pub(crate) fn reach(
     Ok(true)
 }
 
-/// Whether the deepest existing part of `path` is on an autofs file system.
-fn ends_in_automount(path: &BStr) -> bool {
-    let mut part = path.as_bytes();
-    loop {
-        // Without O_PATH this would open what may be a device or a pipe.
-        match openat(CWD, part, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => return kind::of(&fd).is_ok_and(|found| found.kind == Kind::Autofs),
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(_) => return false,
+/// Returns true if and only if what mounts the attempt takes its source for a path: `//srv/share`
+/// is a share for types that servers are behind.
+pub(crate) fn is_path(attempt: &Attempt) -> bool {
+    match &attempt.what {
+        What::Bind { .. } => true,
+        What::Type(fstype) => {
+            !(attempt.source.starts_with(b"//") && needs_network(fstype.as_bstr()))
         }
-        match part.rfind_byte(b'/') {
-            None | Some(0) => return false,
-            Some(slash) => part = &part[..slash],
+    }
+}
+
+/// The deepest part of a path that exists.
+struct Deepest<'a> {
+    fd: OwnedFd,
+    /// What of the path is below it.
+    rest: &'a [u8],
+    /// The path as it is written.
+    written: &'a BStr,
+}
+
+impl<'a> Deepest<'a> {
+    /// None if nothing of the path can be seen.
+    fn of(path: &'a BStr) -> Option<Self> {
+        let mut part = path.as_bytes();
+        loop {
+            // Without O_PATH this would open what may be a device or a pipe.
+            match openat(CWD, part, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(fd) => {
+                    return Some(Self {
+                        fd,
+                        rest: &path[part.len()..],
+                        written: path,
+                    });
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(_) => return None,
+            }
+            part = match part.rfind_byte(b'/') {
+                None | Some(0) => return None,
+                Some(slash) => &part[..slash],
+            };
+        }
+    }
+
+    /// The whole path, with what exists of it as the kernel calls it.
+    fn whole(self) -> BString {
+        let link = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        match readlinkat(CWD, link, Vec::new()) {
+            Ok(real) => [real.as_bytes(), self.rest].concat().into(),
+            // Without /proc.
+            Err(_) => self.written.to_owned(),
         }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) enum Error {
     /// No failure: it might have to wait for somebody, which this process must not.
     Elsewhere(Lane),
     /// A trigger could not be put in place or taken away, in the front end's words; or what a
-    /// worker process could not do, in its words.
+    /// worker process, or who takes snapshots, could not do, in its words.
     Trigger {
         /// The errno it gave.
         errno: Errno,

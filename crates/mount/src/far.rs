@@ -11,6 +11,7 @@ use crate::hands::{NO_MOUNT, System, sweep};
 use crate::lane::Hold;
 use crate::limits;
 use crate::perform::{Hands, MountJob};
+use crate::snapshot;
 use crate::types;
 use crate::unmount::standing;
 use crate::wire::{Act, Answer, At, Means, Request};
@@ -78,7 +79,9 @@ impl<'a> Far<'a> {
             propagation: job.propagation,
         };
         let with = With {
-            grace: if helper {
+            grace: if snapshot::is_snapshot(job.attempt) {
+                limits::SNAPSHOT_GRACE
+            } else if helper {
                 limits::WORKER_GRACE
             } else {
                 Duration::ZERO

@@ -21,6 +21,8 @@ use crate::nfs;
 use crate::options;
 use crate::perform::{Hands, MountJob, Settings, Triggers};
 use crate::place::{How, Place};
+use crate::rootless::{self, is_user};
+use crate::snapshot;
 use crate::table::{self, Table};
 use crate::types;
 use crate::unmount;
@@ -59,8 +61,13 @@ impl Hands for System<'_> {
     }
 
     fn mount(&self, job: &MountJob<'_>) -> Result<bool, Error> {
+        if self.how == How::Waiting && snapshot::is_snapshot(job.attempt) {
+            return self.mount_snapshot(job);
+        }
         let program = self.settings.program.as_ref();
-        if self.how == How::AtOnce && (program.is_some() || types::needs_helper(job.attempt)) {
+        if self.how == How::AtOnce
+            && (program.is_some() || is_user() || types::needs_helper(job.attempt))
+        {
             return Err(Error::Elsewhere(lane_of(job.attempt)));
         }
         let key_directory = self.triggers.and_then(|it| it.key_directory(job.target));
@@ -72,6 +79,7 @@ impl Hands for System<'_> {
         let reach = |source: &BStr| dependent::reach(source, job.target, self.settings, until);
         let run = match program {
             Some(program) => helper::program_command(program, job.attempt, job.target)?,
+            None if is_user() => rootless::mount_command(job.attempt, job.target)?,
             None => match native::mount(job, &place, &reach, until)? {
                 By::Kernel => return Ok(false),
                 By::Helper if self.how == How::AtOnce => {
@@ -80,7 +88,9 @@ impl Hands for System<'_> {
                 By::Helper => helper::mount_command(self.settings, job.attempt, job.target)?,
             },
         };
-        reach(job.attempt.source.as_bstr())?;
+        if dependent::is_path(job.attempt) {
+            reach(job.attempt.source.as_bstr())?;
+        }
         let before = mount_id(&place, job.target)?;
         run.finish(until).map_err(|error| {
             before
@@ -103,6 +113,8 @@ impl Hands for System<'_> {
         match native::propagate_at(&place, propagation) {
             // A kernel without mount_setattr(2) has no way to do this by descriptor.
             Ok(()) | Err(Errno::NOSYS) => Ok(true),
+            // Only root may.
+            Err(Errno::PERM) if is_user() => Ok(true),
             Err(errno) => {
                 before
                     .into_iter()
@@ -115,11 +127,16 @@ impl Hands for System<'_> {
     fn unmount(&self, target: &BStr, helper: bool) -> Result<(), Error> {
         // Taking back must be possible when the time for doing has run out.
         let until = self.until.max(Instant::now() + limits::UNMOUNT_TIME);
-        unmount::unmount(target, self.root, helper, self.settings, until, self.how)
+        unmount::unmount(target, self.root, helper, self.settings, until, self.how)?;
+        if let Some(places) = &self.settings.snapshots {
+            places.forget(target);
+        }
+        Ok(())
     }
 
     fn let_go(&self, target: &BStr) -> Result<(), Error> {
-        unmount::let_go(target, self.root, self.how)
+        let until = self.until.max(Instant::now() + limits::UNMOUNT_TIME);
+        unmount::let_go(target, self.root, until, self.how)
     }
 
     fn attach(&self, mount: BorrowedFd<'_>, path: &BStr) -> Result<(), Error> {
@@ -208,10 +225,8 @@ pub(crate) fn sweep(target: &BStr, before: u64) {
     let table = Table::parse(&text);
     let top = table.at(target).filter(|top| *top.fstype != "autofs");
     if top.is_some_and(|top| top.id != before) {
-        let _ = unmount_now(
-            target.as_bytes(),
-            UnmountFlags::DETACH | UnmountFlags::NOFOLLOW,
-        );
+        // What stays is found by the next look.
+        let _ = unmount::detach(target);
     }
 }
 

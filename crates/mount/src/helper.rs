@@ -10,7 +10,6 @@
 //! table `MEANINGS` below. What is not in the table is EIO.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -20,15 +19,17 @@ use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_plan::step::{Attempt, What};
+use piton_process::{how_ended, kill_family, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::Error;
 use crate::limits;
 use crate::nfs;
 use crate::perform::{Program, Settings};
+use crate::rootless;
 
 /// The process group of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) struct Run {
     pub(crate) arguments: Vec<OsString>,
     /// Its process group.
     pub(crate) group: Group,
+    /// The name it is called by, if that is another one.
+    pub(crate) called: Option<&'static str>,
     /// What it is run for, in messages.
     about: BString,
 }
@@ -60,6 +63,7 @@ impl Run {
             program: program.to_owned(),
             arguments: Vec::new(),
             group: Group::Ours,
+            called: None,
             about,
         }
     }
@@ -125,19 +129,22 @@ impl Run {
         command
             .args(&self.arguments)
             .env_clear()
-            .envs(ENVIRONMENT)
+            .envs(rootless::environment())
             .stdin(Stdio::null())
             .stdout(Stdio::from(writer))
             .stderr(Stdio::from(second));
         if self.group == Group::Own {
             command.process_group(0);
         }
+        if let Some(name) = self.called {
+            command.arg0(name);
+        }
         let child = command.spawn().map_err(|error| told(&error))?;
         Ok((child, reader))
     }
 }
 
-/// All that a helper finds in its environment. Messages are read by [`errno_from_words`], so they
+/// All that a helper of root's finds in its environment. Messages are read by [`errno_from_words`], so they
 /// are to be in English.
 pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
     (
@@ -241,14 +248,6 @@ impl Tail {
             .collect::<Vec<_>>()
             .join("; ");
         joined.chars().filter(|c| !c.is_control()).collect()
-    }
-}
-
-fn how_ended(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "ended strangely".into(),
     }
 }
 
@@ -376,7 +375,7 @@ fn nfs_options(run: &mut Run, options: &[BString]) {
     options_argument(run, &options);
 }
 
-fn options_argument(run: &mut Run, options: &[BString]) {
+pub(crate) fn options_argument(run: &mut Run, options: &[BString]) {
     if !options.is_empty() {
         run.argument("-o");
         run.argument(bstr::join(",", options));
@@ -384,7 +383,7 @@ fn options_argument(run: &mut Run, options: &[BString]) {
 }
 
 /// mount(8) runs `/sbin/mount.TYPE`: a type must be a word.
-fn check_type(fstype: &BStr) -> Result<(), Error> {
+pub(crate) fn check_type(fstype: &BStr) -> Result<(), Error> {
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-+".contains(byte);
     if fstype.starts_with(b"-") || !fstype.iter().all(word) {
         return Err(Error::refused(
@@ -408,7 +407,7 @@ fn check_not_negated(fstype: &BStr) -> Result<(), Error> {
 
 /// mount(8) hands the source on to `mount.TYPE` as its first argument, where a leading `-` would
 /// make it an option.
-fn check_source(source: &BStr) -> Result<(), Error> {
+pub(crate) fn check_source(source: &BStr) -> Result<(), Error> {
     if source.starts_with(b"-") {
         let why = "a source that begins with `-` is refused: mount helpers take it for an option";
         return Err(Error::refused(source, Errno::INVAL, why));
@@ -437,7 +436,7 @@ pub fn reap() {
 
 /// Kills a helper with all its descendants, and reaps it or gives it up.
 fn put_away(child: Child) {
-    if let Some(child) = end(child) {
+    if let Err(child) = end(child) {
         let mut abandoned = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
         if abandoned.len() < limits::ABANDONED {
             abandoned.push(child);
@@ -445,64 +444,11 @@ fn put_away(child: Child) {
     }
 }
 
-/// Kills a child with all its descendants and reaps it; gives it back if it does not die at once.
-pub(crate) fn end(child: Child) -> Option<Child> {
-    end_status(child).err()
-}
-
-/// The same, and how it ended.
-pub(crate) fn end_status(mut child: Child) -> Result<ExitStatus, Child> {
-    let pid = Pid::from_child(&child);
-    kill_family(pid);
-    let ended = pidfd_open(pid, PidfdFlags::empty()).ok();
-    let until = Instant::now() + limits::KILL_GRACE;
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        match child.try_wait() {
-            Ok(None) => {}
-            Ok(Some(status)) => return Ok(status),
-            // Somebody else has reaped it.
-            Err(_) => return Ok(ExitStatus::from_raw(0xff00)),
-        }
-        let pause = if ended.is_some() {
-            left
-        } else {
-            left.min(Duration::from_millis(5))
-        };
-        let mut fds: Vec<_> = ended
-            .iter()
-            .map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN))
-            .collect();
-        let _ = poll(&mut fds, Timespec::try_from(pause).ok().as_ref());
-    }
-    Err(child)
-}
-
-/// Stops each process before its children are listed, looks again until no more appear (one may
-/// have been about to be born), and kills all of them then. What a helper has cut loose from itself
-/// (a FUSE server gone to the background) is no descendant any more and is left.
-fn kill_family(first: Pid) {
-    let mut family = Vec::new();
-    let mut found = vec![first];
-    while !found.is_empty() && family.len() < limits::FAMILY {
-        for pid in &found {
-            let _ = kill_process(*pid, Signal::STOP);
-        }
-        family.append(&mut found);
-        found = family.iter().flat_map(|pid| children(*pid)).collect();
-        found.retain(|pid| !family.contains(pid));
-    }
-    for pid in family.iter().chain(&found) {
-        let _ = kill_process(*pid, Signal::KILL);
-    }
-}
-
-/// Kills the descendants of this process, and then this process.
-pub(crate) fn end_with_descendants() {
-    let us = rustix::process::getpid();
-    for child in children(us) {
-        kill_family(child);
-    }
-    let _ = kill_process(us, Signal::KILL);
+/// Kills a child with all its descendants and reaps it, to tell how it ended; gives it back if it does
+/// not die at once.
+pub(crate) fn end(mut child: Child) -> Result<ExitStatus, Child> {
+    kill_family(Pid::from_child(&child), &[]);
+    wait_until(&mut child, Instant::now() + limits::KILL_GRACE).ok_or(child)
 }
 
 /// Whether helpers are left that were killed and have not died yet; those that have are reaped.
@@ -510,23 +456,6 @@ pub(crate) fn any_left() -> bool {
     reap();
     let abandoned = ABANDONED.lock().unwrap_or_else(PoisonError::into_inner);
     !abandoned.is_empty()
-}
-
-/// The children of all threads of a process.
-fn children(pid: Pid) -> Vec<Pid> {
-    let mut found = Vec::new();
-    let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
-    for task in std::fs::read_dir(tasks).into_iter().flatten().flatten() {
-        let mut text = String::new();
-        let file = std::fs::File::open(task.path().join("children"));
-        if file.is_ok_and(|file| file.take(1 << 20).read_to_string(&mut text).is_ok()) {
-            let pids = text
-                .split_ascii_whitespace()
-                .filter_map(|pid| pid.parse().ok());
-            found.extend(pids.filter_map(Pid::from_raw));
-        }
-    }
-    found
 }
 
 #[cfg(test)]
@@ -555,6 +484,7 @@ mod tests {
             options,
             host: None,
             address: None,
+            no_guests: false,
             by_helper: false,
         }
     }
@@ -736,8 +666,8 @@ mod tests {
     #[test]
     fn a_background_child_that_keeps_the_output_open_is_not_waited_for() {
         let begun = Instant::now();
-        shell("sleep 20 & exit 0").finish(until(15_000)).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(10));
+        shell("sleep 90 & exit 0").finish(until(80_000)).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(60));
     }
 
     #[test]

@@ -20,11 +20,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
+use piton_path::is_within;
+use piton_process::about::{link_text, namespace_of, read_small};
+use piton_process::everybody;
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use crate::limits;
-use crate::process::{link_text, namespace_of, read_small};
-use crate::table::{self, Table, is_within};
+use crate::table::{self, Table};
 
 /// One use of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,19 +248,15 @@ impl Scan<'_> {
         for line in read_small(Path::new("/proc/swaps")).lines().skip(1) {
             let name = line.split(u8::is_ascii_whitespace).next();
             let file = table::unescaped(name.unwrap_or_default());
-            if is_within(&file, target) {
+            if is_within(&*file, target) {
                 self.add(None, How::Swap, &file);
             }
         }
     }
 
     fn processes(&mut self) -> Result<(), Errno> {
-        let entries = fs::read_dir("/proc")
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let mut pids: Vec<i32> = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect();
+        let all = everybody().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let mut pids: Vec<i32> = all.map(Pid::as_raw_pid).collect();
         pids.sort_unstable();
         for pid in pids {
             if self.is_over() {

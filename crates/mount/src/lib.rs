@@ -2,7 +2,8 @@
 //!
 //! Vocabulary: a *step* is the planner's ([`piton_plan::step::Step`]); an *attempt* is one way to
 //! get a file system; *native* is the kernel's mount API without a fork; a *helper* is mount(8)
-//! (which runs `mount.TYPE`) or the administrator's own mount program.
+//! (which runs `mount.TYPE`), the administrator's own mount program or,
+//! where we are not root, that of a FUSE file system.
 //!
 //! Everything here blocks. Local mounts take microseconds; what goes to a server or through a
 //! helper may take until the deadline, so callers run it in a worker that they can do without.
@@ -30,7 +31,9 @@ mod options;
 mod packet;
 pub mod perform;
 mod place;
-pub mod process;
+mod rootless;
+pub mod serving;
+pub mod snapshot;
 pub mod table;
 mod types;
 pub mod uname;
@@ -44,7 +47,9 @@ pub use lane::{Hold, Lane};
 pub use perform::{
     Done, Failure, Outcome, Performance, Program, Settings, Triggers, perform, perform_below,
 };
+pub use rootless::needs_root;
 pub use types::is_on_disk;
+pub use unmount::detach;
 pub use walk::is_local;
 #[doc(hidden)]
 pub use wire::hold_law;

@@ -6,8 +6,9 @@ use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{Signal, getpid, kill_process};
 
-use crate::helper;
+use piton_process::{children, kill_family};
 
 /// The socket to the daemon, in a worker.
 static LINE: OnceLock<OwnedFd> = OnceLock::new();
@@ -24,13 +25,21 @@ pub(crate) fn tie(line: OwnedFd) -> std::io::Result<()> {
         loop {
             let mut fds = [PollFd::new(line, PollFlags::RDHUP)];
             match poll(&mut fds, None) {
-                Ok(_) if is_over(&fds[0]) => helper::end_with_descendants(),
+                Ok(_) if is_over(&fds[0]) => end_with_descendants(),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return,
             }
         }
     })?;
     Ok(())
+}
+
+/// Kills the descendants of this process, and then this process.
+fn end_with_descendants() {
+    for child in children(getpid()) {
+        kill_family(child, &[]);
+    }
+    let _ = kill_process(getpid(), Signal::KILL);
 }
 
 /// Whether this is a worker whose daemon is gone: then nothing may be changed any more, a

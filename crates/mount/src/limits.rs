@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use piton_process::limits::STILL_MOST;
+
 /// Time for all steps of one [`perform`](crate::perform()) unless the caller says otherwise: the
 /// access's own deadline.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -14,6 +16,10 @@ pub const UNMOUNT_TIME: Duration = Duration::from_secs(3);
 /// walk to it. The rest is between the kernel and a server that may be dead.
 pub const LEAVE_TIME: Duration = Duration::from_secs(1);
 
+/// Pause before a user's mount that is busy is tried once more: whoever only asks it something is
+/// gone by then.
+pub(crate) const PASSER_BY: Duration = Duration::from_millis(100);
+
 /// How long a killed helper may take to die before it is given up: a process in an uninterruptible
 /// wait for a server does not die at all, and the worker is needed.
 pub const KILL_GRACE: Duration = Duration::from_millis(500);
@@ -21,10 +27,6 @@ pub const KILL_GRACE: Duration = Duration::from_millis(500);
 /// Bytes of a helper's output that are kept, the last ones: the reason stands at the end, and a
 /// helper that floods its output must not fill memory.
 pub const OUTPUT_KEPT: usize = 4096;
-
-/// Processes of a helper's family tree that are looked for when it is killed: far above any mount
-/// helper, and an end for one that forks without end.
-pub const FAMILY: usize = 4096;
 
 /// Helpers that were given up and are still to be reaped; one more is forgotten (and stays a
 /// zombie, if it dies, until the daemon ends).
@@ -66,7 +68,9 @@ pub const WORKERS: usize = 192;
 pub const WORKER_IDLE: Duration = Duration::from_secs(10);
 
 /// What a worker that has to kill a helper at its deadline may need beyond it, to say so itself.
-pub const WORKER_GRACE: Duration = KILL_GRACE.saturating_add(Duration::from_millis(200));
+pub const WORKER_GRACE: Duration = KILL_GRACE
+    .saturating_add(STILL_MOST)
+    .saturating_add(Duration::from_millis(200));
 
 /// How often those are counted anew that cannot be killed, while there are any.
 pub const BURIAL: Duration = Duration::from_millis(250);
@@ -99,3 +103,24 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest such pause.
 pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Time kept back of an access's to take a snapshot back that could not be finished, at the most a
+/// quarter of all: LVM needs half a second to remove one.
+pub(crate) const SNAPSHOT_UNDO: Duration = Duration::from_secs(2);
+
+/// What a worker may need beyond that, if a tool of volumes is slow: then it is killed, and a sweep
+/// finishes what it left.
+pub(crate) const SNAPSHOT_GRACE: Duration = Duration::from_secs(5);
+
+/// Lines of one sweep for the log.
+pub(crate) const SWEEP_LINES: usize = 200;
+
+/// Time to read the journal of snapshots: another process may just write to it.
+pub(crate) const JOURNAL_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes of a process's command line that are read, to see whether it names a place: its paths are
+/// in front.
+pub(crate) const COMMAND_LINE: u64 = 16 << 10;
+
+/// Descriptors of a process that are looked at for FUSE's device: its server opens it early.
+pub(crate) const DESCRIPTORS_LOOKED_AT: usize = 256;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bstr::{BStr, ByteSlice};
+use piton_process::about::{namespace, namespace_of};
 
-use crate::process::{namespace, namespace_of};
 use crate::table::{self, Mount, Table};
 
 /// The mount namespace of process `pid`, if what is mounted at `target` here is missing there.

@@ -327,8 +327,9 @@ impl FileSystem<'_> {
         if self.place.how() == How::AtOnce {
             return self.is_image_at_once(source).map(|()| true);
         }
-        if self.options.image.forced || !source.starts_with(b"/") {
-            return Ok(self.options.image.forced);
+        let forced = self.options.image.forced;
+        if !source.starts_with(b"/") {
+            return Ok(forced);
         }
         let look = || statx(CWD, source.as_bytes(), AtFlags::empty(), StatxFlags::TYPE);
         let mut found = look();
@@ -336,7 +337,7 @@ impl FileSystem<'_> {
             found = look();
         }
         let found = found.map_err(|errno| failed(self.job, errno, String::new()))?;
-        Ok(FileType::from_raw_mode(found.stx_mode.into()).is_file())
+        Ok(forced || FileType::from_raw_mode(found.stx_mode.into()).is_file())
     }
 
     /// Whether the source is a regular file of this host, whose disk is no less alive than the

@@ -15,6 +15,7 @@ use crate::hands::System;
 use crate::lane::{Hold, Lane};
 use crate::limits;
 use crate::place::How;
+use crate::snapshot::Places;
 use crate::workers::Workers;
 
 /// How a [`perform`] ended.
@@ -212,6 +213,8 @@ pub struct Settings {
     /// A command that walks to a path (appended as its last argument, ending in `/.`) in a process
     /// group of its own, so that automounts on the way are triggered.
     pub walker: Vec<OsString>,
+    /// Where those who work on snapshots meet; `None`: none are taken.
+    pub snapshots: Option<Places>,
 }
 
 impl Default for Settings {
@@ -222,6 +225,7 @@ impl Default for Settings {
             mount: system_program("mount"),
             umount: system_program("umount"),
             walker: vec![system_program("ls").into(), "-d".into(), "--".into()],
+            snapshots: None,
         }
     }
 }
@@ -353,6 +357,11 @@ impl Performance {
         self.next = 0;
         self.outcome = Outcome::default();
         self.left.clear();
+    }
+
+    /// What is to be done.
+    pub fn steps(&self) -> &[Planned] {
+        &self.steps
     }
 
     /// How it ends, or stands.
@@ -749,6 +758,7 @@ mod tests {
             options: Vec::new(),
             host,
             address: None,
+            no_guests: false,
             by_helper: false,
         }
     }

@@ -188,17 +188,12 @@ impl<'a> Place<'a> {
 }
 
 /// The part of `path` below `root`; empty when they are the same.
-fn below<'a>(root: &BStr, path: &'a BStr) -> Result<&'a [u8], Error> {
+fn below<'a>(root: &BStr, path: &'a BStr) -> Result<&'a BStr, Error> {
     check(path)?;
-    let root = root.strip_suffix(b"/").unwrap_or(root);
-    match path.strip_prefix(root) {
-        Some([]) => Ok(&[]),
-        Some([b'/', rest @ ..]) => Ok(rest),
-        _ => {
-            let why = format!("lies outside of {}", BStr::new(root));
-            Err(Error::refused(path, Errno::INVAL, why))
-        }
-    }
+    piton_path::below(path, root).ok_or_else(|| {
+        let why = format!("lies outside of {root}");
+        Error::refused(path, Errno::INVAL, why)
+    })
 }
 
 /// Refuses paths that the planner would not have made.

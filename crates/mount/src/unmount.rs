@@ -18,8 +18,11 @@ use crate::error::Error;
 use crate::helper::Run;
 use crate::kind::Kind;
 use crate::lane::Lane;
-use crate::perform::Settings;
+use crate::limits;
+use crate::perform::{Failure, Settings};
 use crate::place::{How, Place};
+use crate::rootless::{self, is_user};
+use crate::serving::is_dead;
 use crate::table::{self, Table};
 
 /// Unmounts what is on `target`. That nothing is mounted there is no failure: somebody else was
@@ -35,7 +38,7 @@ pub(crate) fn unmount(
     how: How,
 ) -> Result<(), Error> {
     if how == How::AtOnce {
-        return match helper || settings.program.is_some() {
+        return match helper || settings.program.is_some() || is_user() {
             // Its server may be asked before it goes.
             true => Err(Error::Elsewhere(Lane::Below(root.into()))),
             false => at_once(target, root),
@@ -52,7 +55,27 @@ pub(crate) fn unmount(
         None => helper.then_some(settings.umount.as_path()),
     };
     match run {
-        Some(program) => by_program(program, &place, target, until),
+        _ if settings.program.is_none() && is_user() => {
+            let run = rootless::unmount_command(target, false);
+            match by_program(&run, &place, target, until) {
+                // What is dead is of no use to anybody who is in it.
+                Err(error) if error.errno() == Errno::BUSY && is_dead(target) => {
+                    let run = rootless::unmount_command(target, true);
+                    by_program(&run, &place, target, until)
+                }
+                // Perhaps somebody only passed by, as who asks whether its helper answers.
+                Err(error) if error.errno() == Errno::BUSY => {
+                    std::thread::sleep(limits::PASSER_BY);
+                    by_program(&run, &place, target, until)
+                }
+                done => done,
+            }
+        }
+        Some(program) => {
+            let mut run = Run::new(program, target);
+            run.argument(target);
+            by_program(&run, &place, target, until)
+        }
         None if helper => {
             if covered(&place, target)? {
                 directly(&place, target)
@@ -100,7 +123,7 @@ fn at_once(target: &BStr, root: &BStr) -> Result<(), Error> {
 
 /// Unmounts what is on `target` lazily, with all that lies below. What lies there is not asked: the
 /// kernel finds a mount without asking what is mounted. A trigger is never unmounted here.
-pub(crate) fn let_go(target: &BStr, root: &BStr, how: How) -> Result<(), Error> {
+pub(crate) fn let_go(target: &BStr, root: &BStr, until: Instant, how: How) -> Result<(), Error> {
     let told = |errno| Error::call("letting go of", target, errno);
     let found = Place::find(root, target, how).and_then(|mut place| {
         place.pin().map_err(|end| end.told(told))?;
@@ -115,6 +138,14 @@ pub(crate) fn let_go(target: &BStr, root: &BStr, how: How) -> Result<(), Error> 
         // If nobody uses it, its server is taken leave of on the way out of the call.
         Some(Kind::Foreign | Kind::Layered) if how == How::AtOnce => {
             return Err(Error::Elsewhere(Lane::Below(root.into())));
+        }
+        Some(_) if is_user() => {
+            return by_program(
+                &rootless::unmount_command(target, true),
+                &place,
+                target,
+                until,
+            );
         }
         Some(_) => {}
     }
@@ -171,17 +202,27 @@ fn control() -> Option<&'static Control> {
     CONTROL.get_or_init(|| Control::open().ok()).as_ref()
 }
 
-fn by_program(
-    program: &std::path::Path,
-    place: &Place<'_>,
-    target: &BStr,
-    until: Instant,
-) -> Result<(), Error> {
+/// Unmounts lazily what is on a path, with all that lies below, whoever is in it; what is there is not
+/// asked.
+///
+/// # Errors
+/// It is still there.
+pub fn detach(target: &BStr) -> Result<(), Failure> {
+    let done = if is_user() {
+        let until = Instant::now() + limits::UNMOUNT_TIME;
+        rootless::unmount_command(target, true).finish(until)
+    } else {
+        let path = Path::new(OsStr::from_bytes(target));
+        let done = rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        done.map_err(|errno| Error::call("letting go of", target, errno))
+    };
+    done.map_err(|error| Failure::new(error.errno().raw_os_error(), error.to_string()))
+}
+
+fn by_program(run: &Run, place: &Place<'_>, target: &BStr, until: Instant) -> Result<(), Error> {
     if !covered(place, target)? {
         return Ok(());
     }
-    let mut run = Run::new(program, target);
-    run.argument(target);
     match run.finish(until) {
         // Gone all the same: somebody else was faster, or the program complains about a detail.
         Err(_) if covered(place, target).is_ok_and(|covered| !covered) => Ok(()),

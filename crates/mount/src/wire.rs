@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::limits;
 use crate::perform::{Program, Settings};
+use crate::snapshot::{Places, Report};
 
 /// What a worker can be asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -22,6 +23,10 @@ pub(crate) enum Request {
     At(Box<At>),
     /// Say whether something of ours is at a path.
     Inspect(BString),
+    /// Finish and remove what there is of snapshots.
+    Sweep(Means),
+    /// Say whether somebody serves what is mounted at a path.
+    Serves(BString),
 }
 
 /// Something to be done at a place.
@@ -70,6 +75,8 @@ pub(crate) struct Means {
     mount: BString,
     umount: BString,
     walker: Vec<BString>,
+    /// Runtime directory, state directory, guard.
+    snapshots: Option<(BString, BString, Vec<BString>)>,
     milliseconds: u64,
 }
 
@@ -93,6 +100,8 @@ pub(crate) enum Answer {
     No,
     /// These directories were made.
     Made(Vec<BString>),
+    /// What a sweep came to.
+    Swept(Report),
     /// It failed with this errno, in these words.
     Failed(i32, String),
 }
@@ -119,6 +128,17 @@ impl Means {
                 .iter()
                 .map(|word| word.as_encoded_bytes().into())
                 .collect(),
+            snapshots: settings.snapshots.as_ref().map(|places| {
+                let guard = places
+                    .guard
+                    .iter()
+                    .map(|word| word.as_encoded_bytes().into());
+                (
+                    bytes(&places.runtime),
+                    bytes(&places.state),
+                    guard.collect(),
+                )
+            }),
             milliseconds: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -135,6 +155,11 @@ impl Means {
             mount: text(self.mount).into(),
             umount: text(self.umount).into(),
             walker: self.walker.into_iter().map(text).collect(),
+            snapshots: self.snapshots.map(|(runtime, state, guard)| Places {
+                runtime: text(runtime).into(),
+                state: text(state).into(),
+                guard: guard.into_iter().map(text).collect(),
+            }),
         }
     }
 }
@@ -199,6 +224,7 @@ mod tests {
                     options: vec!["ro".into(), option.into()],
                     host: Some("h".into()),
                     address: None,
+                    no_guests: false,
                     by_helper: false,
                 },
                 propagation: Propagation::Private,

@@ -22,7 +22,9 @@ use crate::limits;
 use crate::packet;
 use crate::perform::{Hands, MountJob};
 use crate::place::How;
-use crate::wire::{self, Act, Answer, At, Reply, Request};
+use crate::serving::is_served;
+use crate::snapshot;
+use crate::wire::{self, Act, Answer, At, Means, Reply, Request};
 
 /// Serves the daemon at the other end of `socket` until that is closed.
 ///
@@ -57,6 +59,8 @@ fn act(request: Request, fd: Option<OwnedFd>) -> Answer {
     let result = match request {
         Request::At(at) => act_at(*at, fd),
         Request::Inspect(path) => inspect(path.as_bstr(), How::Waiting).map(yes_or_no),
+        Request::Sweep(means) => Ok(swept(means)),
+        Request::Serves(path) => Ok(yes_or_no(is_served(path.as_bstr()))),
     };
     result.unwrap_or_else(|error| Answer::failed(&error))
 }
@@ -102,6 +106,13 @@ fn act_at(at: At, fd: Option<OwnedFd>) -> Result<Answer, Error> {
         Act::Detach => hands.detach(path).map(done),
         Act::LetGo => hands.let_go(path).map(done),
     }
+}
+
+fn swept(means: Means) -> Answer {
+    let settings = means.settings();
+    let until = Instant::now() + settings.deadline;
+    let places = settings.snapshots.as_ref();
+    Answer::Swept(places.map_or_else(Default::default, |places| snapshot::sweep(places, until)))
 }
 
 fn yes_or_no(yes: bool) -> Answer {

@@ -9,12 +9,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString};
+use piton_process::{how_ended, start_on_socket, wait_until};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -22,13 +22,16 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::Error;
 use crate::hands::{NO_MOUNT, sweep};
-use crate::helper::{self, ENVIRONMENT};
+use crate::helper;
 use crate::inspect;
 use crate::lane::{Hold, Lane};
 use crate::limits;
 use crate::packet;
+use crate::perform::Settings;
 use crate::place::How;
-use crate::wire::{self, Answer, Reply, Request};
+use crate::rootless;
+use crate::snapshot::Report;
+use crate::wire::{self, Answer, Means, Reply, Request};
 
 /// The worker processes of a daemon. Clones are the same.
 #[derive(Clone, Debug)]
@@ -166,6 +169,39 @@ impl Workers {
         matches!(self.ask(target, &request, until, hold), Ok(Answer::Yes))
     }
 
+    /// Whether somebody serves the FUSE file system at a path: false if its server is gone. Blocks
+    /// until it has answered.
+    ///
+    /// # Errors
+    /// In words: it has not answered until then, or nobody could ask.
+    pub fn serves(&self, place: &BStr, until: Instant, hold: &Hold) -> Result<bool, String> {
+        let request = Request::Serves(place.into());
+        match self.ask(place, &request, until, hold) {
+            Ok(answer) => Ok(answer != Answer::No),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Finishes what was begun with snapshots, and removes those that are not kept, within
+    /// `time`. Blocks.
+    ///
+    /// # Errors
+    /// In words: no worker did it in its time.
+    pub fn sweep_snapshots(
+        &self,
+        settings: &Settings,
+        time: Duration,
+        hold: &Hold,
+    ) -> Result<Report, String> {
+        let request = Request::Sweep(Means::new(settings, time));
+        let until = Instant::now() + time + limits::SNAPSHOT_GRACE;
+        match self.ask(BStr::new("snapshots"), &request, until, hold) {
+            Ok(Answer::Swept(report)) => Ok(report),
+            Ok(_) => Ok(Report::default()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     fn ask(
         &self,
         about: &BStr,
@@ -265,8 +301,8 @@ impl Workers {
             _ => None,
         };
         match left {
-            None => self.0.lock().busy -= 1,
-            Some(child) => {
+            Ok(_) => self.0.lock().busy -= 1,
+            Err(child) => {
                 let haunts = asked.haunts.filter(|_| reply.is_none());
                 let process = Process { child, socket };
                 self.bury(process, haunts, Some(asked.hold));
@@ -279,13 +315,10 @@ impl Workers {
     fn bury_dead(&self, process: Process, asked: &Asked<'_>) -> String {
         let Process { child, socket } = process;
         // Its descendants may be left, if it was killed.
-        match helper::end_status(child) {
+        match helper::end(child) {
             Ok(status) => {
                 self.0.lock().busy -= 1;
-                match (status.code(), status.signal()) {
-                    (_, Some(signal)) => format!("killed by signal {signal}"),
-                    (code, None) => format!("exit status {}", code.unwrap_or(-1)),
-                }
+                how_ended(status)
             }
             Err(child) => {
                 let process = Process { child, socket };
@@ -333,13 +366,10 @@ impl Workers {
         drop(state);
         for (Process { mut child, socket }, _) in old {
             drop(socket);
-            match wait(&mut child, limits::KILL_GRACE) {
-                true => self.0.lock().busy -= 1,
-                false => {
-                    let _ = helper::end(child);
-                    self.0.lock().busy -= 1;
-                }
+            if wait_until(&mut child, Instant::now() + limits::KILL_GRACE).is_none() {
+                let _ = helper::end(child);
             }
+            self.0.lock().busy -= 1;
         }
         more
     }
@@ -351,25 +381,9 @@ impl Inner {
     }
 
     fn start(&self) -> std::io::Result<Process> {
-        let (ours, theirs) = packet::pair()?;
-        let (program, arguments) = self
-            .command
-            .split_first()
-            .ok_or(std::io::ErrorKind::NotFound)?;
-        // Nothing here makes the standard library fork: the child shares our memory until it runs
-        // the program (posix_spawn), whatever our other threads do.
-        let child = Command::new(program)
-            .args(arguments)
-            .env_clear()
-            .envs(ENVIRONMENT)
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()?;
-        Ok(Process {
-            child,
-            socket: ours,
-        })
+        let environment = rootless::environment();
+        let (child, socket) = start_on_socket(&self.command, environment, packet::KIND)?;
+        Ok(Process { child, socket })
     }
 
     /// Waits for the end of those that are stuck, and clears up after them.
@@ -450,23 +464,4 @@ fn read_now(socket: &OwnedFd) -> End {
         Err(Errno::CONNRESET) => End::Unread,
         Ok(None) | Err(_) => End::Gone,
     }
-}
-
-/// Waits for the end of a child; false if it does not come in time.
-fn wait(child: &mut Child, time: Duration) -> bool {
-    let until = Instant::now() + time;
-    let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty());
-    while matches!(child.try_wait(), Ok(None)) {
-        let Some(left) = until.checked_duration_since(Instant::now()) else {
-            return false;
-        };
-        match &ended {
-            Ok(ended) => {
-                let mut fds = [PollFd::new(ended, PollFlags::IN)];
-                let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(2)),
-        }
-    }
-    true
 }

@@ -11,12 +11,14 @@
 //! Blocks, for as long as the server does: it is for workers.
 
 mod conf;
+mod gss;
 mod options;
 mod server;
 
 use std::time::{Duration, Instant};
 
 use bstr::{BStr, BString, ByteSlice};
+use piton_plan::probe::Family;
 use piton_plan::step::What;
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, fsopen};
@@ -118,7 +120,8 @@ struct Refused {
 impl Mount<'_> {
     /// Tries each version at each address.
     fn once(&self) -> Result<By, Error> {
-        let found = server::addresses(self.job, self.native.family)?;
+        let family = Family::wanted(&self.job.attempt.options);
+        let found = server::addresses(self.job, family)?;
         let mut last = None;
         for minor in &self.native.minors {
             let refused = match self.version(*minor, &found) {
@@ -157,6 +160,14 @@ impl Mount<'_> {
         last
     }
 
+    /// Whether the kernel would come to AUTH_SYS by itself if the server takes it at all: nothing
+    /// is asked for, the server does not take AUTH_NONE, and nobody could get tickets.
+    fn kernel_would_take_sys(&self) -> bool {
+        let attempt = self.job.attempt;
+        let free = !self.native.security && attempt.no_guests && attempt.address.is_some();
+        free && !gss::may_be_used()
+    }
+
     fn ask(&self, minor: u8, server: &Found) -> Result<(), Refusal> {
         let version = format!("4.{minor}");
         let address = server.text();
@@ -164,6 +175,9 @@ impl Mount<'_> {
         let mut parameters = self.native.parameters.clone();
         parameters.push(Parameter::Pair(b"vers", version.as_bytes()));
         parameters.push(Parameter::Pair(b"addr", address.as_bytes()));
+        if minor > 0 && self.kernel_would_take_sys() {
+            parameters.push(Parameter::Pair(b"sec", gss::SYS_FIRST));
+        }
         if !self.native.client {
             parameters.push(Parameter::Pair(b"clientaddr", client.as_bytes()));
         }

@@ -20,22 +20,14 @@ pub(super) struct Native<'a> {
     pub(super) or_version_3: bool,
     /// The options that are the kernel's, without versions and the server's address.
     pub(super) parameters: Vec<Parameter<'a>>,
-    /// Of which kind the server's address must be.
-    pub(super) family: Family,
     /// Whether `clientaddr=` is among the parameters.
     pub(super) client: bool,
+    /// Whether there is a `sec=`.
+    pub(super) security: bool,
     /// Whether `sec=` asks for Kerberos.
     pub(super) kerberos: bool,
     /// `retry=`: for how many minutes a server that is not ready is asked again.
     pub(super) retry: Option<u32>,
-}
-
-/// A kind of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    Any,
-    V4,
-    V6,
 }
 
 /// What `vers=` and its other names say.
@@ -62,8 +54,8 @@ pub(super) fn read<'a>(fstype: &[u8], source: &[u8], options: &Split<'a>) -> Opt
         },
         or_version_3: version == Version::Any,
         parameters: Vec::new(),
-        family: Family::Any,
         client: false,
+        security: false,
         kerberos: false,
         retry: None,
     };
@@ -73,13 +65,15 @@ pub(super) fn read<'a>(fstype: &[u8], source: &[u8], options: &Split<'a>) -> Opt
             // Said by us, or as we found it out.
             (b"addr" | b"minorversion" | b"sloppy", _) => continue,
             _ if names_version(key) => continue,
-            (b"tcp", None) | (b"proto", Some(b"tcp")) => native.family = Family::V4,
-            (b"proto", Some(b"tcp6")) => native.family = Family::V6,
+            (b"tcp", None) | (b"proto", Some(b"tcp" | b"tcp6")) => {}
             // UDP is version 3's, and RDMA has not been tried.
             (b"udp" | b"rdma", None) | (b"proto", _) => return None,
             _ if key.starts_with(b"mount") => return None,
             (b"clientaddr", Some(_)) => native.client = true,
-            (b"sec", Some(flavours)) => native.kerberos = flavours.contains_str("krb5"),
+            (b"sec", flavours) => {
+                native.security = true;
+                native.kerberos = flavours.is_some_and(|it| it.contains_str("krb5"));
+            }
             (b"retry", Some(minutes)) => native.retry = number(minutes),
             _ => {}
         }
@@ -277,26 +271,11 @@ mod tests {
                 ]
             );
             assert_eq!((native.retry, native.client), (Some(1), false));
-            assert!(native.kerberos);
+            assert!(native.kerberos && native.security);
         });
         with("nfs", "clientaddr=1.2.3.4,retry=x", |native| {
             let native = native.unwrap();
-            assert!(native.client && native.retry.is_none());
+            assert!(native.client && native.retry.is_none() && !native.security);
         });
-    }
-
-    #[test]
-    fn the_protocol_says_of_which_kind_the_address_is() {
-        for (options, family) in [
-            ("rw", Family::Any),
-            ("tcp", Family::V4),
-            ("proto=tcp", Family::V4),
-            ("proto=tcp6", Family::V6),
-            ("tcp,proto=tcp6", Family::V6),
-        ] {
-            with("nfs", options, |native| {
-                assert_eq!(native.unwrap().family, family, "{options}");
-            });
-        }
     }
 }

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs, UdpSocket};
 
 use bstr::ByteSlice;
+use piton_plan::probe::Family;
 use piton_plan::step::Address;
 use rustix::io::Errno;
 
 use super::host_of;
-use super::options::Family;
 use crate::error::Error;
 use crate::perform::MountJob;
 
@@ -17,7 +17,7 @@ pub(super) struct Found(SocketAddr);
 
 /// The addresses of the server that an attempt is for, at least one: the one that was chosen, or
 /// all that its name has, in the resolver's order.
-pub(super) fn addresses(job: &MountJob<'_>, family: Family) -> Result<Vec<Found>, Error> {
+pub(super) fn addresses(job: &MountJob<'_>, family: Option<Family>) -> Result<Vec<Found>, Error> {
     if let Some(address) = job.attempt.address {
         return Ok(vec![Found::chosen(address)]);
     }
@@ -33,11 +33,7 @@ pub(super) fn addresses(job: &MountJob<'_>, family: Family) -> Result<Vec<Found>
             return Err(told(Errno::HOSTDOWN, why));
         }
     };
-    let fits = |found: &&Found| match family {
-        Family::Any => true,
-        Family::V4 => found.0.is_ipv4(),
-        Family::V6 => found.0.is_ipv6(),
-    };
+    let fits = |found: &&Found| family.is_none_or(|family| family.has(found.0.ip()));
     let fitting: Vec<Found> = found.iter().filter(fits).copied().collect();
     if fitting.is_empty() {
         let why = "this server has no address of the kind that proto= asks for: \

@@ -29,6 +29,7 @@ fn mount_step(
         options,
         host: None,
         address: None,
+        no_guests: false,
         by_helper: false,
     };
     Step::Mount {

@@ -171,7 +171,7 @@ fn images_of_every_kind_are_mounted_on_loop_devices_that_go_with_them() {
             }
             unmounted(&target, false);
             let backing = format!("/sys/block/{}/loop/backing_file", &line.source[5..]);
-            wait_until("the loop device is let go", Duration::from_secs(10), || {
+            wait_until("the loop device is let go", Duration::from_secs(60), || {
                 !fs::read_to_string(&backing).is_ok_and(|file| file.trim() == image)
             });
         }
