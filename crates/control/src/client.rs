@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::limits;
-use crate::message::{Left, Listed, ReloadPlan, Status, Trace};
+use crate::message::{Left, Listed, ReloadPlan, Servers, Settings, Status, Trace};
 use crate::runtime::{RuntimeDir, VARIABLE};
 use crate::varlink::{Call, Framer, INTERFACE, Reply, SERVICE_INTERFACE, encode};
 
@@ -60,7 +60,7 @@ pub enum ClientError {
         socket: PathBuf,
     },
     /// Nothing of the automounter's is at a path.
-    #[error("nothing of the automounter's is at {path}")]
+    #[error("nothing of the automounter's is at {path}: `piton status` names its mount points")]
     NoSuchPlace {
         /// The path.
         path: String,
@@ -150,6 +150,22 @@ impl Client {
     /// As [`Client::call`].
     pub fn status(&mut self, path: Option<&str>) -> Result<Status, ClientError> {
         self.call(&ours("Status"), json!({ "path": path }), limits::READ_CALL)
+    }
+
+    /// What is known of servers, and what operators asked for.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn servers(&mut self) -> Result<Servers, ClientError> {
+        self.call(&ours("Servers"), json!({}), limits::GLANCE)
+    }
+
+    /// What the daemon was told at its start.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn settings(&mut self) -> Result<Settings, ClientError> {
+        self.call(&ours("Settings"), json!({}), limits::GLANCE)
     }
 
     /// What is mounted, a line each.

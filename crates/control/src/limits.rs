@@ -38,6 +38,9 @@ pub const DELIVERY: Duration = Duration::from_secs(10);
 /// through /proc for who keeps mounts busy.
 pub const READ_CALL: Duration = Duration::from_secs(10);
 
+/// How long a client waits for what it would only like to know: `explain` has its answer without it.
+pub const GLANCE: Duration = Duration::from_secs(1);
+
 /// How long a changing call may take: a reload waits for maps, an unmount for its server.
 pub const CHANGE_CALL: Duration = Duration::from_secs(60);
 
@@ -82,7 +85,7 @@ pub(crate) const READ_CHUNK: usize = 16 << 10;
 
 /// How long a start waits for the lock of a daemon whose keeper is dead: killed processes give it up
 /// one after the other.
-pub(crate) const LOCK: Duration = Duration::from_secs(1);
+pub(crate) const LOCK: Duration = Duration::from_secs(5);
 
 /// Longest name of a server that is asked about: that of a DNS name, and room for an address.
 pub const SERVER_BYTES: usize = 255;

@@ -37,6 +37,13 @@ pub struct Status {
     /// Names of the master maps.
     #[serde(default)]
     pub master_maps: Vec<String>,
+    /// How accesses come in: `autofs`, `links` (served by NFS, as in the older automounter) or
+    /// `fuse`. Empty if the daemon does not say.
+    #[serde(default)]
+    pub engine: String,
+    /// Nothing is mounted: only what is mounted already is served.
+    #[serde(default)]
+    pub frozen: bool,
     /// Mount namespaces that our mounts do not reach.
     #[serde(default)]
     pub foreign: Vec<Foreign>,
@@ -106,6 +113,83 @@ pub struct Departed {
     pub since: String,
     /// Who was inside and still is.
     pub users: Vec<Holder>,
+}
+
+/// What is known of servers, and what an operator asked for them and for paths: little enough to be
+/// asked for by the way. Nobody's files are looked through for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Servers {
+    /// Servers that mounts come from, or that are believed dead.
+    pub servers: Vec<ServerState>,
+    /// Servers that new accesses avoid.
+    pub drained: Vec<Drained>,
+    /// Paths that neither expire nor move.
+    pub pins: Vec<Pin>,
+}
+
+impl From<Status> for Servers {
+    fn from(status: Status) -> Self {
+        let mut servers = status.servers;
+        for server in &mut servers {
+            server.users.clear();
+        }
+        Self {
+            servers,
+            drained: status.drained,
+            pins: status.pins,
+        }
+    }
+}
+
+/// What a daemon was told by its command line and autofs.conf, as far as it decides what a path becomes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The master map as it was named; none: the usual ones.
+    pub master: Option<String>,
+    /// Lines that count before it.
+    pub lines: Vec<String>,
+    /// A master map that counts after it, if it is there.
+    pub also: Option<String>,
+    /// The dialect, whatever the master map's name.
+    pub dialect: Option<String>,
+    /// The directory below which a user's mount points are.
+    pub fuse: Option<String>,
+    /// Variables for maps (`-D`).
+    pub defines: Vec<Variable>,
+    /// Variables of the environment that maps may use.
+    pub environment: Vec<Variable>,
+    /// Mount options for all maps (`-O`).
+    pub global_options: Vec<String>,
+    /// Whether entry options come after those of the map or in their place.
+    pub append_options: bool,
+    /// Whether servers' names are mounted from, and not addresses.
+    pub hostname_for_mounts: bool,
+    /// Whether replicated servers are chosen at random where nothing else is said.
+    pub random: bool,
+    /// Whether exports for other hosts are shown.
+    pub all_exports: bool,
+    /// Whether a server's exports are one entry.
+    pub whole_servers: bool,
+    /// Seconds of idleness where nothing else is said; 0 is never.
+    pub timeout_s: u32,
+}
+
+impl Settings {
+    /// Takes out what a caller who is neither root nor the daemon's user may not see.
+    pub fn redact(&mut self) {
+        for variable in &mut self.environment {
+            variable.value = None;
+        }
+    }
+}
+
+/// A variable for maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// What it stands for; none: that is not told.
+    pub value: Option<String>,
 }
 
 /// A change of the last reload that waits for something.
@@ -210,6 +294,13 @@ pub struct Mount {
     /// Why it stays although its server is dead.
     #[serde(default)]
     pub stays: Option<String>,
+    /// Since when its helper has neither answered nor done anything, RFC 3339; null: it is not known to
+    /// hang. Whoever comes gets ETIMEDOUT.
+    #[serde(default)]
+    pub silent_since: Option<String>,
+    /// Milliseconds until that helper is killed; null: it is not.
+    #[serde(default)]
+    pub given_up_in_ms: Option<u64>,
 }
 
 /// A process that touched a path.
@@ -475,7 +566,7 @@ impl Status {
     ///
     /// Returns true if and only if something of the automounter's is there.
     pub fn narrow(&mut self, path: &str) -> bool {
-        let related = |other: &str| is_within(other, path) || is_within(path, other);
+        let related = |other: &str| piton_path::are_related(other, path);
         self.mount_points.retain(|point| related(&point.path));
         self.mounts.retain(|mount| related(&mount.path));
         self.jobs.retain(|job| related(&job.path));
@@ -497,24 +588,13 @@ impl Status {
         let mounts = self.mounts.iter_mut().flat_map(|it| &mut it.holders);
         let pending = self.pending.iter_mut().flat_map(|it| &mut it.holders);
         let departed = self.departed.iter_mut().flat_map(|it| &mut it.users);
-        for holder in mounts.chain(pending).chain(departed) {
+        let servers = self.servers.iter_mut().flat_map(|it| &mut it.users);
+        for holder in mounts.chain(pending).chain(departed).chain(servers) {
             if holder.pid != 0 && holder.uid != uid {
                 holder.path = None;
             }
         }
     }
-}
-
-/// `path` without slashes at its end; `/` is the empty path, which holds all others.
-fn trim(path: &str) -> &str {
-    path.trim_end_matches('/')
-}
-
-/// Returns true if and only if `path` is `root` or below it.
-fn is_within(path: &str, root: &str) -> bool {
-    trim(path)
-        .strip_prefix(trim(root))
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -593,6 +673,18 @@ mod tests {
         );
         assert_eq!(described("type Left ("), serialised(&Left::default()));
         assert_eq!(
+            described("method Servers() -> ("),
+            serialised(&Servers::default())
+        );
+        assert_eq!(
+            described("type Variable ("),
+            serialised(&Variable::default())
+        );
+        assert_eq!(
+            described("method Settings() -> ("),
+            serialised(&Settings::default())
+        );
+        assert_eq!(
             described("method Status(path: ?string) -> ("),
             serialised(&Status::default())
         );
@@ -630,6 +722,22 @@ mod tests {
         assert_eq!(trace.lines.len(), 3);
         trace.redact_for(5);
         assert_eq!(trace.lines, [line("/home/ann", 5, "access")]);
+    }
+
+    #[test]
+    fn of_the_environment_others_see_the_names() {
+        let variable = |value: Option<&str>| Variable {
+            name: "SITE".into(),
+            value: value.map(Into::into),
+        };
+        let mut settings = Settings {
+            defines: vec![variable(Some("a"))],
+            environment: vec![variable(Some("b"))],
+            ..Settings::default()
+        };
+        settings.redact();
+        assert_eq!(settings.defines, [variable(Some("a"))]);
+        assert_eq!(settings.environment, [variable(None)]);
     }
 
     #[test]
@@ -706,7 +814,10 @@ mod tests {
         };
         let mut status = sample();
         status.mounts[0].holders = vec![holder(1000, 5), holder(1001, 6), holder(0, 0)];
+        status.count_servers();
+        status.servers[0].users = status.mounts[0].holders.clone();
         status.redact_for(1001);
+        assert_eq!(status.servers[0].users, status.mounts[0].holders);
         let seen: Vec<_> = status.mounts[0]
             .holders
             .iter()

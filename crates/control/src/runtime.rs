@@ -18,8 +18,19 @@ use crate::limits;
 /// Environment variable that names the runtime directory.
 pub const VARIABLE: &str = "PITON_RUNTIME_DIR";
 
+/// Environment variable that names the directory of a user's session (XDG Base Directory
+/// Specification).
+const SESSION: &str = "XDG_RUNTIME_DIR";
+
 /// The runtime directory where the variable names none.
 pub const DEFAULT: &str = "/run/piton";
+
+/// Whether this is root of the machine, to whom [`DEFAULT`] belongs, and not of a user's own namespace.
+fn is_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let words: Vec<&str> = map.split_whitespace().collect();
+    rustix::process::geteuid().is_root() && matches!(words[..], [] | ["0", "0", "4294967295"])
+}
 
 /// A runtime directory, by its name. It need not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +44,43 @@ impl RuntimeDir {
         Self { path: path.into() }
     }
 
-    /// The directory that the environment names, or [`DEFAULT`].
+    /// The directory that the environment names; for a user who has a daemon of his own its
+    /// directory ([`RuntimeDir::of_user`]); otherwise [`DEFAULT`].
     pub fn from_env() -> Self {
-        Self::from_setting(std::env::var_os(VARIABLE).as_deref())
+        let session = match is_root() {
+            true => None,
+            false => std::env::var_os(SESSION),
+        };
+        Self::from_setting(std::env::var_os(VARIABLE).as_deref(), session.as_deref())
     }
 
-    fn from_setting(setting: Option<&OsStr>) -> Self {
+    /// The directory for a daemon of a user's own, in his session's; made if it is missing, so that
+    /// [`RuntimeDir::from_env`] finds it. With root, and where the environment names one, that one.
+    ///
+    /// # Errors
+    /// There is no session, or as [`RuntimeDir::prepare`].
+    pub fn of_user() -> Result<Self, RuntimeError> {
+        let named = std::env::var_os(VARIABLE).is_some_and(|path| !path.is_empty());
+        if named || is_root() {
+            return Ok(Self::from_env());
+        }
+        let session = std::env::var_os(SESSION).filter(|path| !path.is_empty());
+        let dir = Self::of_session(session.ok_or(RuntimeError::NoSession)?.as_os_str());
+        dir.prepare()?;
+        Ok(dir)
+    }
+
+    fn of_session(session: &OsStr) -> Self {
+        Self::new(Path::new(session).join("piton"))
+    }
+
+    fn from_setting(setting: Option<&OsStr>, session: Option<&OsStr>) -> Self {
+        let own = session.map(Self::of_session);
         match setting {
             Some(path) if !path.is_empty() => Self::new(path),
-            _ => Self::new(DEFAULT),
+            _ => own
+                .filter(|own| own.path.is_dir())
+                .unwrap_or_else(|| Self::new(DEFAULT)),
         }
     }
 
@@ -135,6 +174,11 @@ pub enum RuntimeError {
         #[source]
         cause: io::Error,
     },
+    /// Nothing says where the user's is.
+    #[error(
+        "{SESSION} is not set, as it is in a session: name a directory of your own in {VARIABLE}"
+    )]
+    NoSession,
     /// Somebody else could replace the socket in it.
     #[error("runtime directory {}: {why}; name another in {VARIABLE}", path.display())]
     Unsafe {
@@ -345,13 +389,31 @@ mod tests {
 
     #[test]
     fn the_variable_names_the_directory_unless_it_is_empty() {
-        assert_eq!(RuntimeDir::from_setting(None).path(), Path::new(DEFAULT));
         assert_eq!(
-            RuntimeDir::from_setting(Some(OsStr::new(""))).path(),
+            RuntimeDir::from_setting(None, None).path(),
             Path::new(DEFAULT)
         );
-        let named = RuntimeDir::from_setting(Some(OsStr::new("/run/second")));
+        assert_eq!(
+            RuntimeDir::from_setting(Some(OsStr::new("")), None).path(),
+            Path::new(DEFAULT)
+        );
+        let named = RuntimeDir::from_setting(Some(OsStr::new("/run/second")), None);
         assert_eq!(named.socket(), Path::new("/run/second/control"));
+    }
+
+    #[test]
+    fn a_user_with_a_daemon_of_his_own_talks_to_that() {
+        let (root, _) = scratch();
+        let session = Some(root.path().as_os_str());
+        assert_eq!(
+            RuntimeDir::from_setting(None, session).path(),
+            Path::new(DEFAULT)
+        );
+        let own = RuntimeDir::of_session(root.path().as_os_str());
+        own.prepare().expect("usable");
+        assert_eq!(RuntimeDir::from_setting(None, session), own);
+        let named = RuntimeDir::from_setting(Some(OsStr::new("/run/second")), session);
+        assert_eq!(named.path(), Path::new("/run/second"));
     }
 
     #[test]

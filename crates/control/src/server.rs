@@ -356,7 +356,7 @@ fn turn_away(stream: &UnixStream) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Left, ReloadPlan, Status, Trace};
+    use crate::message::{Left, ReloadPlan, Settings, Status, Trace};
     use crate::service::{ServiceError, TraceFrom};
 
     struct Mute;
@@ -364,6 +364,9 @@ mod tests {
     impl Service for Mute {
         fn status(&self, _: Option<&str>) -> Result<Status, ServiceError> {
             Err(ServiceError::TimedOut)
+        }
+        fn settings(&self) -> Settings {
+            Settings::default()
         }
         fn trace(&self, _: TraceFrom, _: Duration) -> Result<(Trace, TraceFrom), ServiceError> {
             Err(ServiceError::TimedOut)

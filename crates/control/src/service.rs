@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::message::{Left, Listed, ReloadPlan, Status, Trace};
+use crate::message::{Left, Listed, ReloadPlan, Servers, Settings, Status, Trace};
 
 /// Who calls, and until when an answer is of use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,17 @@ pub trait Service: Send + Sync + 'static {
     /// # Errors
     /// [`ServiceError::NoSuchPlace`] when nothing of ours is at, above or below the path.
     fn status(&self, path: Option<&str>) -> Result<Status, ServiceError>;
+
+    /// What is known of servers, and what operators asked for.
+    ///
+    /// # Errors
+    /// As for [`Service::status`].
+    fn servers(&self) -> Result<Servers, ServiceError> {
+        Ok(self.status(None)?.into())
+    }
+
+    /// What the daemon was told at its start.
+    fn settings(&self) -> Settings;
 
     /// What is mounted, a line each.
     ///
@@ -77,7 +88,7 @@ pub trait Service: Send + Sync + 'static {
     /// how many.
     ///
     /// # Errors
-    /// [`ServiceError::TimedOut`] when the daemon does not answer.
+    /// [`ServiceError::NoSuchPlace`] when the path is not in our hands.
     fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError>;
 
     /// Has the program at `program`, an absolute path, take over. Begins it only.

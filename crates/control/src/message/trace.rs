@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Requester, is_within};
+use super::Requester;
 
 /// Requests that were answered, in that order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +46,16 @@ pub struct TraceLine {
     pub errno: Option<i32>,
     /// Why it failed.
     pub cause: Option<String>,
+    /// Servers had been asked whether they serve.
+    #[serde(default)]
+    pub probed_us: Option<u64>,
 }
 
 impl Trace {
     /// Keeps what is at or below `path`.
     pub fn narrow(&mut self, path: &str) {
-        self.lines.retain(|line| is_within(&line.path, path));
+        self.lines
+            .retain(|line| piton_path::is_within(&line.path, path));
     }
 
     /// Keeps what a user may see: what the user asked for.

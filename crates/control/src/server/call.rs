@@ -31,6 +31,8 @@ enum Request {
     Status {
         path: Option<String>,
     },
+    Servers,
+    Settings,
     List,
     Trace {
         path: Option<String>,
@@ -107,6 +109,8 @@ fn parse(method: &str, mut parameters: Parameters) -> Result<Request, CallError>
             "Status" => Request::Status {
                 path: parameters.optional_path("path")?,
             },
+            "Servers" => Request::Servers,
+            "Settings" => Request::Settings,
             "List" => Request::List,
             "Trace" => Request::Trace {
                 path: parameters.optional_path("path")?,
@@ -237,6 +241,8 @@ impl Request {
             Self::GetInfo
             | Self::GetInterfaceDescription { .. }
             | Self::Status { .. }
+            | Self::Servers
+            | Self::Settings
             | Self::List
             | Self::Trace { .. }
             | Self::Plan => false,
@@ -301,6 +307,14 @@ impl Prepared {
                     status.redact_for(caller.uid);
                 }
                 one(&status)
+            }
+            Request::Servers => one(&service.servers()?),
+            Request::Settings => {
+                let mut settings = service.settings();
+                if !self.privileged {
+                    settings.redact();
+                }
+                one(&settings)
             }
             Request::List => list(service.list()?, self.more),
             Request::Trace { path, .. } => {
@@ -513,7 +527,7 @@ mod tests {
 
     #[test]
     fn every_described_method_is_there_for_root() {
-        assert_eq!(described().len(), 14);
+        assert_eq!(described().len(), 16);
         for name in described() {
             assert_eq!(refusal(name, true), None, "{name}");
         }
@@ -525,7 +539,8 @@ mod tests {
             .into_iter()
             .filter(|name| refusal(name, false).is_none())
             .collect();
-        assert_eq!(allowed, ["Status", "List", "Trace", "Plan"]);
+        let reading = ["Status", "Servers", "Settings", "List", "Trace", "Plan"];
+        assert_eq!(allowed, reading);
         for name in [
             "Reload", "Expire", "Flush", "Upgrade", "Unmount", "Drain", "Undrain", "Pin", "Unpin",
             "Stop",
