@@ -189,8 +189,9 @@ impl KernelFrontEnd {
             match self.incoming(packet, Some(slot), age) {
                 Some(deadly) if lives > LIVES_OF_A_REQUEST => {
                     tracing::error!(request = ?deadly, lives, "no daemon outlives this: answered EIO");
-                    let (Incoming::Access { ticket, .. } | Incoming::Expire { ticket, .. }) =
-                        deadly;
+                    let (Incoming::Access { ticket, .. }
+                    | Incoming::Exists { ticket, .. }
+                    | Incoming::Expire { ticket, .. }) = deadly;
                     ticket.fail(Errno::IO);
                 }
                 request => incoming.extend(request),

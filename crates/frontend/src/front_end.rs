@@ -3,29 +3,15 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bstr::{BStr, BString};
 use piton_map::requester::Requester;
 use piton_mount::perform::{Failure, Triggers};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
+use crate::capabilities::Capabilities;
 use crate::{Mark, Ticket};
-
-/// What a front end can do beyond the common ground.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Mounts appear at the path itself, not behind a symbolic link.
-    pub in_place: bool,
-    /// Idle times of single keys.
-    pub key_timeouts: bool,
-    /// Walks need not count as use.
-    pub strict_expire: bool,
-    /// Says who asks.
-    pub requesters: bool,
-    /// What was read and not answered when a daemon died is known to its successor
-    /// ([`FrontEnd::resume`]). Otherwise whoever waits asks again by himself.
-    pub keeps_requests: bool,
-}
 
 /// Something reached the front end.
 #[derive(Debug)]
@@ -44,6 +30,18 @@ pub enum Incoming {
         /// To be answered.
         ticket: Ticket,
     },
+    /// A client asks whether a key exists, before it asks where it leads: only where mounts are
+    /// behind links ([`Capabilities::in_place`]). The answer should come from the map alone.
+    Exists {
+        /// The trigger.
+        trigger: TriggerId,
+        /// The key.
+        key: BString,
+        /// Who.
+        requester: Requester,
+        /// To be answered: ready if it exists, whether or not it is mounted.
+        ticket: Ticket,
+    },
     /// A key was found idle; unmounting it is awaited.
     Expire {
         /// The trigger.
@@ -53,6 +51,17 @@ pub enum Incoming {
         /// To be answered.
         ticket: Ticket,
     },
+}
+
+/// Something mounted whose helper neither answers nor does anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// Where users find it.
+    pub path: BString,
+    /// For how long it has done nothing.
+    pub quiet: Duration,
+    /// Until its helper is killed; none if that is not done.
+    pub left: Option<Duration>,
 }
 
 /// What an earlier life left undone.
@@ -70,6 +79,25 @@ pub trait FrontEnd: Triggers + Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Where that is mounted which users find at a path: the path itself, where mounts are made in
+    /// place; otherwise a path that links lead to.
+    fn place(&self, visible: &BStr) -> BString {
+        visible.into()
+    }
+
+    /// Has a key lead to its mount, though nobody was answered with that. Nothing where mounts are
+    /// made in place.
+    fn show(&self, trigger: TriggerId, key: &BStr) {
+        let _ = (trigger, key);
+    }
+
+    /// Has a key lead nowhere, because its mount is about to go or is gone: whoever comes by asks.
+    /// Nothing where mounts are made in place. Returns whether it led anywhere.
+    fn hide(&self, trigger: TriggerId, key: &BStr) -> bool {
+        let _ = (trigger, key);
+        false
+    }
+
     /// Becomes readable when [`FrontEnd::next`] has something.
     fn readable(&self) -> Option<BorrowedFd<'_>>;
 
@@ -82,6 +110,12 @@ pub trait FrontEnd: Triggers + Send + Sync {
     /// Triggers of an earlier life at these mount points, with what is mounted in them.
     /// Nothing is changed.
     fn survey(&self, wanted: &[(BString, TriggerKind)]) -> crate::Survey;
+
+    /// Says which triggers are about to be taken over, before the first one is: what is asked of one
+    /// while another is taken over must not be answered as if it were gone.
+    fn expect(&self, specs: &[TriggerSpec]) {
+        let _ = specs;
+    }
 
     /// Takes a trigger over that [`FrontEnd::survey`] found. Nobody who waits in it is lost, if
     /// what the earlier life read requests from was kept.
@@ -119,7 +153,16 @@ pub trait FrontEnd: Triggers + Send + Sync {
     /// left. Blocks until all were answered: never call it where they are answered.
     fn expire(&self, trigger: TriggerId, immediate: bool);
 
+    /// What is mounted and does not answer, as far as this front end looks after helpers.
+    fn silent(&self) -> Vec<Silent> {
+        Vec::new()
+    }
+
     /// Lets go of everything: what is mounted stays and works, triggers that stay answer ENOENT
     /// until a successor adopts them, and nobody is left waiting.
     fn detach(&self);
+
+    /// After [`FrontEnd::detach`], when no successor is expected: takes mount points out of people's
+    /// way that are still there and that nobody answers for from now on.
+    fn abandon(&self) {}
 }

@@ -26,8 +26,9 @@ use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
 use crate::answer::{KernelAnswer, Request};
 use crate::backstage::Backstage;
+use crate::capabilities::{AUTOFS, Capabilities};
 use crate::expire::Round;
-use crate::front_end::{Capabilities, FrontEnd, Incoming, Resumed};
+use crate::front_end::{FrontEnd, Incoming, Resumed};
 use crate::limits::{DETACH, OWN_USE, ROOTS_APART};
 use crate::listing::{DIRECTORY_MODE, relist};
 use crate::mark::Mark;
@@ -49,7 +50,6 @@ pub struct KernelFrontEnd {
     pub(crate) pipe: RequestPipe,
     pub(crate) table: RequestTable,
     settings: KernelSettings,
-    key_timeouts: bool,
     /// What the survey found, until it is adopted.
     pub(crate) found: Mutex<FoundPoints>,
     /// Requests of an earlier life that were taken up.
@@ -86,13 +86,11 @@ impl KernelFrontEnd {
             registry: RwLock::default(),
             backstage: Arc::default(),
         });
-        // Protocol 5.06; the version of the first trigger decides (see `install`).
         Ok(Self {
             shared,
             pipe,
             table,
             settings,
-            key_timeouts: true,
             found: Mutex::default(),
             resumed: OnceLock::new(),
             last_parent: Mutex::default(),
@@ -455,13 +453,7 @@ impl KernelFrontEnd {
 
 impl FrontEnd for KernelFrontEnd {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            in_place: true,
-            key_timeouts: self.key_timeouts,
-            strict_expire: true,
-            requesters: true,
-            keeps_requests: true,
-        }
+        AUTOFS
     }
 
     fn readable(&self) -> Option<BorrowedFd<'_>> {
@@ -545,9 +537,12 @@ impl FrontEnd for KernelFrontEnd {
             tracing::debug!(%error, "expiry round not possible");
         }
         // The thread that has told the kernel what became of the mount may not have closed the
-        // trigger yet, which would keep what it lies on from being expired next.
+        // trigger yet, which would keep what it lies on from being expired next. Who removes the
+        // trigger waits in the same way, but not for us: we have closed it.
         if !indirect {
-            quiesce(&path);
+            let unused = Arc::downgrade(&path);
+            drop(path);
+            wait_for(|| unused.strong_count() <= OWN_PATHS);
         }
     }
 
@@ -573,8 +568,13 @@ impl FrontEnd for KernelFrontEnd {
 /// Waits until nobody but the registry and the caller knows `path`, which all that use a
 /// trigger's descriptors hold.
 pub(crate) fn quiesce(path: &Arc<Path>) {
+    wait_for(|| Arc::strong_count(path) <= OWN_PATHS + 1);
+}
+
+/// Waits until our own use of something is over.
+fn wait_for(over: impl Fn() -> bool) {
     let begun = Instant::now();
-    while Arc::strong_count(path) > OWN_PATHS + 1 && begun.elapsed() < OWN_USE {
+    while !over() && begun.elapsed() < OWN_USE {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

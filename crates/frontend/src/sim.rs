@@ -12,7 +12,8 @@ use piton_map::requester::Requester;
 use piton_mount::perform::{Failure, Triggers};
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 
-use crate::front_end::{Capabilities, FrontEnd, Incoming, Resumed};
+use crate::capabilities::{Capabilities, SIMULATED};
+use crate::front_end::{FrontEnd, Incoming, Resumed};
 use crate::mark::Mark;
 use crate::survey::{Stray, Survey};
 use crate::ticket::{Answering, Ticket};
@@ -65,6 +66,14 @@ impl SimFrontEnd {
     /// The kernel's part in expiry: asks for `key` of `trigger` to be unmounted.
     pub fn ask_expire(&self, trigger: TriggerId, key: BString) -> SimAnswer {
         self.lock().ask(trigger, key, Requester::default(), true)
+    }
+
+    /// The keys that the trigger at a path shows.
+    pub fn listed(&self, path: &BStr) -> Arc<[BString]> {
+        let state = self.lock();
+        let trigger = state.at(path);
+        let listed = trigger.and_then(|trigger| state.listed.get(&trigger).cloned());
+        listed.unwrap_or_default()
     }
 
     /// The triggers that are in place, by path.
@@ -218,13 +227,7 @@ impl Triggers for SimFrontEnd {
 
 impl FrontEnd for SimFrontEnd {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            in_place: true,
-            key_timeouts: true,
-            strict_expire: true,
-            requesters: true,
-            keeps_requests: true,
-        }
+        SIMULATED
     }
 
     fn readable(&self) -> Option<BorrowedFd<'_>> {

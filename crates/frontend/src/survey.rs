@@ -196,12 +196,14 @@ impl<'l> Look<'l> {
             return None;
         }
         // A map program that outlives its daemon serves nothing: it has no hand on the pipe.
-        let serves = |process: &autofs::Pid| match point.pipe {
-            PipeState::Connected { inode } => autofs::holds_pipe(*process, inode),
+        let serves = |process| match point.pipe {
+            PipeState::Connected { inode } => {
+                let pipe = format!("pipe:[{inode}]");
+                piton_process::has_open(process, pipe.as_ref(), usize::MAX)
+            }
             PipeState::Catatonic | PipeState::Unknown => true,
         };
-        let living = autofs::living_processes(pid);
-        living.iter().any(serves).then_some(group)
+        piton_process::living_in(pid).any(serves).then_some(group)
     }
 
     /// A trigger with what is mounted in it; nothing if it was found already.
@@ -278,7 +280,9 @@ impl<'l> Look<'l> {
                 key,
                 target,
                 covered: false,
+                link: None,
                 source: BString::default(),
+                read_only: false,
                 server: None,
                 offsets: vec![offset],
             });
@@ -303,7 +307,9 @@ impl<'l> Look<'l> {
             key,
             target: mount.point.clone().into_owned(),
             covered: true,
+            link: None,
             source: mount.source.clone().into_owned(),
+            read_only: is_read_only(mount),
             offsets,
         }
     }
@@ -321,7 +327,9 @@ impl<'l> Look<'l> {
             key: BString::default(),
             target,
             covered: false,
+            link: None,
             source: BString::default(),
+            read_only: false,
             server: None,
             offsets,
         })
@@ -379,8 +387,14 @@ impl<'l> Look<'l> {
     }
 }
 
+/// Whether nothing can be written to a mount: it is read only itself, or its file system is.
+pub(crate) fn is_read_only(mount: &Mount<'_>) -> bool {
+    let restricts = |options: &BStr| options.split_str(",").any(|option| option == b"ro");
+    restricts(mount.options) || restricts((*mount.super_options).as_bstr())
+}
+
 /// The server that something is mounted from, as its line in the mount table tells: nobody is asked.
-fn server_of(mount: &Mount<'_>) -> Option<ExistingServer> {
+pub(crate) fn server_of(mount: &Mount<'_>) -> Option<ExistingServer> {
     let what = What::Type(mount.fstype.clone().into_owned());
     let options: Vec<BString> = mount
         .super_options
@@ -418,6 +432,17 @@ mod tests {
 
     fn server(line: &str) -> Option<ExistingServer> {
         server_of(&Mount::parse(line.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_mount_table_tells_what_is_read_only() {
+        let read_only = |options: &str, super_options: &str| {
+            let line = format!("70 60 0:52 / /m {options} shared:9 - nfs4 s:/x {super_options}");
+            is_read_only(&Mount::parse(line.as_bytes()).unwrap())
+        };
+        assert!(read_only("ro,relatime", "rw,vers=4.2"));
+        assert!(read_only("rw,relatime", "ro,vers=4.2"));
+        assert!(!read_only("rw,relatime", "rw,retrans=2,prorate"));
     }
 
     #[test]

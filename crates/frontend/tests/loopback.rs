@@ -11,24 +11,34 @@ use std::time::{Duration, Instant};
 
 use autofs::RequestTable;
 use bstr::{BStr, BString, ByteSlice};
-use client::{Client, LOOKUP, NFS, READLINK, found, in_directory, opaque, status, target};
+use client::{ACCESS, Client, LOOKUP, NFS, READLINK, found, in_directory, opaque, status, target};
 use piton_engine::cause::Errno;
+use piton_frontend::conformance::{Ending, World};
 use piton_frontend::{
     Failure, FrontEnd, Incoming, LoopbackFrontEnd, LoopbackSettings, Seat, Ticket, Triggers,
     conformance,
 };
 use piton_loopback::{Listener, RootKind};
+use piton_mount::table::Table;
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
+
+type Look = dyn Fn(u16) + Send;
 
 /// Mount points in memory.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Vec<(BString, RootKind)>>>);
+struct Memory(
+    Arc<Mutex<Vec<(BString, RootKind)>>>,
+    Arc<Mutex<Option<Box<Look>>>>,
+);
 
 impl Seat for Memory {
     fn mount(&self, path: &BStr, kind: RootKind, port: u16) -> Result<(), Failure> {
         // As the kernel's client does: whoever serves must not be the one who waits for this.
         let root = Client::served(port).mount(path.to_str().unwrap());
         root.expect("the root is served");
+        if let Some(look) = &*self.1.lock().unwrap() {
+            look(port);
+        }
         self.0.lock().unwrap().push((path.to_owned(), kind));
         Ok(())
     }
@@ -38,8 +48,12 @@ impl Seat for Memory {
         Ok(())
     }
 
-    fn mounted(&self, _: u16) -> Vec<(BString, RootKind)> {
+    fn mounted(&self, _: &Table<'_>, _: u16) -> Vec<(BString, RootKind)> {
         self.0.lock().unwrap().clone()
+    }
+
+    fn abandon(&self, path: &BStr) {
+        self.0.lock().unwrap().retain(|(other, _)| other != path);
     }
 }
 
@@ -71,13 +85,14 @@ impl Kept {
             table: RequestTable::from_fd(copy(&self.table)).unwrap(),
             staging: "/tmp_mnt".into(),
             seat: Box::new(self.seat.clone()),
+            witness: None,
         })
         .unwrap()
     }
 
     /// Begins a walk, as the kernel's client makes it.
     fn touch(&self, path: &BStr) -> JoinHandle<Result<BString, u32>> {
-        let roots = self.seat.mounted(self.port);
+        let roots = self.seat.0.lock().unwrap().clone();
         let inside = |root: &BString| match path.strip_prefix(&root[..]) {
             Some(b"") => Some(String::new()),
             Some([b'/', key @ ..]) => Some(String::from_utf8(key.to_vec()).unwrap()),
@@ -98,16 +113,25 @@ impl Kept {
 /// Looks a key up and reads the link; begins again with each when the connection ends, as the
 /// kernel's client does.
 fn walk(port: u16, root: &[u8], key: &str) -> Result<BString, u32> {
-    let link = match key {
-        "" => root.to_vec(),
-        key => {
-            let (status, results) = patiently(port, LOOKUP, &in_directory(root, key));
-            found(status, &results)?.0
+    loop {
+        let link = match key {
+            "" => root.to_vec(),
+            key => {
+                let (status, results) = patiently(port, LOOKUP, &in_directory(root, key));
+                found(status, &results)?.0
+            }
+        };
+        let (status, results) = patiently(port, READLINK, &opaque(&link));
+        match target(status, &results) {
+            Err(STALE) => {}
+            result => return result,
         }
-    };
-    let (status, results) = patiently(port, READLINK, &opaque(&link));
-    target(status, &results)
+    }
 }
+
+/// A successor does not know the handle of a name that nobody lists and that led nowhere
+/// (NFS3ERR_STALE): it is looked up again.
+const STALE: u32 = 70;
 
 fn patiently(port: u16, procedure: u32, arguments: &[u8]) -> (u32, Vec<u8>) {
     loop {
@@ -132,11 +156,14 @@ fn spec(id: u32, kind: TriggerKind, path: &str) -> TriggerSpec {
     }
 }
 
+/// What comes in next; whatever is asked for exists.
 fn next(front_end: &LoopbackFrontEnd) -> Incoming {
     let begun = Instant::now();
     loop {
-        if let Some(incoming) = front_end.next().unwrap() {
-            return incoming;
+        match front_end.next().unwrap() {
+            Some(Incoming::Exists { ticket, .. }) => ticket.ready(),
+            Some(incoming) => return incoming,
+            None => {}
         }
         assert!(begun.elapsed() < client::PATIENCE, "nothing came in");
         thread::sleep(Duration::from_millis(1));
@@ -150,25 +177,109 @@ fn access(front_end: &LoopbackFrontEnd) -> (BString, Ticket) {
     }
 }
 
+/// Walks of a client of NFS in the place of the kernel's.
+impl World for Kept {
+    fn place(&self, name: &str) -> BString {
+        format!("/{name}").into()
+    }
+
+    fn touch(&self, path: &BStr) -> Ending {
+        let walk = self.touch(path);
+        Box::new(|| {
+            let ended = walk.join().unwrap();
+            ended.map(drop).map_err(|status| status.cast_signed())
+        })
+    }
+
+    fn user(&self) -> u32 {
+        1000
+    }
+
+    fn names(&self, path: &BStr) -> Vec<BString> {
+        let mut client = Client::served(self.port);
+        let root = client.mount(path.to_str().unwrap()).unwrap();
+        let names = client.list(&root, false, 8192).into_iter();
+        names
+            .map(|one| one.name)
+            .filter(|name| name != "." && name != "..")
+            .collect()
+    }
+
+    // Links lead there; nobody follows them here.
+    fn mount(&self, _: &dyn FrontEnd, _: &BStr) {}
+
+    fn unmount(&self, _: &dyn FrontEnd, _: &BStr) {}
+}
+
 #[test]
 fn it_conforms() {
     let kept = Kept::new();
-    let front_end = kept.front_end();
-    let touch = |path: &BStr| drop(kept.touch(path));
-    conformance::indirect_access_names_the_key(&front_end, "/i".into(), &touch);
-    conformance::direct_access_has_no_key(&front_end, "/d".into(), &touch);
-    conformance::removed_is_gone(&front_end, "/r".into());
+    conformance::conforms(&kept.front_end(), &kept);
 }
 
 #[test]
 fn a_successor_goes_on() {
     let kept = Kept::new();
-    let touch = |_: &LoopbackFrontEnd, path: &BStr| drop(kept.touch(path));
+    let touch = |_: &LoopbackFrontEnd, path: &BStr| World::touch(&kept, path);
     let succeed = |front_end| {
         drop(front_end);
         kept.front_end()
     };
-    conformance::a_successor_resumes(kept.front_end(), "/i".into(), &touch, succeed);
+    conformance::a_successor_resumes(kept.front_end(), &kept, &touch, succeed);
+}
+
+/// Somebody has unmounted `/home` by hand before the daemon died. While it is mounted anew the server
+/// runs, and whoever holds something of the others must not be told that it is stale.
+#[test]
+fn what_is_still_mounted_is_served_while_something_else_is_mounted_anew() {
+    let kept = Kept::new();
+    let kinds = [
+        (1, "/home", TriggerKind::Indirect),
+        (2, "/work", TriggerKind::Indirect),
+        (3, "/man", TriggerKind::Direct),
+    ];
+    let all = |life: u32| kinds.map(|(id, path, kind)| spec(life * 10 + id, kind, path));
+    let first = kept.front_end();
+    all(1).iter().for_each(|spec| first.install(spec).unwrap());
+    let mut client = Client::served(kept.port);
+    let [work, man] = ["/work", "/man"].map(|path| client.mount(path).unwrap());
+    drop((client, first));
+    kept.seat
+        .0
+        .lock()
+        .unwrap()
+        .retain(|(path, _)| path != "/home");
+
+    let looks = Arc::new(Mutex::new(0));
+    let counted = looks.clone();
+    *kept.seat.1.lock().unwrap() = Some(Box::new(move |port| {
+        *counted.lock().unwrap() += 1;
+        let mut client = Client::served(port);
+        for root in [&work, &man] {
+            client.attributes(root).expect("it is not stale");
+            let access = [opaque(root), vec![0, 0, 0, 1]].concat();
+            assert_eq!(client.nfs(ACCESS, &access).0, 0);
+        }
+        assert!(!client.list(&work, false, 8192).is_empty());
+        assert!(!client.list(&work, true, 8192).is_empty());
+        let dot = client.nfs(LOOKUP, &in_directory(&work, "."));
+        assert_eq!(dot.0, 0);
+        assert_eq!(client.mount("/work"), Ok(work.clone()));
+        assert_eq!(client.mount("/man"), Ok(man.clone()));
+    }));
+    let second = kept.front_end();
+    let wanted = kinds.map(|(_, path, kind)| (path.into(), kind));
+    second.survey(&wanted);
+    let specs = all(2);
+    // What is new waits until all that was there before is known.
+    let new = spec(30, TriggerKind::Indirect, "/new");
+    thread::scope(|scope| {
+        let installed = scope.spawn(|| second.install(&new));
+        second.expect(&specs);
+        specs.iter().for_each(|spec| second.adopt(spec).unwrap());
+        installed.join().unwrap().unwrap();
+    });
+    assert_eq!(*looks.lock().unwrap(), 2, "/home and /new were mounted");
 }
 
 #[test]
@@ -189,12 +300,46 @@ fn ready_is_a_link_below_the_staging_directory() {
         let again = kept.touch(path.into()).join().unwrap();
         assert_eq!(again.unwrap(), format!("/tmp_mnt{path}"));
     }
+    let place = front_end.place("/home/ann".into());
+    assert_eq!(place, "/tmp_mnt/home/ann");
+    // What is absent is not mounted, and what could not be mounted exists all the same.
     let walk = kept.touch("/home/absent".into());
-    access(&front_end).1.fail(Errno::NOENT);
+    let begun = Instant::now();
+    let asked = loop {
+        if let Some(incoming) = front_end.next().unwrap() {
+            break incoming;
+        }
+        assert!(begun.elapsed() < client::PATIENCE, "nothing came in");
+    };
+    match asked {
+        Incoming::Exists { key, ticket, .. } if key == "absent" => ticket.fail(Errno::NOENT),
+        other => panic!("{other:?}"),
+    }
     assert_eq!(walk.join().unwrap(), Err(2));
+    let walk = kept.touch("/home/refused".into());
+    access(&front_end).1.fail(Errno::ACCES);
+    assert_eq!(walk.join().unwrap(), Err(13));
     let offset = spec(3, TriggerKind::Offset, "/home/ann/sub");
     let refused = front_end.install(&offset).unwrap_err();
     assert_eq!(refused.errno, rustix::io::Errno::OPNOTSUPP.raw_os_error());
+}
+
+#[test]
+fn what_is_hidden_is_asked_for_again_and_what_is_shown_is_not() {
+    let kept = Kept::new();
+    let front_end = kept.front_end();
+    let home = spec(1, TriggerKind::Indirect, "/home");
+    front_end.install(&home).unwrap();
+    let walk = kept.touch("/home/ann".into());
+    access(&front_end).1.ready();
+    walk.join().unwrap().unwrap();
+    front_end.hide(home.id, "ann".into());
+    let walk = kept.touch("/home/ann".into());
+    access(&front_end).1.fail(Errno::ACCES);
+    assert_eq!(walk.join().unwrap(), Err(13));
+    front_end.show(home.id, "ann".into());
+    let walk = kept.touch("/home/ann".into()).join().unwrap();
+    assert_eq!(walk.unwrap(), "/tmp_mnt/home/ann");
 }
 
 #[test]

@@ -31,8 +31,40 @@ pub trait Seat: Send + Sync {
     /// It is still mounted: EBUSY when somebody is in it.
     fn unmount(&self, path: &BStr, kind: RootKind) -> Result<(), Failure>;
 
-    /// What is mounted from a server at this port. Nobody need serve there.
-    fn mounted(&self, port: u16) -> Vec<(BString, RootKind)>;
+    /// What a mount table says is mounted from a server at this port. Nobody need serve there.
+    fn mounted(&self, table: &Table<'_>, port: u16) -> Vec<(BString, RootKind)>;
+
+    /// Nothing is mounted, so that nothing can be found.
+    fn is_nowhere(&self) -> bool {
+        false
+    }
+
+    /// Takes out of people's way what could not be unmounted, because nobody serves it from now on.
+    fn abandon(&self, path: &BStr);
+}
+
+/// Mounts nothing: clients bring their own NFS, which asks for mount points by their paths.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServeOnly;
+
+impl Seat for ServeOnly {
+    fn mount(&self, _: &BStr, _: RootKind, _: u16) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn unmount(&self, _: &BStr, _: RootKind) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn mounted(&self, _: &Table<'_>, _: u16) -> Vec<(BString, RootKind)> {
+        Vec::new()
+    }
+
+    fn is_nowhere(&self) -> bool {
+        true
+    }
+
+    fn abandon(&self, _: &BStr) {}
 }
 
 /// The kernel's NFS client (docs/older-automounter.md says why these options).
@@ -80,17 +112,34 @@ impl Seat for KernelSeat {
         Ok(())
     }
 
-    fn mounted(&self, port: u16) -> Vec<(BString, RootKind)> {
-        let text = match table::read() {
-            Ok(text) => text,
-            Err(error) => {
-                tracing::warn!(%error, "cannot see what is mounted from ourselves");
-                return Vec::new();
-            }
-        };
-        let table = Table::parse(&text);
+    fn mounted(&self, table: &Table<'_>, port: u16) -> Vec<(BString, RootKind)> {
         let ours = table.mounts().iter().filter_map(|mount| ours(mount, port));
         ours.collect()
+    }
+
+    fn abandon(&self, path: &BStr) {
+        // Who is inside gets errors when his requests were not answered for long enough.
+        let flags = UnmountFlags::NOFOLLOW | UnmountFlags::DETACH;
+        if let Err(errno) = rustix::mount::unmount(as_path(path), flags) {
+            let error = std::io::Error::from(errno);
+            tracing::error!(%path, %error, "stays mounted though nobody serves it");
+        }
+    }
+}
+
+/// Takes mount points out of people's way that daemons served who are dead, at ports that `is_free`
+/// says nobody listens at: nobody will ever answer there, and whoever looks would wait.
+pub fn abandon_dead(is_free: impl Fn(u16) -> bool) {
+    let Ok(text) = table::read() else { return };
+    for mount in Table::parse(&text).mounts() {
+        let mut words = mount.super_options.split_str(",");
+        let port = words.find_map(|word| word.strip_prefix(b"port="));
+        let port = port.and_then(|port| port.to_str().ok()?.parse().ok());
+        let dead = port.filter(|port| piton_loopback::RESERVED.contains(port) && is_free(*port));
+        if let Some((path, _)) = dead.and_then(|port| ours(mount, port)) {
+            tracing::warn!(%path, "the daemon that served this mount point is gone: detached");
+            KernelSeat.abandon(path.as_bstr());
+        }
     }
 }
 
@@ -120,7 +169,7 @@ fn source(path: &BStr) -> BString {
 /// What is common to directories and links.
 fn options(port: u16) -> String {
     format!(
-        "vers=3,proto=tcp,port={port},mountvers=3,mountproto=tcp,mountport={port},nolock,noac,\
+        "soft,vers=3,proto=tcp,port={port},mountvers=3,mountproto=tcp,mountport={port},nolock,noac,\
          addr=127.0.0.1"
     )
 }
