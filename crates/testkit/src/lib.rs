@@ -6,15 +6,21 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod expected;
 mod fuse;
+mod guide;
 mod namespace;
 mod probe;
 mod rpc;
 mod scratch;
+mod writer;
 
 pub use access::{Access, Answer};
+pub use expected::Expected;
 pub use fuse::{BadFuse, Silence};
+pub use guide::commands;
 pub use namespace::{in_private_namespace, in_private_network, privately};
 pub use probe::{MountLine, mount_table, mounted_at, wait_until};
 pub use rpc::{FakeNfs, FakeServer, Mischief};
 pub use scratch::Scratch;
+pub use writer::{Seen, Writer, state};

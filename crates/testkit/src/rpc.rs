@@ -17,6 +17,8 @@ const PORTMAPPER: u32 = 100_000;
 const NFS: u32 = 100_003;
 const MOUNTD: u32 = 100_005;
 const EXPORT: u32 = 5;
+const COMPOUND: u32 = 1;
+const WRONGSEC: u32 = 10_016;
 
 /// How often a thread looks whether it should end.
 const STEP: Duration = Duration::from_millis(20);
@@ -65,12 +67,17 @@ pub struct FakeNfs {
     pub delay: Duration,
     /// Whether it takes calls and never answers, the portmapper too.
     pub silent: bool,
+    /// Whether it answers NULL and nothing else.
+    pub only_null: bool,
     /// Calls over UDP that are lost before one is answered.
     pub lost: usize,
     /// Bytes of a fragment.
     pub fragment: usize,
     /// What it does wrong.
     pub mischief: Option<Mischief>,
+    /// The status of a COMPOUND of NFS 4; none: it is not answered. As servers usually are, it does
+    /// not show its root to nobody in particular.
+    pub compound: Option<u32>,
     /// What the mount daemon lists: paths and groups.
     pub exports: Vec<(Vec<u8>, Vec<Vec<u8>>)>,
 }
@@ -88,9 +95,11 @@ impl Default for FakeNfs {
             udp: true,
             delay: Duration::ZERO,
             silent: false,
+            only_null: false,
             lost: 0,
             fragment: 8192,
             mischief: None,
+            compound: Some(WRONGSEC),
             exports: Vec::new(),
         }
     }
@@ -333,7 +342,8 @@ impl Shared {
             *calls.entry((program, procedure)).or_default() += 1;
         }
         let how = self.how().clone();
-        if how.silent {
+        let asks = program != PORTMAPPER && procedure != 0;
+        if how.silent || how.only_null && asks {
             return None;
         }
         let mut xid = xid;
@@ -362,6 +372,7 @@ impl Shared {
         let mut reply = bytes_of(&[xid, 1, 0, 0, 0, 0]);
         match (program, procedure) {
             (_, 0) => {}
+            (NFS, COMPOUND) if version == 4 => reply.extend(bytes_of(&[how.compound?, 0, 0])),
             (MOUNTD, EXPORT) => list(&mut reply, &how.exports),
             (PORTMAPPER, 3) => self.place(&mut reply, &how, version, &words[10..])?,
             _ => return Some(bytes_of(&[xid, 1, 0, 0, 0, 3])),
