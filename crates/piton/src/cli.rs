@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     automount, check, daemon, demo, drain, expire, explain, flush, list, mount, pin, reload,
-    resolver, status, stop, trace, unmount, upgrade, worker,
+    resolver, snapshot, status, stop, trace, unmount, upgrade, worker,
 };
 use crate::exit::Exit;
 
@@ -32,14 +32,23 @@ enum Command {
     /// Show what is mounted, who waits, what failed and who keeps things busy.
     Status(status::Args),
     /// List what is mounted, a line each.
+    ///
+    /// The columns, parted by tabs: path, source, kind, mount point, age in seconds, uses, and uid, pid
+    /// and program of the last requester (docs/control.md).
     List(list::Args),
     /// Show each access as it is answered, with the time of every stage.
     Trace(trace::Args),
     /// Read the maps again and apply what changed.
     Reload(reload::Args),
     /// Unmount what is idle now.
+    ///
+    /// Exit status 0: done, also if something is in use; 1: not done, or nothing of the daemon's is at
+    /// PATH; 2: the command line is wrong.
     Expire(expire::Args),
     /// Forget failures that are answered from memory, so that they are tried again.
+    ///
+    /// Exit status 0: done; 1: not done, or nothing of the daemon's is at PATH; 2: the command line is
+    /// wrong.
     Flush(flush::Args),
     /// Keep new accesses away from a server, and move what can be had from another.
     Drain(drain::Args),
@@ -53,6 +62,8 @@ enum Command {
     Mount(mount::Args),
     /// Unmount what is mounted at a path.
     Unmount(unmount::Args),
+    /// Snapshots taken on access: list them, remove what is not kept, say why one is there.
+    Snapshot(snapshot::Args),
     /// Have another version of this program take over, without a failed access.
     Upgrade(upgrade::Args),
     /// End the daemon.
@@ -60,7 +71,7 @@ enum Command {
     /// A minute's tour on real mounts, in a private mount namespace.
     Demo(demo::Args),
     /// The documents' command: make the autofs mounts agree with the master map.
-    #[command(disable_help_flag = true)]
+    #[command(disable_help_flag = true, override_help = automount::HELP)]
     Automount(RawArgs),
 }
 
@@ -82,6 +93,8 @@ pub(crate) fn run(mut args: Vec<OsString>) -> ExitCode {
     // What follows `daemon` and `automount` has a grammar of its own.
     match args.get(1).and_then(|word| word.to_str()) {
         Some("worker") if args.len() == 2 => return worker::run().into(),
+        // Started by a worker that freezes file systems, to thaw them if that is killed.
+        Some("guard") => return piton_volumes::serve_guard(&args[2..]),
         Some("resolver") if args.len() == 2 => return resolver::run().into(),
         Some("daemon") => return daemon::run(&args.split_off(2)).into(),
         Some("automount") => return automount::run(&args.split_off(2)).into(),
@@ -120,6 +133,7 @@ fn dispatch(command: Command) -> Exit {
         Command::Unpin(args) => pin::unpin(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Unmount(args) => unmount::run(&args),
+        Command::Snapshot(args) => snapshot::run(&args),
         Command::Upgrade(args) => upgrade::run(&args),
         Command::Stop(args) => stop::run(&args),
         Command::Demo(args) => demo::run(&args),

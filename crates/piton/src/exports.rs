@@ -1,11 +1,14 @@
-//! Who asks servers what they export, for the map `-hosts`.
+//! Who asks servers what they export, for the map `-hosts`, and the user database about homes, for
+//! `-passwd`.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use bstr::{BStr, BString};
-use piton_resolver::{Export, Origin, Resolver};
+use piton_map::lookup::Miss;
+use piton_resolver::{Export, Origin, Resolver, User};
 use piton_source::hosts::{AskExports, Offer, Offered, ThisHost, Trouble};
+use piton_source::passwd::{Account, AskUsers};
 use rustix::io::Errno;
 
 use crate::explain::near::read_hosts;
@@ -20,6 +23,25 @@ impl Asking {
     pub(crate) fn new(resolver: Resolver) -> Self {
         Self { resolver }
     }
+}
+
+impl AskUsers for Asking {
+    fn named(&self, name: &BStr, until: Instant) -> Result<Option<Account>, Miss> {
+        account(self.resolver.user_named(name, until))
+    }
+
+    fn numbered(&self, uid: u32, until: Instant) -> Result<Option<Account>, Miss> {
+        account(self.resolver.user_numbered(uid, until))
+    }
+}
+
+/// What the user database said; that it is silent keeps its meaning.
+fn account(said: Result<Option<User>, piton_resolver::Error>) -> Result<Option<Account>, Miss> {
+    let user = said.map_err(|error| match Errno::from_raw_os_error(error.errno()) {
+        Errno::TIMEDOUT => Miss::TimedOut(format!("the user database: {error}").into()),
+        _ => Miss::Unreadable(format!("the user database: {error}").into()),
+    })?;
+    Ok(user.map(|User { name, home }| Account { name, home }))
 }
 
 impl AskExports for Asking {
@@ -66,6 +88,11 @@ fn names_of(addresses: &[IpAddr], lines: Vec<(IpAddr, Vec<BString>)>) -> Vec<BSt
     lines.flat_map(|(_, names)| names).collect()
 }
 
+/// Who asks for whatever maps need to be told.
+pub(crate) trait Asks: AskExports + AskUsers {}
+
+impl<T: AskExports + AskUsers> Asks for T {}
+
 /// Asks nobody, and says what would be asked: for `explain` and `check`.
 #[derive(Debug)]
 pub(crate) struct NotAsking;
@@ -74,10 +101,23 @@ impl AskExports for NotAsking {
     fn exports(&self, server: &BStr, _until: Instant) -> Result<Offered, Trouble> {
         Err(Trouble::NotAsked(
             format!(
-                "{server} would be asked for its exports: its mountd, or else its NFS version 4"
+                "{server} would be asked for its exports, its mountd or else its NFS version 4: \
+                 `piton explain --probe` asks it"
             )
             .into(),
         ))
+    }
+}
+
+impl AskUsers for NotAsking {
+    fn named(&self, name: &BStr, _until: Instant) -> Result<Option<Account>, Miss> {
+        let what = format!("the user database would be asked for the home of {name}");
+        Err(Miss::NotAvailable(what.into()))
+    }
+
+    fn numbered(&self, uid: u32, _until: Instant) -> Result<Option<Account>, Miss> {
+        let what = format!("the user database would be asked for the home of user {uid}");
+        Err(Miss::NotAvailable(what.into()))
     }
 }
 

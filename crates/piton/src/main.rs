@@ -10,7 +10,10 @@ mod explain;
 mod exports;
 mod facts;
 mod keeper;
+mod named;
+mod own_maps;
 mod render;
+mod volumes;
 
 use std::process::ExitCode;
 

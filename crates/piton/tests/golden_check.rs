@@ -8,11 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Words of the sources that look like codes and are none: a key, and options.
-const NO_CODES: [&str; 8] = [
+const NO_CODES: [&str; 15] = [
     "any-key-at-all",
+    "crash-consistent",
+    "file-by-file",
     "first-responder",
+    "fs-frozen",
+    "hook-time",
+    "kebab-case",
+    "keep-for",
     "no-slashify-colons",
     "random-multimount-selection",
+    "refuse-at",
     "slashify-colons",
     "unknown-host",
     "use-weight-only",
@@ -37,22 +44,64 @@ fn a_long_direct_map_is_noted_and_looked_through() {
     };
     for (count, noted) in [(10_000, false), (10_001, true)] {
         fs::write(&map, keys(count)).unwrap();
-        let result = Command::new(env!("CARGO_BIN_EXE_piton"))
-            .args(["check", "--root"])
-            .arg(root.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(result.stdout).unwrap();
+        let (success, text) = check(root.path());
         assert_eq!(text.contains("note[long-direct-map]"), noted, "{text}");
-        assert!(result.status.success(), "{text}");
+        assert!(success, "{text}");
     }
+}
+
+/// What `piton check` says of a file system below `root`, and whether it found nothing wrong.
+fn check(root: &Path) -> (bool, String) {
+    let result = Command::new(env!("CARGO_BIN_EXE_piton"))
+        .args(["check", "--root"])
+        .arg(root)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(result.stdout).unwrap();
+    (result.status.success(), text)
+}
+
+/// A site with one indirect map.
+fn site_of(map: &str) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    fs::write(root.path().join("etc/auto_master"), "/home auto_home\n").unwrap();
+    fs::write(root.path().join("etc/auto_home"), map).unwrap();
+    root
+}
+
+#[test]
+fn r_243_what_a_mount_point_hides_is_said() {
+    let root = site_of("ann srv:/home/ann\n");
+    fs::create_dir_all(root.path().join("home")).unwrap();
+    let (_, text) = check(root.path());
+    assert!(!text.contains("hidden-files"), "{text}");
+    fs::create_dir_all(root.path().join("home/local")).unwrap();
+    let (_, text) = check(root.path());
+    let message = "warning[hidden-files]: the directory /home is not empty; what is in it will be";
+    assert!(text.contains(message), "{text}");
+    assert!(text.contains("/etc/auto_master:1:1"), "{text}");
+}
+
+#[test]
+fn r_256_a_variable_in_a_key_is_said() {
+    let root = site_of("ann srv:/home/${USER}x\n$USER srv:/home/ann\n");
+    let (_, text) = check(root.path());
+    assert_eq!(text.matches("[variable-in-key]").count(), 1, "{text}");
+    assert!(text.contains("/etc/auto_home:2:1"), "{text}");
 }
 
 #[test]
 fn every_code_is_documented_and_every_documented_code_exists() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut sources = Vec::new();
-    for folder in ["map/src", "plan/src", "source/src", "piton/src/check"] {
+    for folder in [
+        "snapshot/src",
+        "map/src",
+        "plan/src",
+        "source/src",
+        "piton/src/check",
+    ] {
         collect(&workspace.join("crates").join(folder), &mut sources);
     }
     let mut codes: BTreeSet<String> = BTreeSet::new();

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use piton_control::message::{
     Change, Daemon, Departed, Drained, Foreign, Holder, Job, Keeper, LastError, Left, Mount,
-    MountPoint, Negative, Pending, Pin, ReloadPlan, Requester, ServerExports, ServerState, Status,
-    Trace, TraceLine,
+    MountPoint, Negative, Pending, Pin, ReloadPlan, Requester, ServerExports, ServerState,
+    Settings, Status, Trace, TraceLine,
 };
 use piton_control::{RuntimeDir, Server, Service, ServiceError, TraceFrom};
 
@@ -77,6 +77,8 @@ fn ann() -> Mount {
         holders_cut: true,
         busy_at: Some("2026-11-30T09:26:00Z".to_owned()),
         stays: None,
+        silent_since: Some("2026-11-30T09:25:40Z".to_owned()),
+        given_up_in_ms: Some(40_000),
     }
 }
 
@@ -169,6 +171,7 @@ fn requests() -> Vec<TraceLine> {
         TraceLine {
             looked_up_us: Some(812),
             resolved_us: Some(1_900),
+            probed_us: Some(2_700),
             mounted_us: Some(48_211),
             ..line(1, "/home/ann", "fresh", 48_230)
         },
@@ -307,6 +310,8 @@ fn full() -> Status {
         }],
         departed: vec![man()],
         last_errors: vec![carol()],
+        engine: "links".into(),
+        frozen: true,
         master_maps: vec!["/etc/auto.master".to_owned()],
         exports: vec![
             ServerExports {
@@ -369,6 +374,10 @@ impl Service for Canned {
         }
     }
 
+    fn settings(&self) -> Settings {
+        Settings::default()
+    }
+
     fn trace(&self, from: TraceFrom, _: Duration) -> Result<(Trace, TraceFrom), ServiceError> {
         let trace = |lines, lost| Trace { lines, lost };
         match from {
@@ -411,6 +420,7 @@ impl Service for Canned {
     }
 
     fn expire(&self, path: Option<&str>) -> Result<Vec<Left>, ServiceError> {
+        must_be_ours(path)?;
         let left = Left {
             path: "/home/ann".to_owned(),
             reason: "in use".to_owned(),
@@ -427,6 +437,7 @@ impl Service for Canned {
     }
 
     fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
+        must_be_ours(path)?;
         Ok(if path.is_some() { 1 } else { 12 })
     }
 
@@ -471,6 +482,16 @@ impl Service for Canned {
         } else {
             vec![left("/home/ann")]
         })
+    }
+}
+
+/// As the daemon has it.
+fn must_be_ours(path: Option<&str>) -> Result<(), ServiceError> {
+    match path {
+        Some(path) if !path.starts_with("/home") => Err(ServiceError::NoSuchPlace {
+            path: path.to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -556,7 +577,8 @@ fn status_of_a_path_shows_what_belongs_to_it() {
 fn status_of_a_path_that_is_not_ours_says_so() {
     check(
         &bed(Canned::default()).out(&["status", "/etc"]),
-        "piton: nothing of the automounter's is at /etc\n= 1\n",
+        "piton: nothing of the automounter's is at /etc: `piton status` names its \
+         mount points\n= 1\n",
     );
 }
 
@@ -666,9 +688,17 @@ fn what_stays_is_named_with_who_keeps_it() {
         &bed.out(&["unmount", "/home/tab"]),
         "unmounted /home/tab\n= 0\n",
     );
+    for command in ["expire", "flush"] {
+        check(
+            &bed.out(&[command, "/foo"]),
+            "piton: nothing of the automounter's is at /foo: `piton status` names its mount \
+             points\n= 1\n",
+        );
+    }
     check(
         &bed.out(&["unmount", "/x"]),
-        "piton: nothing of the automounter's is at /x\n= 1\n",
+        "piton: nothing of the automounter's is at /x: `piton status` names its \
+         mount points\n= 1\n",
     );
 }
 
@@ -742,6 +772,83 @@ fn without_a_daemon_every_command_says_how_to_start_one() {
         );
         assert_eq!((status, out.as_str(), err), (1, "", expected), "{args:?}");
     }
+}
+
+#[test]
+fn explain_tells_what_the_daemon_knows_of_servers() {
+    let bed = bed(Canned::default());
+    let at = |name: &str| bed.root.path().join(name).display().to_string();
+    std::fs::write(
+        at("auto.master"),
+        format!("/data {} dialect=linux\n", at("auto.data")),
+    )
+    .expect("a master map");
+    let entry = "big -fstype=nfs4,ro fs1:/big fs2:/big fs3:/big\n";
+    std::fs::write(at("auto.data"), entry).expect("a map");
+    let master = at("auto.master");
+    let words = ["explain", "--master", &master, "/data/big"];
+    let (status, text, _) = bed.run(&words);
+    let known: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("the daemon") || line.contains("pinned"))
+        .map(|line| line.trim_start().trim_start_matches(['.', ' ']))
+        .collect();
+    assert_eq!(status, 0, "{text}");
+    assert_eq!(
+        known[..3],
+        [
+            "the daemon: circuit closed: alive for 1 h",
+            "the daemon: circuit open for 1 min 35 s: connection timed out (failed 5 times); nobody \
+         waits for it, asked again in 12 s; drained for another 2 h: chosen last",
+            "the daemon: circuit closed: nothing is known against it",
+        ]
+    );
+    assert!(
+        known[3].contains("/data is pinned for another 7 h 46 min"),
+        "{text}"
+    );
+    let (_, json, _) = bed.run(&["explain", "--json", "--master", &master, "/data/big"]);
+    let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(told["pins"][0]["path"], "/data");
+    let of =
+        |number: usize, field: &str| told["mounts"][0]["replicas"][number]["health"][field].clone();
+    assert_eq!(
+        (of(0, "circuit"), of(0, "drained")),
+        ("closed".into(), false.into())
+    );
+    assert_eq!(
+        (of(1, "circuit"), of(1, "drained")),
+        ("open".into(), true.into())
+    );
+    assert_eq!(
+        (of(1, "failures"), of(1, "error")),
+        (5.into(), "connection timed out".into())
+    );
+    assert!(
+        of(1, "since").is_string() && of(2, "since").is_null(),
+        "{json}"
+    );
+    assert_eq!(
+        (of(2, "circuit"), of(2, "state")),
+        ("closed".into(), "unknown".into())
+    );
+    // Where no daemon runs, nothing but that is missing.
+    let without = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_piton"));
+        command.args(words).env("PITON_RUNTIME_DIR", at("nowhere"));
+        outcome(command).1
+    };
+    let mine = |line: &&str| !line.contains("the daemon") && !line.contains("pinned");
+    let unnumbered = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(mine);
+        let number = |it: char| it.is_ascii_digit() || it == '.';
+        lines
+            .map(|line| line.trim_start_matches(number).to_owned())
+            .collect()
+    };
+    assert_eq!(unnumbered(&without(&words)), unnumbered(&text));
+    let json = without(&["explain", "--json", "--master", &master, "/data/big"]);
+    assert!(!json.contains("health") && !json.contains("pins"), "{json}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use piton_control::message::Listed;
 use piton_engine::cause::{Cause, Errno};
 use piton_map::lookup::Miss;
 
@@ -56,8 +57,21 @@ fn row_of(cause: &Cause) -> &'static str {
         Cause::Replaced => "the mount point is being replaced",
         Cause::Stopping => "the daemon is ending",
         Cause::Overloaded => "too many accesses at once",
+        Cause::Frozen => "nothing is to be mounted now",
         Cause::Hidden => "it is mounted, but not in the mount namespace",
         Cause::Busy(_) => "something is still in use",
+    }
+}
+
+#[test]
+fn every_field_of_list_is_documented() {
+    let page = document("docs/control.md");
+    let table = page.split("`piton list --json` prints").nth(1).unwrap();
+    let listed = serde_json::to_value(Listed::default()).unwrap();
+    let fields = listed.as_object().unwrap();
+    let last = fields["last"].as_object().unwrap();
+    for field in fields.keys().chain(last.keys()) {
+        assert!(table.contains(&format!("`{field}`")), "{field}");
     }
 }
 
@@ -104,6 +118,7 @@ fn errno_md_has_every_cause() {
         Cause::Replaced,
         Cause::Stopping,
         Cause::Overloaded,
+        Cause::Frozen,
         Cause::Hidden,
         Cause::Busy("x".into()),
     ];
@@ -263,5 +278,27 @@ fn files_that_the_architecture_names_exist() {
                 "{from} names {named}"
             );
         }
+    }
+}
+
+fn piton(args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_piton"))
+        .args(args)
+        .output()
+        .expect("piton runs");
+    assert!(output.status.success(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Both commands of the documents say what they take.
+#[test]
+fn the_documents_commands_have_help() {
+    for (args, expected) in [
+        (&["automount", "--help"][..], "--old"),
+        (&["help", "automount"], "-t DURATION"),
+        (&["automount", "--old", "--help"], "-tw INTERVAL"),
+    ] {
+        let help = piton(args);
+        assert!(help.contains(expected), "{args:?}: {help}");
     }
 }

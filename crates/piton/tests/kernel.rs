@@ -470,7 +470,7 @@ fn a_stop_outlasts_those_who_only_pass_by() {
             site.signal(Signal::TERM);
             site.wait_for_end();
         });
-        assert!(begun.elapsed() < Duration::from_secs(15));
+        assert!(begun.elapsed() < Duration::from_secs(60));
         assert_eq!(site.count("m"), 0, "{}", site.log());
     });
 }
@@ -580,29 +580,48 @@ fn a_killed_daemon_is_succeeded() {
 }
 
 #[test]
+fn a_start_is_over_when_all_mount_points_are_in_place_old_and_new() {
+    privately(|| {
+        let mut site =
+            Site::serving(&[("auto.master", MASTER), ("auto.m", "* -fstype=tmpfs :t\n")]);
+        site.names("m/a");
+        site.kill();
+        fs::remove_file(site.at("log")).unwrap();
+        site.write("auto.master", &format!("{MASTER}@/n @/auto.m\n"));
+        // One is taken over while the other is put in place.
+        site.start();
+        let log = site.log();
+        let (before, after) = log.split_once("mount points are in place").unwrap();
+        for point in ["m", "n"] {
+            let said = site.text(&format!("mount point in place path=@/{point}\n"));
+            assert!(before.contains(&said), "{log}");
+        }
+        assert!(!after.contains("in place"), "{log}");
+        site.names("n/a");
+        site.end();
+    });
+}
+
+#[test]
 fn an_executable_map_that_sleeps_delays_no_other_key() {
     privately(|| {
         let site = Site::serving(&[
             ("auto.master", "@/p @/auto.p\n@/m @/auto.m\n"),
             (
                 "auto.p",
-                "#!/bin/sh\n[ $1 = slow ] && sleep 3\necho '-fstype=tmpfs :t'\n",
+                "#!/bin/sh\nif [ $1 = slow ]; then : >@/slow; while [ -e @/slow ]; do sleep 0.1; done; fi\n\
+                 echo '-fstype=tmpfs :t'\n",
             ),
             ("auto.m", "* -fstype=tmpfs :t\n"),
         ]);
         std::thread::scope(|scope| {
-            let begun = Instant::now();
             let slow = scope.spawn(|| names(&site.at("p/slow")));
-            std::thread::sleep(Duration::from_millis(200));
+            site.wait("it sleeps", |site| site.at("slow").exists());
             site.names("p/quick");
             site.names("m/a");
-            assert!(
-                begun.elapsed() < Duration::from_secs(2),
-                "{:?}",
-                begun.elapsed()
-            );
+            assert!(!slow.is_finished(), "the others were there first");
+            fs::remove_file(site.at("slow")).unwrap();
             slow.join().unwrap().unwrap();
-            assert!(begun.elapsed() >= Duration::from_secs(3));
         });
         site.end();
     });
@@ -619,15 +638,16 @@ fn a_program_that_hangs_floods_or_fails_costs_its_key_only() {
                  rubbish) printf '\\000\\377 -- \\042';;\nempty) ;;\nkill) kill -9 $$;;\n*) echo '-fstype=tmpfs :t';;\nesac\n",
             ),
         ]);
-        let mut site = site.with_options(&["--deadline", "2"]);
+        let mut site = site.with_options(&["--deadline", "6"]);
         site.start();
         let begun = Instant::now();
         assert_eq!(site.errno("p/hang"), ETIMEDOUT);
         for key in ["flood", "fail", "rubbish", "empty", "kill"] {
             assert!(names(&site.at("p").join(key)).is_err(), "{key}");
         }
+        // It would hang for a quarter of an hour.
         assert!(
-            begun.elapsed() < Duration::from_secs(10),
+            begun.elapsed() < Duration::from_secs(60),
             "{:?}",
             begun.elapsed()
         );
@@ -659,9 +679,10 @@ fn a_submount_serves_its_own_map() {
             ("auto.m", "sub -fstype=autofs,timeout=1 file:@/auto.sub\n"),
             ("auto.sub", "a -fstype=tmpfs :t\n"),
         ]);
-        site.names("m/sub/a");
+        let held = fs::File::open(site.at("m/sub/a")).unwrap();
         assert!(site.is_mounted("m/sub/a"));
         assert_eq!(site.errno("m/sub/b"), ENOENT);
+        drop(held);
         site.wait("the submount and its key expire", |site| {
             site.names("m").is_empty()
         });
@@ -722,7 +743,7 @@ fn a_map_that_vanishes_takes_no_mount_point_along() {
 }
 
 #[test]
-fn browse_shows_keys_and_mounts_none() {
+fn r_261_browse_shows_keys_and_mounts_none() {
     privately(|| {
         let site = Site::serving(&[
             ("auto.master", "@/m @/auto.m browse --timeout=1\n"),
@@ -733,8 +754,9 @@ fn browse_shows_keys_and_mounts_none() {
         ]);
         site.wait("keys are listed", |site| site.names("m") == ["a", "b"]);
         assert!(!site.is_mounted("m/a"));
-        site.names("m/a");
+        let held = fs::File::open(site.at("m/a")).unwrap();
         assert!(site.is_mounted("m/a"));
+        drop(held);
         site.wait("it expires", |site| !site.is_mounted("m/a"));
         assert_eq!(site.names("m"), ["a", "b"]);
         site.names("m/a");
@@ -771,18 +793,16 @@ fn failures_keep_their_meaning() {
         assert_eq!(site.errno("m/bad"), EINVAL);
         assert!(names(&site.at("m/climb")).is_err());
         assert_eq!(site.names("victim"), ["x"]);
-        let log = site.log();
-        assert!(
-            log.contains("nosuchoption"),
-            "the kernel's own words are in the log: {log}"
-        );
+        site.wait("the kernel's own words are in the log", |site| {
+            site.log().contains("nosuchoption")
+        });
         assert!(site.names("m").is_empty(), "nothing is left of what failed");
         site.end();
     });
 }
 
 #[test]
-fn a_mount_undone_by_hand_is_made_again() {
+fn r_260_a_mount_undone_by_hand_is_made_again() {
     privately(|| {
         let site = Site::serving(&[("auto.master", MASTER), ("auto.m", "a -fstype=tmpfs :t\n")]);
         site.names("m/a");
@@ -881,8 +901,9 @@ fn every_access_is_answered_within_its_deadline() {
         site.start();
         let begun = Instant::now();
         assert_eq!(site.errno("m/a"), ETIMEDOUT);
+        // The program would sleep for a quarter of an hour.
         assert!(
-            begun.elapsed() < Duration::from_secs(4),
+            begun.elapsed() < Duration::from_secs(20),
             "{:?}",
             begun.elapsed()
         );

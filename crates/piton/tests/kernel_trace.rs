@@ -33,10 +33,14 @@ fn lines(site: &Site, path: &str) -> Vec<TraceLine> {
     text.lines().map(line).collect()
 }
 
-/// A shell touches a path. Who asks is looked at right after the answer, so it ends a little later.
+/// A shell touches a path, and lives until it has been looked at.
+#[track_caller]
 fn touch(site: &Site, path: &str) {
-    let words = format!("cd {}; cd /; sleep 0.2", site.at(path).display());
-    let _ = Command::new("sh").args(["-c", &words]).output();
+    let _visitor = site.visitor(path);
+    wait_until("it is looked at", LIMIT, || {
+        let last = lines(site, &format!("/{path}")).pop();
+        last.is_some_and(|line| line.requester.comm.is_some())
+    });
 }
 
 #[test]
@@ -83,6 +87,7 @@ fn every_request_has_a_line() {
         });
         site.signal(Signal::USR1);
         site.wait("it expires", |site| !site.is_mounted("home/ann"));
+        site.wait("it is told", |site| lines(site, "/home/ann").len() > 1);
         let expired = &lines(&site, "/home/ann")[1..];
         let told: Vec<_> = expired
             .iter()
@@ -110,7 +115,7 @@ fn a_trace_is_followed_until_the_daemon_ends() {
         output.read_line(&mut text).expect("the heading");
         assert!(text.starts_with("at (UTC)"), "{text}");
         for path in ["home/ann", "home/nobody"] {
-            touch(&site, path);
+            let _visitor = site.visitor(path);
             text.clear();
             output.read_line(&mut text).expect("a line");
             assert!(text.contains(path) && text.contains("sh (pid "), "{text}");

@@ -61,9 +61,11 @@ fn sh_ok(site: &Site, words: &str) {
 fn processes_that_are_gone_are_still_known_by_name() {
     privately(|| {
         let site = Site::serving(MAPS);
-        for path in ["@/home/ann", "@/home/bob", "@/direct", "@/home/tree/off"] {
-            // It is looked at right after the answer, and ends a little later.
-            sh_ok(&site, &format!("cd {path} && cd / && sleep 0.2"));
+        for path in ["home/ann", "home/bob", "direct", "home/tree/off"] {
+            let _visitor = site.visitor(path);
+            wait_until("it is looked at", LIMIT, || {
+                mount(&site, &format!("/{path}")).first.comm.is_some()
+            });
         }
         let group = std::fs::read_to_string("/proc/self/cgroup").expect("/proc");
         let group = group.lines().find_map(|line| line.strip_prefix("0::"));
@@ -178,8 +180,9 @@ fn a_private_namespace_gets_a_clear_errno_and_is_named_once() {
         let (bob, ann) = (path("/home/bob"), path("/home/ann"));
         let expected = [(1, Some("stat"), &*bob), (3, Some("stat"), &*ann)];
         assert_eq!(seen, expected);
-        let said = site.log().matches("cannot see what is mounted").count();
-        assert_eq!(said, 2, "{}", site.log());
+        let said = || site.log().matches("cannot see what is mounted").count();
+        wait_until("the log has both", LIMIT, || said() >= 2);
+        assert_eq!(said(), 2, "{}", site.log());
         let text = site.piton_ok(&["status"]);
         assert!(text.contains("Cut off from our mounts (2)"), "{text}");
         site.end();

@@ -1,9 +1,11 @@
 //! Lints about one entry: what it becomes is sound, but probably not what was meant.
 
+use std::net::Ipv4Addr;
+
 use bstr::{BString, ByteSlice};
 use piton_map::diagnostic::{Diagnostic, Severity};
-use piton_map::dialect::OptionsRule;
 use piton_map::key::MapKind;
+use piton_map::lookup::Matched;
 use piton_map::text::Span;
 use piton_plan::step::What;
 use piton_plan::{Action, MountPlan};
@@ -25,6 +27,9 @@ pub(crate) fn check(subject: &Subject<'_>, findings: &mut Findings) {
     findings.extend(foreign_without_nosuid(subject));
     findings.extend(requester_in_direct_map(subject));
     findings.extend(root_offset_omitted(subject));
+    findings.extend(variable_in_key(subject));
+    findings.extend(star_in_location(subject));
+    findings.extend(bad_address(subject));
 }
 
 /// `writable-replicas`: several servers, and the choice between them can be written to (R-367).
@@ -150,7 +155,7 @@ fn requester_in_direct_map(subject: &Subject<'_>) -> Option<Diagnostic> {
 /// `root-offset-omitted`: the older automounter wants the first `/` written (R-239).
 fn root_offset_omitted(subject: &Subject<'_>) -> Option<Diagnostic> {
     let plan = subject.planning.plan.as_ref()?;
-    if subject.dialect.options != OptionsRule::Replace
+    if !subject.dialect.subdirectories
         || plan.nodes.len() < 2
         || plan.nodes[0].action == Action::Nothing
     {
@@ -254,6 +259,75 @@ fn word(subject: &Subject<'_>, option: &str) -> Span {
         }
     }
     location(subject)
+}
+
+/// `variable-in-key`: keys are compared as they are written (R-256).
+fn variable_in_key(subject: &Subject<'_>) -> Option<Diagnostic> {
+    let span = subject.found.key;
+    let key = subject.found.fragment.slice(span);
+    let begins = |byte: &u8| byte.is_ascii_alphabetic() || b"_{".contains(byte);
+    let at = key.find_byte(b'$')?;
+    if !key.get(at + 1).is_some_and(begins) || (at > 0 && key[at - 1] == b'\\') {
+        return None;
+    }
+    Some(
+        finding(
+            subject,
+            Severity::Warning,
+            "variable-in-key",
+            "a variable in a key is not replaced: only the name with the dollar sign finds it",
+            span,
+        )
+        .help("write the name out, or use `*` and `&`; write \\$ for a dollar sign"),
+    )
+}
+
+/// `star-in-location`: only `&` stands for the name that was asked for.
+fn star_in_location(subject: &Subject<'_>) -> Option<Diagnostic> {
+    if subject.found.matched != Matched::Wildcard {
+        return None;
+    }
+    let fragment = &subject.found.fragment;
+    let locations = words(subject).filter(|span| !fragment.slice(*span).starts_with(b"-"));
+    let star = locations.into_iter().find_map(|span| {
+        let word = fragment.slice(span);
+        let ends = |at: &usize| word.get(at + 2).is_none_or(|next| *next == b'/');
+        let at = word.find_iter(b"/*").find(ends)?;
+        Some(span.start as usize + at + 1)
+    })?;
+    let message = "a `*` in a location is a star, not the name that was asked for";
+    let span = Span::new(star, star + 1);
+    let one = finding(
+        subject,
+        Severity::Warning,
+        "star-in-location",
+        message,
+        span,
+    );
+    Some(one.help("write `&` for the name"))
+}
+
+/// `bad-address`: what looks like an IPv4 address and is none is no name either.
+fn bad_address(subject: &Subject<'_>) -> Option<Diagnostic> {
+    let mut hosts = mounts(subject)
+        .flat_map(|mount| &mount.replicas)
+        .filter_map(|replica| replica.host.as_ref());
+    let bad = |host: &&BString| {
+        let digits = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+        let text = host.to_str().unwrap_or_default();
+        host.contains(&b'.') && host.iter().all(digits) && text.parse::<Ipv4Addr>().is_err()
+    };
+    let host = hosts.find(bad)?;
+    let fragment = &subject.found.fragment;
+    let value = subject.found.value;
+    let written = fragment.slice(value).find(host.as_slice());
+    let span = written.map_or(location(subject), |at| {
+        let start = value.start as usize + at;
+        Span::new(start, start + host.len())
+    });
+    let message = format!("`{host}` is no IPv4 address: it has four numbers up to 255");
+    let one = finding(subject, Severity::Warning, "bad-address", message, span);
+    Some(one.help("correct the number, or write the server's name"))
 }
 
 /// Where `$name` or `${name}` is written.

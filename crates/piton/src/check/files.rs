@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use bstr::{BStr, ByteSlice};
 use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_map::lookup::{MapSpec, MapType};
+use piton_map::suggest::suggest;
 use piton_map::text::{Fragment, Span};
 use piton_source::conf::{self, Conf};
 
@@ -92,6 +93,17 @@ fn path_of(opened: &Opened, map: &MapSpec) -> Option<PathBuf> {
     Some(opened.locate(directory.as_os_str().as_bytes().into()))
 }
 
+/// The file beside a map's missing one whose name is nearly the same.
+pub(crate) fn meant(opened: &Opened, map: &MapSpec) -> Option<String> {
+    let path = path_of(opened, map)?;
+    let directory = path.parent()?;
+    let entries = std::fs::read_dir(directory).ok()?;
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    let known = names.iter().map(|name| name.as_bytes());
+    let near = suggest(path.file_name()?.as_bytes(), known)?;
+    Some(opened.shown(&directory.join(std::ffi::OsStr::from_bytes(near))))
+}
+
 /// What is said at the place where the map is named.
 fn finding(
     named: &Diagnostic,
@@ -131,9 +143,40 @@ fn program(path: &Path, shown: &str, map: &MapSpec, named: &Diagnostic) -> Optio
         Some(_) => false,
     };
     if !runs {
-        return None;
+        return script_as_text(path, shown, map, named);
+    }
+    if about.mode() & EXECUTE == 0 {
+        let message = format!("the program {shown} cannot be executed, so it is not run");
+        let finding = finding(named, Severity::Error, "program-not-executable", message);
+        return Some(finding.help(format!("chmod 0755 {shown}")));
     }
     executable_text(path, shown, map, named).or_else(|| writable_program(shown, &about, named))
+}
+
+/// `script-as-text`: a program map without the execute bit is read as a map.
+fn script_as_text(
+    path: &Path,
+    shown: &str,
+    map: &MapSpec,
+    named: &Diagnostic,
+) -> Option<Diagnostic> {
+    if !head(path)?.starts_with(b"#!") {
+        return None;
+    }
+    let message = format!("{shown} begins like a program, but is read as a map");
+    let help = match map.kind {
+        None => format!("chmod 0755 {shown}: a map that can be executed is run"),
+        Some(_) => format!("write `program:{shown}` for a map that is run"),
+    };
+    Some(finding(named, Severity::Warning, "script-as-text", message).help(help))
+}
+
+/// The first bytes of a file.
+fn head(path: &Path) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(256).read_to_end(&mut head).ok()?;
+    Some(head)
 }
 
 /// `writable-program`: a program that root runs and somebody else may change.
@@ -164,12 +207,7 @@ fn executable_text(
     if map.kind.is_some() {
         return None;
     }
-    let mut head = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(256)
-        .read_to_end(&mut head)
-        .ok()?;
+    let head = head(path)?;
     let program = head.starts_with(b"#!") || head.starts_with(b"\x7fELF");
     if program || head.contains(&0) || head.is_empty() {
         return None;

@@ -4,7 +4,7 @@
 //! added: small functions, each with one code that docs/diagnostics.md explains. They are
 //! grouped by what they look at: [`masters`] the master map's lines, [`points`] mount points
 //! among each other, [`entries`] one entry, [`dialects`] one entry in two dialects, [`files`]
-//! what maps are kept in.
+//! what maps are kept in, [`rootless`] what an ordinary user's daemon cannot mount.
 //!
 //! Program maps are not run: a check has no side effects.
 
@@ -14,6 +14,7 @@ mod files;
 mod masters;
 pub(crate) mod output;
 mod points;
+pub(crate) mod rootless;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -133,7 +134,10 @@ pub(crate) fn check(opened: &Opened, findings: &mut Findings) {
         .collect();
     points::check(opened, &surveyed, findings);
     files::check(opened, findings);
-    files::settings(opened, findings);
+    // A user's daemon does not read them.
+    if !opened.of_user {
+        files::settings(opened, findings);
+    }
     for one in &surveyed {
         let maps = &one.point.maps;
         findings.extend(with_context(
@@ -191,23 +195,36 @@ fn survey<'s>(opened: &Opened, point: &'s SitePoint, requester: &Requester) -> S
 /// be had.
 fn missing(opened: &Opened, one: &Surveyed<'_>, findings: &mut Findings) {
     // What is missing behind an include line was reported there.
-    let named = |map: &str| one.point.maps.iter().any(|spec| spec.name == map);
-    for (_, miss) in one.listing.incomplete.iter().filter(|(map, _)| named(map)) {
+    let named = |map: &str| one.point.maps.iter().find(|spec| spec.name == map);
+    for (map, miss) in &one.listing.incomplete {
+        let Some(spec) = named(map) else { continue };
         let (severity, code, help) = match miss {
             Miss::NoSuchMap(_) => (
                 Severity::Error,
                 "missing-map",
-                "create the map, or correct its name; a name without a slash is looked for in /etc",
+                match files::meant(opened, spec) {
+                    _ if spec.name == "/-" => {
+                        "the mount point stands before the map: /- and the map's name".into()
+                    }
+                    Some(near) => format!("did you mean {near}?"),
+                    None => {
+                        "create the map, or correct its name; a name without a slash is looked \
+                             for in /etc"
+                            .into()
+                    }
+                },
             ),
             Miss::Unreadable(_) => (
                 Severity::Error,
                 "unreadable-map",
-                "the daemon reads it as root; look at the file and the disk it is on",
+                "the daemon reads it as root: if only root may, run this as root, too; else look at \
+                 the file and the disk it is on"
+                    .into(),
             ),
             Miss::NotAvailable(why) if !why.ends_with(NOT_RUN) => (
                 Severity::Warning,
                 "unavailable-map",
-                "use a file or a program map that fetches the entries",
+                "use a file or a program map that fetches the entries".into(),
             ),
             // What cannot be listed by its nature is no mistake.
             _ => continue,
@@ -217,7 +234,8 @@ fn missing(opened: &Opened, one: &Surveyed<'_>, findings: &mut Findings) {
             "{cause}; nothing can be mounted from it at {}",
             one.point.path
         );
-        findings.push(at(opened, &one.point.origin, severity, code, message).help(help));
+        let origin = spec.origin.as_ref().unwrap_or(&one.point.origin);
+        findings.push(at(opened, origin, severity, code, message).help(help));
     }
 }
 
@@ -271,8 +289,37 @@ fn entry(
         Some(replaced) => findings.push(replaced),
         None => dialects::check(opened, &subject, requester, findings),
     }
-    findings.extend(planning.diagnostics);
+    let plan = planning.plan.as_ref();
+    findings.extend(plan.and_then(|plan| rootless::needs_root(plan, &opened.facts, &found)));
+    let all = planning.diagnostics.into_iter();
+    findings.extend(all.map(|one| at_its_option(opened, point, one)));
     Some(found)
+}
+
+/// A finding about an option that no entry states, moved to the mount point's line, which does.
+fn at_its_option(opened: &Opened, point: &SitePoint, one: Diagnostic) -> Diagnostic {
+    if one.primary.0 != Span::default() {
+        return one;
+    }
+    let (fragment, point) = word_at(opened, &point.origin);
+    let option = one.message.split('`').nth(1).unwrap_or_default();
+    let option = option_in(&fragment, point, option.as_bytes());
+    Diagnostic {
+        primary: (option.unwrap_or(point), one.primary.1),
+        fragment,
+        ..one
+    }
+}
+
+/// Where the master map's line of `point` states an option.
+fn option_in(fragment: &Fragment, point: Span, option: &[u8]) -> Option<Span> {
+    let after = point.end as usize;
+    let ends = |byte: Option<&u8>| byte.is_none_or(|byte| b" \t\r\n,-".contains(byte));
+    let text = &fragment.text[after..];
+    let mut places = text.find_iter(option).filter(|_| !option.is_empty());
+    let alone = |at: &usize| ends(text[..*at].last()) && ends(text.get(at + option.len()));
+    let start = after + places.find(alone)?;
+    Some(Span::new(start, start + option.len()))
 }
 
 /// Plans one entry in `dialect`.

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use bstr::{BStr, BString, ByteSlice};
 use piton_map::diagnostic::{Diagnostic, Severity};
-use piton_map::key::{self, MapKind};
+use piton_map::key::MapKind;
 use piton_map::text::Origin;
 use piton_mount::table::{self, Mount, Table};
+use piton_path::is_within;
 
 use super::{Findings, Surveyed, at};
-use crate::explain::below;
 use crate::explain::site::Opened;
 
 /// Keys of one direct map above which a note is made: each is a mount that is there all the
@@ -38,9 +38,10 @@ pub(crate) fn check(opened: &Opened, surveyed: &[Surveyed<'_>], findings: &mut F
     let mut triggers = Vec::new();
     for one in surveyed {
         findings.extend(long_direct_map(opened, one));
+        findings.extend(direct_by_fuse(opened, one));
         match one.point.kind {
             MapKind::Indirect => triggers.push(Trigger {
-                path: key::normalize_path(&one.point.path).into_owned(),
+                path: piton_path::normalize(&one.point.path).into_owned(),
                 direct: false,
                 origin: one.point.origin.clone(),
             }),
@@ -75,6 +76,17 @@ fn long_direct_map(opened: &Opened, one: &Surveyed<'_>) -> Option<Diagnostic> {
             "keys with a common parent directory can be an indirect map: one mount for all of them",
         ),
     )
+}
+
+/// `direct-by-fuse`: a direct map of a user's, which his daemon refuses.
+fn direct_by_fuse(opened: &Opened, one: &Surveyed<'_>) -> Option<Diagnostic> {
+    if !opened.of_user || one.point.kind != MapKind::Direct {
+        return None;
+    }
+    let message = "a direct map cannot be served by FUSE".to_owned();
+    let (origin, code) = (&one.point.origin, "direct-by-fuse");
+    let found = at(opened, origin, Severity::Error, code, message);
+    Some(found.help("use an indirect map, and make links to its keys where the direct ones are"))
 }
 
 /// `duplicate-mount-point`: two lines for one path; the first counts.
@@ -112,7 +124,7 @@ fn nested(opened: &Opened, triggers: &mut [Trigger], findings: &mut Findings) {
     for trigger in triggers.iter() {
         while around
             .last()
-            .is_some_and(|outer| below(trigger.path.as_ref(), outer.path.as_ref()).is_none())
+            .is_some_and(|outer| !is_within(&trigger.path, &outer.path))
         {
             around.pop();
         }
@@ -191,7 +203,7 @@ fn has_entries(place: &Path) -> bool {
 /// it wakes neither a trigger nor a dead server.
 fn is_safe(table: &Table<'_>, place: &Path) -> bool {
     let place = BStr::new(place.as_os_str().as_bytes());
-    let around = |mount: &&Mount<'_>| below(place, mount.point.as_ref()).is_some();
+    let around = |mount: &&Mount<'_>| is_within(place, &*mount.point);
     let mut nearest: Option<&Mount<'_>> = None;
     for mount in table.mounts().iter().filter(around) {
         if *mount.point == *place || mount.fstype.as_bytes() == b"autofs" {

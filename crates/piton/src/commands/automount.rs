@@ -1,7 +1,11 @@
-//! `automount [-f master-file] [-t duration] [-v]`: the documents' command (R-104 to R-124).
+//! `automount [-f master-file] [-t duration] [-v]`: the documents' command (R-104 to R-124), or the
+//! older automounter ([`older`]) where a switch says so ([`switch`]).
 //!
 //! It makes the autofs mounts agree with the master map: where a daemon runs, it has it read
 //! the maps again; where none runs, it starts one.
+
+mod older;
+mod switch;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,25 @@ use crate::daemon;
 use crate::exit::Exit;
 
 const USAGE: &str = "usage: automount [-f master-file] [-t duration] [-v]";
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+The documents' command: make the autofs mounts agree with the master map.
+
+Usage: piton automount [-f FILE] [-t DURATION] [-v]
+       piton automount --old [OPTIONS] [DIRECTORY MAP [-MOUNT_OPTIONS]]...
+
+Where a daemon runs, it reads the maps again; where none runs, one is started.
+
+Options:
+  -f FILE        the master map [/etc/auto_master, else /etc/auto.master]
+  -t DURATION    unmount after this time without use, for a daemon that is started: 300, 5m, 1h
+  -v             say what is mounted, unmounted and updated
+  --old          as the first word: the automounter before autofs, which serves its mount points
+                 by NFS and shows links; `piton automount --old --help` has its options
+
+Exit status: 0 done, 1 not done, 2 the command line is wrong, 3 there is no master map.
+";
 
 /// Master maps that are looked for when none is named, or the named one is missing (R-121,
 /// R-196).
@@ -28,6 +51,23 @@ struct Options {
 
 /// Runs it.
 pub(crate) fn run(args: &[OsString]) -> Exit {
+    if let Some((first, rest)) = args.split_first()
+        && first == "--old"
+    {
+        return older::run(rest);
+    }
+    if args.first().is_some_and(|first| first == "--help") {
+        print!("{HELP}");
+        return Exit::Success;
+    }
+    match switch::read(&switch::FILES.map(Path::new)) {
+        Ok(switch::Engine::Autofs) => {}
+        Ok(switch::Engine::Older) => return older::run(args),
+        Err(message) => {
+            eprintln!("automount: {message}");
+            return Exit::Failure;
+        }
+    }
     let options = match read(args) {
         Ok(options) => options,
         Err(message) => {
@@ -58,7 +98,7 @@ fn read(args: &[OsString]) -> Result<Options, String> {
             Arg::Short('t') => options.timeout = Some(duration(&mut parser)?),
             Arg::Short('v') => options.verbose = true,
             Arg::Long("old") => {
-                return Err("--old: the older automounter is not in this build".into());
+                return Err("--old: the older automounter is chosen by the first word".into());
             }
             other => return Err(other.unexpected().to_string()),
         }
@@ -70,15 +110,18 @@ fn read(args: &[OsString]) -> Result<Options, String> {
 fn duration(parser: &mut Parser) -> Result<u32, String> {
     let word = parser.value().map_err(|error| error.to_string())?;
     let wrong = || format!("-t {word:?}: a time such as 300, 5m or 1h is expected");
-    let text = word.to_str().ok_or_else(wrong)?;
+    word.to_str().and_then(seconds_of).ok_or_else(wrong)
+}
+
+/// The seconds of a time such as `300`, `5m` or `1h`.
+fn seconds_of(text: &str) -> Option<u32> {
     let (number, unit) = match text.char_indices().last() {
         Some((at, 's')) => (&text[..at], 1),
         Some((at, 'm')) => (&text[..at], 60),
         Some((at, 'h')) => (&text[..at], 3600),
         _ => (text, 1),
     };
-    let number: u32 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(unit).ok_or_else(wrong)
+    number.parse::<u32>().ok()?.checked_mul(unit)
 }
 
 /// The named master map, or the first of `defaults` that exists.
@@ -89,7 +132,8 @@ fn find_master(named: Option<&Path>, defaults: &[&Path]) -> Option<PathBuf> {
         .map(|path| path.to_path_buf());
     let Some(named) = named else { return fallback };
     if named.exists() {
-        return Some(named.to_owned());
+        // The daemon names it so, and is asked which one it has.
+        return std::path::absolute(named).ok();
     }
     let instead = fallback
         .as_ref()

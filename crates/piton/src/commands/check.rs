@@ -16,7 +16,7 @@ pub(crate) struct Args {
     masters: Vec<OsString>,
     #[command(flatten)]
     site: site::SiteArgs,
-    /// Print one JSON object in place of text.
+    /// Print one JSON object in place of text (docs/diagnostics.md).
     #[arg(long)]
     json: bool,
     /// Print SARIF 2.1.0, for code review and CI.

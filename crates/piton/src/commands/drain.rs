@@ -30,7 +30,10 @@ pub(crate) fn run(args: &Args) -> Exit {
         Err(error) => return complain(&error),
     };
     match client.drain(&args.server, args.now, args.time) {
-        Ok(left) if left.is_empty() => print("nothing is mounted from it\n"),
+        Ok(left) if left.is_empty() => print(&format!(
+            "{} is drained: nothing is mounted from it\n",
+            args.server
+        )),
         Ok(left) => {
             let mut text = explain_left(Some(&mut client), &left);
             text += &format!("{} still mounted from it\n", left.len());

@@ -12,7 +12,7 @@ pub(crate) struct Args {
     path: Option<PathBuf>,
 }
 
-/// Runs it. What is in use stays, and that is no failure.
+/// Runs it. What is in use stays, and that is no failure; a path with nothing of the daemon's is one.
 pub(crate) fn run(args: &Args) -> Exit {
     let path = match args.path.as_deref().map(absolute).transpose() {
         Ok(path) => path,

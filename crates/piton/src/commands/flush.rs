@@ -12,7 +12,7 @@ pub(crate) struct Args {
     path: Option<PathBuf>,
 }
 
-/// Runs it.
+/// Runs it. Exit status 1 if nothing of the daemon's is at the path.
 pub(crate) fn run(args: &Args) -> Exit {
     let path = match args.path.as_deref().map(absolute).transpose() {
         Ok(path) => path,

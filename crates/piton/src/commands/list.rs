@@ -1,7 +1,6 @@
 //! `piton list`: what is mounted, a line each.
 //!
-//! The lines are for programs: path, source, kind, mount point, age in seconds, accesses that had
-//! to wait, and uid, pid and program of the last of them (`-` if unknown), parted by tabs. Control characters and backslashes are written in octal. Fields may be added at the end.
+//! The lines are for programs; docs/control.md has their columns, and the fields of `--json`.
 
 use std::fmt::Write;
 
@@ -11,7 +10,7 @@ use crate::exit::Exit;
 /// Its arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// As JSON: an array of objects.
+    /// As JSON: an array of objects (docs/control.md).
     #[arg(long)]
     json: bool,
 }

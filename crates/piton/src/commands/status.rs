@@ -20,7 +20,7 @@ const DIRECT_SHOWN: usize = 8;
 pub(crate) struct Args {
     /// Show only what is at, below or above this path.
     path: Option<PathBuf>,
-    /// As JSON, for programs.
+    /// As JSON, for programs (docs/control.md).
     #[arg(long)]
     json: bool,
 }
@@ -59,6 +59,19 @@ fn write_all(out: &mut String, status: &Status) -> fmt::Result {
         write!(out, " (keeper {})", keeper.pid)?;
     }
     write!(out, " since {}", Clean(&daemon.since))?;
+    match status.engine.as_str() {
+        "" => {}
+        "autofs" => write!(out, ", with autofs")?,
+        "links" => write!(out, ", without autofs: links served by NFS")?,
+        "fuse" => write!(out, ", without autofs: links served by FUSE")?,
+        other => write!(out, ", without autofs: {}", Clean(other))?,
+    }
+    if status.frozen {
+        write!(
+            out,
+            ", {ATTENTION}frozen: nothing is mounted anew{ATTENTION:#}"
+        )?;
+    }
     if !status.master_maps.is_empty() {
         write!(
             out,
@@ -255,6 +268,17 @@ fn write_mount(out: &mut String, mount: &Mount) -> fmt::Result {
     }
     if let Some(why) = &mount.stays {
         writeln!(out, "      {BAD}its server is dead{BAD:#}: {}", Clean(why))?;
+    }
+    if let Some(since) = &mount.silent_since {
+        let fate = match mount.given_up_in_ms {
+            None => "it is left alone".to_owned(),
+            Some(left) => format!("killed in {}", span(left)),
+        };
+        writeln!(
+            out,
+            "      {BAD}its helper hangs{BAD:#}: whoever comes gets ETIMEDOUT; {fate}  {FAINT}{}{FAINT:#}",
+            Clean(since)
+        )?;
     }
     mount
         .holders

@@ -8,8 +8,9 @@ use piton_control::{Client, RuntimeDir};
 use super::talk::{complain, count, explain_left, print};
 use crate::exit::Exit;
 
-/// How long the daemon and its keeper may take to be gone after they have said goodbye.
-const GONE: Duration = Duration::from_secs(10);
+/// How long the daemon and its keeper may take to be gone after they have said goodbye: longer than the
+/// last sweep of snapshots.
+const GONE: Duration = Duration::from_secs(60);
 
 /// Its arguments.
 #[derive(Debug, clap::Args)]

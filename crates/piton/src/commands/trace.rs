@@ -18,7 +18,7 @@ pub(crate) struct Args {
     /// Show the requests that were answered last, and end.
     #[arg(long)]
     recent: bool,
-    /// As JSON, an object a line, for programs; {"lost":N} where lines are missing.
+    /// As JSON, an object a line, for programs (docs/control.md); {"lost":N} where lines are missing.
     #[arg(long)]
     json: bool,
 }
@@ -78,8 +78,8 @@ fn show(trace: &Trace, first: bool, json: bool) -> Exit {
 
 fn heading() -> String {
     format!(
-        "{HEADING}{:<15}  {:<10}  {:>9}  {:>9}  {:>9}  {:>9}  path, answer and who asked{HEADING:#}\n",
-        "at (UTC)", "served", "looked up", "resolved", "mounted", "answered"
+        "{HEADING}{:<15}  {:<10}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  path, answer and who asked{HEADING:#}\n",
+        "at (UTC)", "served", "looked up", "resolved", "probed", "mounted", "answered"
     )
 }
 
@@ -92,6 +92,7 @@ fn row(line: &TraceLine) -> String {
     let time = line.at.split_once('T').map_or(&*line.at, |(_, time)| time);
     let answer = match (&line.cause, line.errno) {
         (None, _) if line.kind == "expire" => format!("{GOOD}unmounted{GOOD:#}"),
+        (None, _) if line.kind == "exists" => format!("{GOOD}exists{GOOD:#}"),
         (None, _) => format!("{GOOD}ready{GOOD:#}"),
         (Some(cause), _) if line.kind == "expire" => {
             format!("{ATTENTION}stays: {}{ATTENTION:#}", Clean(cause))
@@ -106,10 +107,11 @@ fn row(line: &TraceLine) -> String {
         _ => format!("  {FAINT}{}{FAINT:#}", requester(&line.requester)),
     };
     format!(
-        "{:<15}  {:<10}  {looked_up:>9}  {:>9}  {:>9}  {:>9}  {}  {answer}{who}\n",
+        "{:<15}  {:<10}  {looked_up:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {}  {answer}{who}\n",
         Clean(time.trim_end_matches('Z')).to_string(),
         Clean(&line.served).to_string(),
         stage(line.resolved_us),
+        stage(line.probed_us),
         stage(line.mounted_us),
         micros(line.answered_us),
         Clean(&line.path),

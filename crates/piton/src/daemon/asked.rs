@@ -1,13 +1,20 @@
 //! What the control socket asks of the loop.
 
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use bstr::{BString, ByteSlice};
 use piton_control::line::Word;
+use piton_control::message::Left;
+use piton_engine::command::Response;
 use piton_engine::event::Request;
 use piton_engine::time::Millis;
 
+use super::convert::text;
 use super::held;
 use super::loader::Reason;
 use super::messages::Question;
-use super::runtime::{Asker, Runtime};
+use super::runtime::Runtime;
 
 impl Runtime {
     fn in_seconds(&self, seconds: u64) -> Millis {
@@ -86,5 +93,40 @@ impl Runtime {
             self.request(request, None);
         }
         self.work();
+    }
+}
+
+fn lefts(left: Vec<(BString, Arc<str>)>) -> Vec<Left> {
+    left.into_iter()
+        .map(|(path, reason)| Left {
+            path: text(path.as_bstr()),
+            reason: reason.to_string(),
+        })
+        .collect()
+}
+
+/// Who waits for the response to a request, and in which form.
+pub(super) enum Asker {
+    /// What stayed as it was.
+    Left(Sender<Vec<Left>>),
+    /// The same, or nothing if nothing of ours is there.
+    LeftIfAny(Sender<Option<Vec<Left>>>),
+    /// How much was forgotten.
+    Flushed(Sender<u64>),
+}
+
+impl Asker {
+    pub(super) fn answer(self, response: Response) {
+        let (left, flushed) = match response {
+            Response::Done { left } => (Some(lefts(left)), 0),
+            Response::Flushed(count) => (None, count),
+            Response::NoSuchPlace => (None, 0),
+        };
+        // Who asked may be gone.
+        match self {
+            Self::Flushed(answer) => drop(answer.send(flushed)),
+            Self::Left(answer) => drop(answer.send(left.unwrap_or_default())),
+            Self::LeftIfAny(answer) => drop(answer.send(left)),
+        }
     }
 }

@@ -37,14 +37,16 @@ impl Runtime {
     /// Says that a server has died, and who uses what is mounted from it. Nothing of it is touched.
     pub(super) fn mourn(&self, server: BString, why: String, mounts: Vec<BString>) {
         if mounts.is_empty() {
-            return tracing::warn!(%server, "server does not answer: {why}");
+            return tracing::warn!(%server, "server is taken for dead: {why}");
         }
+        let staging = self.worker.staging.clone();
         self.pools.slow.submit(move || {
             let until = Instant::now() + DEATH_TIME;
             let (mut users, mut cut) = (Vec::new(), false);
             for mount in mounts.iter().take(DEATH_MOUNTS) {
                 let limit = until.saturating_duration_since(Instant::now());
-                let found = holders::holders(mount.as_bstr(), limit.max(Duration::from_millis(10)));
+                let place = staging.place(mount.as_bstr());
+                let found = holders::holders(place.as_bstr(), limit.max(Duration::from_millis(10)));
                 let found = found.unwrap_or_default();
                 cut |= found.cut || found.more;
                 users.extend(found.found.into_iter().filter_map(|it| it.process));
@@ -66,7 +68,7 @@ impl Runtime {
             tracing::warn!(
                 %server,
                 mounts = mounts.len(),
-                "server does not answer: {why}; mounted from it: {}{}; used by {}",
+                "server is taken for dead: {why}; mounted from it: {}{}; used by {}",
                 listed.join(", "),
                 if mounts.len() > listed.len() { ", …" } else { "" },
                 if users.is_empty() { "nobody".into() } else { users.join(", ") },

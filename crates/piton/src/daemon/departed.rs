@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::{BStr, BString};
 use piton_control::message::{self, Holder};
 use piton_control::time::rfc3339;
 use piton_mount::holders::{How, holders};
 use piton_mount::table::{self, Table};
+use piton_process::Stat;
+use rustix::process::Pid;
 
 use super::limits::{DEPARTED, INSIDE_TIME};
 use super::service::holder;
+
+/// How many users are named in a line.
+const NAMED: usize = 8;
 
 /// The mounts that were left to those who are inside, as long as they are.
 #[derive(Debug, Default)]
@@ -39,7 +44,7 @@ struct User {
     holder: Holder,
     how: How,
     /// When it was started: numbers of processes are given again.
-    started: Option<BString>,
+    started: Option<u64>,
     /// Where its directory leads, by the kernel's words, once the mount has no path.
     link: Option<PathBuf>,
 }
@@ -73,7 +78,47 @@ impl Inside {
     }
 }
 
+impl Inside {
+    /// Its users in words.
+    fn named(&self) -> String {
+        let mut users: Vec<&Holder> = self.users.iter().map(|user| &user.holder).collect();
+        users.sort_by_key(|user| user.pid);
+        users.dedup_by_key(|user| user.pid);
+        let name = |user: &&Holder| format!("{} ({})", user.pid, user.comm);
+        let named: Vec<String> = users.iter().take(NAMED).map(name).collect();
+        let more = match users.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        named.join(", ") + &more
+    }
+}
+
 impl Departed {
+    /// What was let go of and is still used, for who ends the daemon: nobody else can tell then.
+    pub(crate) fn at_the_end(&self) -> Vec<message::Left> {
+        self.refresh();
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |left: &Left| message::Left {
+            path: left.inside.path.to_string(),
+            reason: format!(
+                "it is unmounted, but left to those who are inside: {}",
+                left.inside.named()
+            ),
+        };
+        all.iter().map(left).collect()
+    }
+
+    /// Forgets who is not inside any more.
+    fn refresh(&self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for left in &mut *all {
+            let mount = left.inside.mount;
+            left.inside.users.retain(|user| user.is_inside(mount));
+        }
+        all.retain(|left| !left.inside.users.is_empty());
+    }
+
     /// It is let go of: they stayed.
     pub(crate) fn keep(&self, mut inside: Inside) {
         for user in &mut inside.users {
@@ -82,6 +127,8 @@ impl Departed {
         if inside.users.is_empty() {
             return;
         }
+        let path = &inside.path;
+        tracing::warn!(%path, "let go of; still used by {}", inside.named());
         let since = SystemTime::now();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= DEPARTED {
@@ -92,12 +139,8 @@ impl Departed {
 
     /// Those that are still used, and by whom.
     pub(crate) fn list(&self) -> Vec<message::Departed> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for left in &mut *all {
-            let mount = left.inside.mount;
-            left.inside.users.retain(|user| user.is_inside(mount));
-        }
-        all.retain(|left| !left.inside.users.is_empty());
+        self.refresh();
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let told = |left: &Left| message::Departed {
             path: left.inside.path.to_string(),
             source: left.inside.source.to_string(),
@@ -148,13 +191,59 @@ fn has_open(pid: u32, mount: u64) -> bool {
     infos.any(|info| info.is_ok_and(|info| info.lines().any(|it| it == line)))
 }
 
-/// When a process was started, in the kernel's words.
-fn started(pid: u32) -> Option<BString> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything.
-    let after = &stat[stat.rfind_byte(b')')? + 1..];
-    after.split_str(" ").nth(20).map(BString::from)
+/// When a process was started, in the kernel's ticks.
+fn started(pid: u32) -> Option<u64> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    Some(Stat::of(pid)?.started)
 }
 
 /// How long it is looked who is inside, so that those who wait for another server do not wait long.
 const _: () = assert!(INSIDE_TIME.as_millis() < Duration::from_secs(1).as_millis());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(pid: u32, comm: &str) -> User {
+        User {
+            holder: Holder {
+                pid,
+                comm: comm.into(),
+                ..Holder::default()
+            },
+            how: How::Map,
+            started: started(std::process::id()),
+            link: None,
+        }
+    }
+
+    #[test]
+    fn who_ends_the_daemon_is_told_who_stays_inside() {
+        let departed = Departed::default();
+        let inside = |users| Inside {
+            path: "/data/x".into(),
+            source: "nas:/x".into(),
+            mount: 0,
+            users,
+        };
+        let me = std::process::id();
+        departed.keep(inside(Vec::new()));
+        // Init was not started when this process was: it is somebody else by now.
+        departed.keep(inside(vec![user(1, "gone")]));
+        departed.keep(inside(vec![
+            user(me, "cp"),
+            user(me, "cp"),
+            user(1, "gone"),
+        ]));
+        let told = departed.at_the_end();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].path, "/data/x");
+        assert_eq!(
+            told[0].reason,
+            format!("it is unmounted, but left to those who are inside: {me} (cp)")
+        );
+        assert_eq!(departed.list()[0].users.len(), 2);
+        let many = inside((0..20).map(|pid| user(pid, "x")).collect());
+        assert!(many.named().ends_with(" and 12 more"), "{}", many.named());
+    }
+}

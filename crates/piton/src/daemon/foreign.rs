@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bstr::{BStr, BString, ByteSlice};
-use piton_mount::{namespaces, process};
+use piton_mount::namespaces;
+use piton_process::about;
 
 /// Namespaces kept in mind; those that came first are forgotten.
 const NAMESPACES: usize = 256;
@@ -60,7 +61,7 @@ impl Foreigners {
     }
 
     fn note(&self, namespace: u64, pid: u32, path: &BStr) {
-        let (name, cgroup) = (process::name(pid), process::cgroup(pid));
+        let (name, cgroup) = (about::name(pid), about::cgroup(pid));
         let mut all = self.lock();
         let known = all.get(&namespace).filter(|known| {
             let silent = known.at.elapsed().unwrap_or_default();
@@ -96,8 +97,8 @@ impl Foreigners {
 fn warn(foreign: &Foreign) {
     let cgroup = foreign.cgroup.as_ref().map(|cgroup| cgroup.as_bstr());
     let place = cgroup.and_then(|cgroup| {
-        let container = process::container(cgroup).map(|id| format!("container {id}"));
-        container.or_else(|| process::unit(cgroup).map(|unit| format!("unit {unit}")))
+        let container = about::container(cgroup).map(|id| format!("container {id}"));
+        container.or_else(|| about::unit(cgroup).map(|unit| format!("unit {unit}")))
     });
     let (pid, path, namespace) = (foreign.pid, &foreign.path, foreign.namespace);
     let who = foreign.name.as_ref().map(|name| name.as_bstr());

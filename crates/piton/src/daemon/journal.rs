@@ -51,6 +51,7 @@ impl Journal {
         if matches!(loaded.reason, Reason::Planned(_)) {
             return;
         }
+        tracing::debug!(why = ?loaded.reason, "maps read");
         let before = std::mem::take(&mut self.read);
         self.said.clear();
         for diagnostic in &loaded.diagnostics {

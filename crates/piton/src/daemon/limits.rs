@@ -64,3 +64,36 @@ pub(super) const DEPARTED: usize = 256;
 
 /// How long it is looked who is inside what is let go of.
 pub(super) const INSIDE_TIME: Duration = Duration::from_millis(500);
+
+/// Lines about NFS calls that wait to be written: a listing of a large directory comes at once.
+pub(super) const CALLS_WAITING: usize = 4096;
+
+/// Bytes of a log of NFS calls before another is begun; one older file is kept.
+pub(super) const CALLS_LOG_BYTES: u64 = 64 << 20;
+
+/// How soon after a snapshot was taken it is shown in the listings of its map: whoever waits for the
+/// access is not to share the processor with that.
+pub(crate) const LISTING_PAUSE: Duration = Duration::from_millis(500);
+
+/// How soon after an unmount a sweep begins: several go together.
+pub(crate) const SWEEP_PAUSE: Duration = Duration::from_millis(200);
+
+/// Time of a sweep over all snapshots; nobody waits for it.
+pub(crate) const SWEEP_TIME: Duration = Duration::from_secs(120);
+
+/// The same when the daemon ends: somebody waits.
+pub(crate) const SWEEP_LAST: Duration = Duration::from_secs(15);
+
+/// How soon it is tried again to remove what could not be: it is mounted elsewhere, or a pool is out
+/// of order.
+pub(crate) const SWEEP_AGAIN: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether kept snapshots have grown too old. They are kept for hours and days.
+pub(crate) const SWEEP_ROUND: Duration = Duration::from_secs(15 * 60);
+
+/// Stack of a thread that only waits and asks.
+pub(crate) const SMALL_STACK: usize = 256 << 10;
+
+/// How long a user's FUSE helper may neither answer nor do anything before it is killed. A network that
+/// went away for a moment is back by then; what the helper has not written yet is lost.
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(60);

@@ -80,6 +80,11 @@ impl Line {
         self.lives > 0
     }
 
+    /// Whether somebody waits for the end of this start, and sees nothing of the log.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.starter.silent && !self.is_successor()
+    }
+
     /// Becomes readable when the keeper says something, or is gone.
     pub(crate) fn bell(&self) -> BorrowedFd<'_> {
         self.end.as_fd()

@@ -7,6 +7,7 @@ use piton_engine::config::{Binding, Configuration, Point};
 use piton_map::diagnostic::Diagnostic;
 use piton_map::key::MapKind;
 use piton_map::lookup::{MapSpec, MapType, Miss};
+use piton_map::options::Selection;
 use piton_map::requester::Requester;
 use piton_map::text::Origin;
 use piton_plan::step::TriggerKind;
@@ -58,6 +59,8 @@ pub(crate) struct Loader {
     pub(crate) maps: Arc<Maps>,
     pub(crate) request: MasterRequest,
     pub(crate) browse: bool,
+    /// How servers are ranked where a line says nothing (`-r`).
+    pub(crate) selection: Selection,
     pub(crate) defines: Vec<(BString, BString)>,
 }
 
@@ -73,9 +76,11 @@ impl Loader {
             refused: Vec::new(),
             watch: Watch::default(),
         };
+        let (mut files, mut directories) = (Vec::new(), Vec::new());
         match master::read(&self.maps, &self.request) {
             Ok(site) => {
                 let points = self.points(&site, &mut loaded);
+                (files, directories) = (site.files_read, site.directories_read);
                 loaded.diagnostics.extend(site.diagnostics);
                 loaded.result = Ok(Configuration {
                     points,
@@ -85,15 +90,20 @@ impl Loader {
             Err(miss) => loaded.result = Err(miss),
         }
         loaded.watch = self.maps.watch();
+        // A directory that is not there yet is a name in the one above.
+        loaded.watch.files.extend(files);
+        loaded.watch.directories = directories;
         loaded
     }
 
     fn points(&self, site: &Site, loaded: &mut Loaded) -> Vec<Point> {
         let mut written = Vec::new();
         for point in &site.points {
+            let mut options = point.options.clone();
+            options.rank_by_default(self.selection);
             let binding = Arc::new(Binding {
                 maps: point.maps.clone().into(),
-                options: point.options.clone(),
+                options,
                 dialect: site.dialect.clone(),
                 source: source_text(&point.maps),
                 origin: point.origin.clone(),
@@ -262,6 +272,7 @@ fn source_text(maps: &[MapSpec]) -> BString {
     match map.kind {
         Some(MapType::Hosts) => "-hosts".into(),
         Some(MapType::Passwd) => "-passwd".into(),
+        Some(MapType::Snapshot) => "snapshot".into(),
         _ => map.name.clone(),
     }
 }
@@ -318,5 +329,26 @@ mod tests {
                 "m:5:1: the direct key /a (m:4:1) would hide it"
             ]
         );
+    }
+
+    #[test]
+    fn servers_are_ranked_as_the_daemon_was_told_where_a_line_says_nothing() {
+        let loader = Loader {
+            maps: Arc::new(Maps::new(piton_source::cache::Settings {
+                root: Some("/nonexistent".into()),
+                ..Default::default()
+            })),
+            request: MasterRequest {
+                lines: vec!["/a /no.map".into(), "/b /no.map -w".into()],
+                ..MasterRequest::default()
+            },
+            browse: false,
+            selection: Selection::Random,
+            defines: Vec::new(),
+        };
+        let unserved = loader.load(Reason::Start).unserved;
+        let ranked = unserved.iter().map(|it| it.binding.options.selection);
+        let expected = [Selection::Random, Selection::WeightOnly];
+        assert_eq!(ranked.collect::<Vec<_>>(), expected);
     }
 }

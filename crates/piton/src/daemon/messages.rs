@@ -37,6 +37,10 @@ pub(crate) enum Message {
     Task(u64, Event<Ticket>),
     /// Master map and direct maps were read.
     Loaded(Box<Loaded>),
+    /// Snapshots have come or gone.
+    Volumes,
+    /// What maps list was read again, by mount point; what could not be is missing.
+    Listed(Vec<(BString, Arc<[BString]>)>),
     /// This host's addresses and routes were read; nothing if they could not be.
     Moved(Option<(Vec<Interface>, Vec<Route>)>),
     /// Somebody asks through the control socket.

@@ -58,7 +58,7 @@ pub(crate) fn write(note: &Note) {
         }
         Note::Removed { path } => tracing::debug!(%path, "mount point gone"),
         Note::ServerDied { server, why, .. } => {
-            tracing::warn!(%server, "server does not answer: {why}");
+            tracing::warn!(%server, "server is taken for dead: {why}");
         }
         Note::ServerBack { server, dead_ms } => {
             let seconds = dead_ms.div_ceil(1_000);

@@ -9,6 +9,7 @@ use piton_mount::table::{self, Table};
 
 use super::messages::Outline;
 use super::service::{HOLDERS_LOOKED_FOR, HOLDERS_TIME, find_holders};
+use super::staging::Staging;
 
 /// Processes named in one line.
 const NAMED: usize = 3;
@@ -27,14 +28,14 @@ pub(super) fn message(pending: &difference::Pending) -> Pending {
 
 /// Who keeps any of these busy: what would have the kernel refuse to unmount them. Each is looked
 /// at in /proc, so that there is a limit.
-pub(super) fn holders_of(mounts: &[String], until: Instant) -> Vec<Holder> {
+pub(super) fn holders_of(staging: &Staging, mounts: &[String], until: Instant) -> Vec<Holder> {
     let ours = |holder: &Holder| {
         let path = holder.path.as_deref().unwrap_or_default();
         holder.pid == 0 && (mounts.iter().any(|mount| mount == path) || is_trigger(path.into()))
     };
     let looked_at = mounts.iter().take(HOLDERS_LOOKED_FOR);
     looked_at
-        .flat_map(|mount| find_holders(mount, until).0)
+        .flat_map(|mount| find_holders(staging, mount, until).0)
         // A copy in another namespace does not hold ours; what is ours goes with it.
         .filter(|holder| !holder.elsewhere && holder.how != "copy of the mount" && !ours(holder))
         .collect()
@@ -51,10 +52,10 @@ fn is_trigger(path: &BStr) -> bool {
 }
 
 /// Moves what would have to wait to `pending`: that in whose way something busy is mounted.
-pub(super) fn foresee(mut outline: Outline) -> ReloadPlan {
+pub(super) fn foresee(staging: &Staging, mut outline: Outline) -> ReloadPlan {
     let until = Instant::now() + HOLDERS_TIME;
     for (path, mounts) in &outline.waits {
-        let holders = holders_of(mounts, until);
+        let holders = holders_of(staging, mounts, until);
         if !holders.is_empty() {
             postpone(&mut outline.plan, path, &detail(mounts, &holders));
         }
@@ -63,10 +64,10 @@ pub(super) fn foresee(mut outline: Outline) -> ReloadPlan {
 }
 
 /// Says of what is pending who is to blame.
-pub(super) fn explain(mut outline: Outline) -> ReloadPlan {
+pub(super) fn explain(staging: &Staging, mut outline: Outline) -> ReloadPlan {
     let until = Instant::now() + HOLDERS_TIME;
     for (path, mounts) in &outline.waits {
-        let holders = holders_of(mounts, until);
+        let holders = holders_of(staging, mounts, until);
         postpone(&mut outline.plan, path, &detail(mounts, &holders));
     }
     outline.plan

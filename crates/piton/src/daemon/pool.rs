@@ -383,6 +383,9 @@ mod tests {
 
     use super::*;
 
+    /// Longest wait for what must happen, also where many others work.
+    const LONG: Duration = Duration::from_secs(60);
+
     #[test]
     fn a_stuck_thread_is_replaced() {
         let pool = Pool::new("test", 1, 2, Duration::from_millis(5));
@@ -395,7 +398,7 @@ mod tests {
         assert!(finished.recv_timeout(Duration::from_millis(1)).is_err());
         std::thread::sleep(Duration::from_millis(10));
         pool.relieve();
-        finished.recv_timeout(Duration::from_secs(5)).unwrap();
+        finished.recv_timeout(LONG).unwrap();
         drop(stuck_until);
     }
 
@@ -418,14 +421,14 @@ mod tests {
                 Turn::TooLate => panic!("it is not late"),
             });
         }
-        let wait = || beginning.recv_timeout(Duration::from_secs(5));
+        let wait = || beginning.recv_timeout(LONG);
         let mut holds: Vec<_> = (0..ALONE).map(|_| wait().unwrap()).collect();
         assert!(beginning.recv_timeout(Duration::from_millis(20)).is_err());
         let (done, alive) = mpsc::channel();
         pool.submit_in(Lane::Server("alive".into()), after(60_000), move |_| {
             done.send(()).unwrap();
         });
-        alive.recv_timeout(Duration::from_secs(5)).unwrap();
+        alive.recv_timeout(LONG).unwrap();
         // The work itself is long over: what counts is the hold.
         holds.pop();
         assert_eq!(wait().unwrap().0, ALONE);
@@ -445,7 +448,7 @@ mod tests {
                 Turn::TooLate => panic!("it is not late"),
             });
         };
-        let wait = || beginning.recv_timeout(Duration::from_secs(5)).unwrap();
+        let wait = || beginning.recv_timeout(LONG).unwrap();
         (0..ALONE).for_each(|_| submit("greedy"));
         let mut holds: Vec<_> = (0..ALONE).map(|_| wait()).collect();
         (0..=IN_LANE).for_each(|_| submit("modest"));
@@ -470,7 +473,7 @@ mod tests {
             let told = told.clone();
             pool.submit_in(Lane::Names, until, move |turn| told.send(turn).unwrap());
         };
-        let wait = || tell.recv_timeout(Duration::from_secs(5)).unwrap();
+        let wait = || tell.recv_timeout(LONG).unwrap();
         (0..ALONE).for_each(|_| submit(after(60_000)));
         let holds: Vec<_> = (0..ALONE).map(|_| wait()).collect();
         submit(after(0));
@@ -490,7 +493,7 @@ mod tests {
         let pool = Pool::new("test", 1, 2, Duration::ZERO).tending(|| false);
         let (done, finished) = mpsc::channel();
         pool.submit(move || done.send(()).unwrap());
-        finished.recv_timeout(Duration::from_secs(5)).unwrap();
+        finished.recv_timeout(LONG).unwrap();
         assert_eq!(pool.relieve(), None);
     }
 
@@ -505,7 +508,7 @@ mod tests {
             });
         }
         gate.wait();
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + LONG;
         while pool.0.lock().threads > 1 + SPARE && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
         }

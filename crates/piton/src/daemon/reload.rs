@@ -1,6 +1,9 @@
 //! Reading the maps anew, applying what changed, and saying what came of it.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
@@ -21,11 +24,17 @@ use super::loader::{Loaded, Reason, Refused, Unserved};
 use super::messages::{Message, Outline};
 use super::pool::Turn;
 use super::runtime::{Earlier, Runtime};
+use super::staging::Staging;
 use super::start::look_for_earlier_life;
 use super::tasks::lane_of;
+use super::turns::Doors;
 
 /// Files often change in bursts (an editor writes, renames, sets the mode): wait until then.
 pub(super) const SETTLE_MS: u64 = 100;
+
+/// Behind links, how long it takes from a change of the mount table to a look whether what links lead
+/// to is still there: mounts of ours come in groups.
+const LOOK_MS: u64 = 250;
 
 /// How long it is waited for a reload's changes before it is said what came of it: a server that
 /// hangs must not make the operator wait, too.
@@ -48,6 +57,10 @@ pub(super) struct Reload {
     next_question: u64,
     /// Whose changes are being applied: answered when that is over, or at this moment.
     applying: Vec<(Answer, Outline, Millis)>,
+    /// The mount table, where somebody may unmount what links lead to.
+    mounts: Option<File>,
+    /// When it is looked at.
+    look: Option<Millis>,
 }
 
 impl Reload {
@@ -56,10 +69,27 @@ impl Reload {
         self.due = Some(now + SETTLE_MS);
     }
 
+    /// Hears from now on of what is mounted and unmounted, if it matters.
+    pub(super) fn watch_mounts(&mut self, staging: &Staging, doors: &Doors) -> io::Result<()> {
+        if !staging.is_in_place() {
+            let table = File::open("/proc/self/mountinfo")?;
+            doors.mounts(table.as_fd())?;
+            self.mounts = Some(table);
+        }
+        Ok(())
+    }
+
+    /// Something was mounted or unmounted, perhaps.
+    pub(super) fn mounts_changed(&mut self, changed: bool, now: Millis) {
+        if changed {
+            self.look.get_or_insert(now + LOOK_MS);
+        }
+    }
+
     /// When there is something to do.
     pub(super) fn next_due(&self) -> Option<Millis> {
         let applied = self.applying.iter().map(|(_, _, end)| *end);
-        applied.chain(self.due).min()
+        applied.chain(self.due).chain(self.look).min()
     }
 
     /// Remembers who asked; the number stands for the question.
@@ -83,6 +113,10 @@ impl Runtime {
         if self.reload.due.is_some_and(|due| due <= now) {
             self.read_maps(Reason::Changed);
         }
+        if self.reload.look.is_some_and(|look| look <= now) {
+            self.reload.look = None;
+            self.look_after_links();
+        }
         self.reload_settled();
     }
 
@@ -98,6 +132,7 @@ impl Runtime {
         self.reload.running = true;
         if let Reason::Asked(_) = reason {
             self.worker.maps.renew_exports();
+            self.look_after_links();
         }
         // What has changed so far is read now.
         self.reload.due = None;
@@ -110,6 +145,18 @@ impl Runtime {
             }
             mailbox.post(Message::Loaded(Box::new(loaded)));
         });
+    }
+
+    /// Has it looked whether what links lead to is still mounted.
+    fn look_after_links(&self) {
+        if self.worker.staging.is_in_place() {
+            return;
+        }
+        let linked = self.engine.linked();
+        let linked = linked.map(|(trigger, key, path)| (trigger, key.clone(), path.clone()));
+        let linked: Vec<_> = linked.collect();
+        let staging = self.worker.staging.clone();
+        self.pools.slow.submit(move || staging.look_after(linked));
     }
 
     /// The maps were read anew.
@@ -125,6 +172,9 @@ impl Runtime {
     pub(super) fn loaded(&mut self, loaded: Loaded) {
         self.watcher.set(&loaded.watch);
         self.journal.maps_read(&loaded);
+        if !self.announced {
+            self.beginning.read(&loaded);
+        }
         let asker = self.reload.asker(loaded.reason);
         let configuration = match loaded.result {
             Ok(mut configuration) => {
@@ -133,7 +183,10 @@ impl Runtime {
             }
             Err(miss) => {
                 let why = Cause::Lookup(miss).to_string();
-                tracing::error!(why, "the master map cannot be read; nothing is changed");
+                match loaded.reason {
+                    Reason::Start => self.await_master(&why),
+                    _ => tracing::error!(why, "the master map cannot be read; nothing is changed"),
+                }
                 if let Some(answer) = asker {
                     // Who asked may be gone; the same below.
                     let _ = answer.send(Err(why));
@@ -156,16 +209,14 @@ impl Runtime {
             }
             return;
         }
-        let nothing = configuration.points.is_empty() && configuration.existing.is_empty();
         self.events.push_back(Event::Configure(configuration));
         self.work();
         if self.earlier == Earlier::Unknown {
             self.resume();
         }
         self.renew_listings();
-        if loaded.reason == Reason::Start && nothing {
-            self.announce();
-        }
+        self.renew_volumes();
+        self.announce();
         if let Some((answer, outline)) = outline {
             let end = self.clock.now() + CHANGES_MS;
             self.reload.applying.push((answer, outline, end));

@@ -2,53 +2,38 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use bstr::{BStr, BString, ByteSlice};
-use piton_control::message::Left;
-use piton_engine::cause::Errno;
-use piton_engine::command::{Answer, Note, Response};
+use bstr::{BString, ByteSlice};
+use piton_engine::command::{Answer, Note};
 use piton_engine::event::{JobId, Request, RequestId};
+use piton_engine::planning::PlanOrder;
 use piton_engine::{Command, Engine, Event};
-use piton_frontend::{FrontEnd, Incoming, Mark, Ticket, as_path};
-use piton_map::lookup::Miss;
-use piton_map::requester::{Program, Requester};
-use piton_mount::{Lane, Workers, process};
-use piton_plan::facts::HostAnswers;
-use piton_plan::probe::Target;
-use piton_plan::step::{Planned, Step, TriggerId, TriggerKind};
+use piton_frontend::{FrontEnd, Mark, Ticket};
+use piton_plan::step::TriggerId;
 
-use super::convert::text;
+use super::asked::Asker;
+use super::beginning::Beginning;
+use super::ending::{HAND_OVER_PAUSE, Left};
 use super::journal::Journal;
 use super::limits::{
-    EXPIRE_MOST, EXPIRE_PATIENCE, INSPECT_TIME, QUICK_MOST, QUICK_PATIENCE, QUICK_WORK, SLOW_MOST,
+    EXPIRE_MOST, EXPIRE_PATIENCE, QUICK_MOST, QUICK_PATIENCE, QUICK_WORK, SLOW_MOST,
 };
 use super::line::Line;
 use super::loader::{Loaded, Loader, Reason};
 use super::messages::{Mailbox, Message};
 use super::network::Network;
-use super::pool::{Pool, Turn};
+use super::pool::Pool;
+use super::relisting::Relisting;
 use super::reload::Reload;
 use super::sightings::Sightings;
 use super::signals::{Meaning, Signals};
-use super::tasks::{self, Lookup, Pace, Perform, Submount, Worker};
-use super::timers::{Clock, Kind, Outstanding, sleep_until};
-use super::trace::{self, Tracer};
+use super::tasks::{Lookup, Worker};
+use super::timers::{Clock, Outstanding, sleep_until};
+use super::trace::Tracer;
 use super::turns::{Doors, Quick, Woken};
 use super::watch::Watcher;
-use crate::asking;
-use crate::exit::Exit;
 use piton_control::line::Word;
-
-/// Time given to a task beyond what it was told, so that it can say itself what went wrong.
-const GRACE_MS: u64 = 500;
-
-/// Longest time in which what is under way is finished for a successor.
-const HAND_OVER_MOST: Duration = Duration::from_secs(2);
-
-/// Pause between two looks whether it is.
-const HAND_OVER_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the loop is made of.
 pub(crate) struct Runtime {
@@ -68,28 +53,35 @@ pub(crate) struct Runtime {
     pub(super) line: Line,
     pub(super) pools: Pools,
     pub(super) events: VecDeque<Event<Ticket>>,
-    outstanding: Outstanding,
-    sightings: Sightings,
-    tracer: Tracer,
+    pub(super) outstanding: Outstanding,
+    pub(super) sightings: Sightings,
+    pub(super) tracer: Tracer,
     /// Quick work to be done by whoever has the next turn.
-    quick: VecDeque<Quick>,
+    pub(super) quick: VecDeque<Quick>,
     /// Held by whatever has a disk asked.
-    disk: Arc<()>,
+    pub(super) disk: Arc<()>,
     pub(super) reload: Reload,
+    pub(super) volumes: Relisting,
     pub(super) earlier: Earlier,
     /// Requests may be there that were not read.
-    unread: bool,
+    pub(super) unread: bool,
     /// Places at which work is under way, or was, that leaves something half done if we die.
-    marks: HashMap<(TriggerId, BString), Mark>,
+    pub(super) marks: HashMap<(TriggerId, BString), Mark>,
     /// The jobs that are at work at such places.
-    marked: HashMap<JobId, (TriggerId, BString)>,
+    pub(super) marked: HashMap<JobId, (TriggerId, BString)>,
     answers: BTreeMap<RequestId, Asker>,
     next_request: u64,
-    announced: bool,
+    /// The start is over, or will not be.
+    pub(super) announced: bool,
+    pub(super) beginning: Beginning,
+    /// Why the end has come by itself.
+    pub(super) failed: Option<String>,
     /// Since when all is to be left to a successor.
-    handing_over: Option<Instant>,
-    left: Option<Ended>,
-    force: bool,
+    pub(super) handing_over: Option<Instant>,
+    pub(super) left: Option<Left>,
+    pub(super) force: bool,
+    /// All is left to a successor.
+    pub(super) detached: bool,
 }
 
 /// How far we are with taking over what an earlier life left. Until that is done no request is
@@ -107,7 +99,7 @@ pub(super) enum Earlier {
 /// Threads for three kinds of work, so that one kind cannot starve another.
 pub(super) struct Pools {
     /// What the kernel does alone and nobody waits for at once.
-    quick: Pool,
+    pub(super) quick: Pool,
     /// Programs, servers, name look-ups, disks.
     pub(super) slow: Pool,
     /// Asking the kernel for idle mounts, which waits for our own answers.
@@ -167,6 +159,7 @@ impl Runtime {
             quick: VecDeque::new(),
             disk: Arc::new(()),
             reload: Reload::default(),
+            volumes: Relisting::default(),
             earlier: Earlier::Unknown,
             unread: true,
             marks: HashMap::new(),
@@ -174,9 +167,12 @@ impl Runtime {
             answers: BTreeMap::new(),
             next_request: 1,
             announced: false,
+            beginning: Beginning::default(),
+            failed: None,
             handing_over: None,
             left: None,
             force: false,
+            detached: false,
         }
     }
 
@@ -195,6 +191,7 @@ impl Runtime {
             doors.network(network.bell())?;
         }
         doors.keeper(self.line.bell())?;
+        self.reload.watch_mounts(&self.worker.staging, &doors)?;
         if let Some(bell) = self.front_end.readable() {
             doors.front_end(bell)?;
         }
@@ -226,6 +223,7 @@ impl Runtime {
                 self.signal(meaning);
             }
         }
+        self.reload.mounts_changed(woken.mounts, self.clock.now());
         if woken.network {
             self.read_addresses();
         }
@@ -236,25 +234,6 @@ impl Runtime {
         Ok(())
     }
 
-    /// Takes the requests that have come, if all is there that they may be about.
-    fn read_requests(&mut self) -> std::io::Result<()> {
-        if !self.unread || self.earlier != Earlier::Over {
-            return Ok(());
-        }
-        self.unread = false;
-        while let Some(incoming) = self.front_end.next()? {
-            self.take_request(incoming);
-        }
-        Ok(())
-    }
-
-    /// What stays mounted, with the reason, once the end has come.
-    pub(crate) fn ended(&mut self) -> Option<Ended> {
-        let left = self.left.take()?;
-        self.wind_up(&left);
-        Some(left)
-    }
-
     /// Whether there is quick work that no thread has begun.
     pub(super) fn has_quick(&self) -> bool {
         !self.quick.is_empty()
@@ -263,109 +242,6 @@ impl Runtime {
     /// Quick work to be done next.
     pub(crate) fn next_quick(&mut self) -> Option<Quick> {
         self.quick.pop_front()
-    }
-
-    fn wind_up(&self, left: &[(BString, Arc<str>)]) {
-        self.front_end.detach();
-        self.worker.workers.end();
-        if !self.force {
-            return;
-        }
-        for (path, _) in left {
-            let target = as_path(path.as_bstr());
-            let flags = rustix::mount::UnmountFlags::DETACH;
-            if let Err(error) = rustix::mount::unmount(target, flags) {
-                tracing::warn!(%path, %error, "could not be detached");
-            }
-        }
-        self.worker.remove_made();
-    }
-
-    fn event_of(&mut self, incoming: Incoming) -> Event<Ticket> {
-        match incoming {
-            Incoming::Access {
-                trigger,
-                key,
-                mut requester,
-                waited_ms,
-                ticket,
-            } => {
-                requester.sighting = self.sightings.meet(requester.pid);
-                if self.engine.asks_program(trigger) {
-                    requester.program = program(requester.pid);
-                }
-                let tag = self.trace(trace::Kind::Access, trigger, &key, &requester);
-                Event::Access {
-                    trigger,
-                    key,
-                    requester,
-                    waited_ms,
-                    ticket: ticket.tagged(tag),
-                }
-            }
-            Incoming::Expire {
-                trigger,
-                key,
-                ticket,
-            } => {
-                let nobody = Requester::default();
-                let tag = self.trace(trace::Kind::Expire, trigger, &key, &nobody);
-                Event::ExpireAsked {
-                    trigger,
-                    key,
-                    ticket: ticket.tagged(tag),
-                }
-            }
-        }
-    }
-
-    fn trace(
-        &mut self,
-        kind: trace::Kind,
-        trigger: TriggerId,
-        key: &BString,
-        requester: &Requester,
-    ) -> u32 {
-        let path = self.engine.path_of_trigger(trigger);
-        let path = path.map(|path| path.as_bstr()).unwrap_or_default();
-        self.tracer.arrived(kind, path, key.as_bstr(), requester)
-    }
-
-    // -- the keeper ------------------------------------------------------------------------
-
-    fn hear_keeper(&mut self, doors: &Doors) {
-        loop {
-            let (word, renewed) = self.line.hear();
-            if renewed {
-                if let Err(error) = doors.keeper(self.line.bell()) {
-                    tracing::error!(%error, "the keeper is not heard");
-                }
-                continue;
-            }
-            match word {
-                Some(Word::HandOver) => {
-                    tracing::info!("handing over to a successor");
-                    self.handing_over = Some(Instant::now());
-                    if let Some(bell) = self.front_end.readable() {
-                        doors.close(bell);
-                    }
-                }
-                Some(_) => {}
-                None => return,
-            }
-        }
-    }
-
-    /// Ends this process when a successor is to serve and nothing is under way: what was not read
-    /// waits in the pipe, and what was not answered stands in the table.
-    pub(crate) fn hand_over(&self) {
-        let Some(since) = self.handing_over else {
-            return;
-        };
-        if self.engine.is_idle() || since.elapsed() >= HAND_OVER_MOST {
-            // No destructor runs, so that nobody who waits is answered.
-            std::process::exit(Exit::HANDED_OVER);
-        }
     }
 
     // -- waiting ---------------------------------------------------------------------------
@@ -459,6 +335,7 @@ impl Runtime {
                     until,
                 });
             }
+            Command::Plan { job, order } => self.plan(job, order),
             Command::Resolve {
                 job,
                 hosts,
@@ -506,19 +383,13 @@ impl Runtime {
                     .quick
                     .submit(move || front_end.list(trigger, &keys));
             }
+            Command::Show { trigger, key } => self.front_end.show(trigger, key.as_bstr()),
+            Command::Hide { trigger, key } => drop(self.front_end.hide(trigger, key.as_bstr())),
             Command::SetTimeout {
                 trigger,
                 key,
                 seconds,
-            } => {
-                let front_end = self.front_end.clone();
-                self.pools.quick.submit(move || {
-                    let key = key.as_ref().map(|key| key.as_bstr());
-                    if let Err(failure) = front_end.set_timeout(trigger, key, seconds) {
-                        tracing::debug!(why = failure.text, "idle time not set");
-                    }
-                });
-            }
+            } => self.set_timeout(trigger, key, seconds),
             Command::Expire { trigger, immediate } => {
                 let (front_end, mailbox) = (self.front_end.clone(), self.mailbox.clone());
                 self.pools.expire.submit(move || {
@@ -543,239 +414,30 @@ impl Runtime {
                 {
                     return self.mourn(server, why.to_string(), mounts);
                 }
+                if !self.announced {
+                    self.beginning.note(&note);
+                }
                 self.journal.write(&note);
             }
             Command::Finished { left } => self.left = Some(left),
         }
     }
 
-    // -- tasks -----------------------------------------------------------------------------
-
-    fn fetch(&mut self, mut lookup: Lookup) {
-        if let Some(event) = self.worker.lookup_cached(&lookup) {
-            self.tracer.cached(lookup.job);
-            return self.events.push_back(event);
-        }
-        let left = lookup.until.saturating_duration_since(Instant::now());
-        let end = self.clock.now() + left.as_millis() as u64 + GRACE_MS;
-        let number = self.outstanding.enter(lookup.job, Kind::Fetch, end);
-        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
-        let lane = tasks::lane_of(&lookup.binding, lookup.key.as_bstr());
-        self.pools.slow.submit_in(lane, lookup.until, move |turn| {
-            // What is too late is given up by the loop itself.
-            if let Turn::Begin(_hold) = turn {
-                let event = worker.lookup(&mut lookup);
-                mailbox.post(Message::Task(number, event));
-            }
-        });
-    }
-
-    fn resolve(&mut self, job: JobId, hosts: Vec<BString>, deadline_ms: u64) {
-        let end = self.clock.now() + deadline_ms;
-        let number = self.outstanding.enter(job, Kind::Resolve, end);
-        let until = Instant::now() + Duration::from_millis(deadline_ms);
-        let (resolver, mailbox) = (self.worker.resolver.clone(), self.mailbox.clone());
-        self.pools.slow.submit_in(Lane::Names, until, move |turn| {
-            if let Turn::Begin(_hold) = turn {
-                let answers = asking::addresses(&resolver, &hosts, until);
-                mailbox.post(Message::Task(number, Event::Resolved { job, answers }));
-            }
-        });
-    }
-
-    fn probe(&mut self, job: JobId, targets: Vec<Target>, grace_ms: u64, deadline_ms: u64) {
-        let end = self.clock.now() + deadline_ms + GRACE_MS;
-        let number = self.outstanding.enter(job, Kind::Probe, end);
-        let until = Instant::now() + Duration::from_millis(deadline_ms);
-        let grace = Duration::from_millis(grace_ms);
-        let (resolver, mailbox) = (self.worker.resolver.clone(), self.mailbox.clone());
-        // Whoever else asks the same waits in the engine, so that a lane is nearly never full.
-        let first = targets.first().map(|target| target.address.to_string());
-        let lane = Lane::Server(first.unwrap_or_default().into());
-        self.pools.slow.submit_in(lane, until, move |turn| {
-            if let Turn::Begin(_hold) = turn {
-                let answers = resolver.probe(&targets, grace, until);
-                mailbox.post(Message::Task(number, Event::Probed { job, answers }));
-            }
-        });
-    }
-
-    fn perform(&mut self, job: JobId, steps: Vec<Planned>, deadline_ms: u64) {
-        self.mark(job, &steps);
-        let pace = tasks::pace(&steps, &self.worker.settings);
-        let submounts = self.submounts(&steps);
-        let until = Instant::now() + Duration::from_millis(deadline_ms);
-        let mut task = Perform::new(steps, submounts, until);
-        let worker = self.worker.clone();
-        // One disk at a time may keep a thread of the loop; the others wait elsewhere.
-        let turn = match pace {
-            Pace::Quick => true,
-            Pace::Disk => Arc::strong_count(&self.disk) == 1,
-            Pace::Slow => false,
-        };
-        let disk = (pace == Pace::Disk).then(|| self.disk.clone());
-        let work = move || {
-            let lane = worker.perform_at_once(&mut task);
-            drop(disk);
-            match lane {
-                None => Message::Event(task.ended(job, &worker.departed)),
-                Some(lane) => Message::Elsewhere {
-                    job,
-                    task: Box::new(task),
-                    lane,
-                },
-            }
-        };
-        if turn {
-            return self.quick.push_back(Box::new(work));
-        }
-        let mailbox = self.mailbox.clone();
-        self.pools.slow.submit(move || mailbox.post(work()));
-    }
-
-    /// Has workers do the rest of steps, when it is their turn.
-    fn perform_elsewhere(&mut self, job: JobId, mut task: Box<Perform>, lane: Lane) {
-        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
-        self.pools.slow.submit_in(lane, task.until(), move |turn| {
-            worker.perform_with_workers(&mut task, turn);
-            mailbox.post(Message::Event(task.ended(job, &worker.departed)));
-        });
-    }
-
-    /// Has it noted that a job works at something of several parts.
-    fn mark(&mut self, job: JobId, steps: &[Planned]) {
-        let several = tasks::effects(steps) > 1;
-        if !several && self.marks.is_empty() {
-            return;
-        }
-        let Some((trigger, key)) = self.engine.work_at(job) else {
-            return;
-        };
-        let place = (trigger, key.clone());
-        if !self.marks.contains_key(&place) {
-            let mark = match several {
-                true => self.front_end.mark(trigger, place.1.as_bstr()),
-                false => None,
-            };
-            let Some(mark) = mark else { return };
-            self.marks.insert(place.clone(), mark);
-        }
-        self.marked.insert(job, place);
-    }
-
-    /// Takes a note away, unless what is there is still only a part.
-    fn unmark(&mut self, place: &(TriggerId, BString)) {
-        if !self.engine.is_broken(place.0, &place.1)
-            && let Some(mark) = self.marks.remove(place)
-        {
-            mark.end();
-        }
-    }
-
-    /// Goes on where an earlier life ended: what it left is known to the engine by now.
-    pub(super) fn resume(&mut self) {
-        self.earlier = Earlier::Over;
-        let resumed = self.front_end.resume();
-        for (trigger, key, mark) in resumed.marks {
-            let place = (trigger, key);
-            if self.marks.contains_key(&place) {
-                // Work has begun there anew, with a mark of its own.
-                mark.end();
-                continue;
-            }
-            self.marks.insert(place.clone(), mark);
-            self.unmark(&place);
-        }
-        for incoming in resumed.incoming {
-            self.take_request(incoming);
-        }
-    }
-
-    fn take_request(&mut self, incoming: Incoming) {
-        match incoming {
-            Incoming::Expire {
-                trigger,
-                key,
-                ticket,
-            } if !self.engine.is_mounted(trigger, &key) => {
-                self.expire_nothing(trigger, &key, ticket);
-            }
-            incoming => {
-                let event = self.event_of(incoming);
-                self.events.push_back(event);
-                self.work();
-            }
-        }
-    }
-
-    /// The kernel waits for something to be unmounted that the engine does not know: an earlier
-    /// life has unmounted it and could not say so. Whoever accesses it now may wait for this answer
-    /// and would get its errno; READY without a directory would be ENOENT too.
-    fn expire_nothing(&self, trigger: TriggerId, key: &BString, ticket: Ticket) {
-        let Some(mut path) = self.engine.path_of_trigger(trigger).cloned() else {
-            return ticket.fail(Errno::NOENT);
-        };
-        if !key.is_empty() {
-            path.push(b'/');
-            path.extend_from_slice(key);
-        }
+    fn set_timeout(&self, trigger: TriggerId, key: Option<BString>, seconds: u32) {
         let front_end = self.front_end.clone();
         self.pools.quick.submit(move || {
-            if tasks::is_anything_within(path.as_bstr()) {
-                return ticket.fail(Errno::BUSY);
+            let key = key.as_ref().map(|key| key.as_bstr());
+            if let Err(failure) = front_end.set_timeout(trigger, key, seconds) {
+                tracing::debug!(why = failure.text, "idle time not set");
             }
-            if let Some(Err(failure)) = front_end.make_directory(path.as_bstr()) {
-                tracing::debug!(%path, why = failure.text, "no directory for those who wait");
-            }
-            ticket.ready();
         });
     }
 
-    /// The maps of the submounts that steps put in place.
-    fn submounts(&self, steps: &[Planned]) -> Vec<Submount> {
-        let installed = steps.iter().filter_map(|planned| match &planned.step {
-            Step::Install(spec) if spec.kind == TriggerKind::Indirect => Some(spec.id),
-            _ => None,
-        });
-        let submount = |trigger| {
-            let binding = self.engine.binding(trigger)?.clone();
-            let browse = binding.options.browse;
-            Some(Submount {
-                trigger,
-                browse: browse.unwrap_or(self.engine.settings().browse),
-                binding,
-            })
-        };
-        installed.filter_map(submount).collect()
-    }
-
-    fn inspect(&mut self, job: JobId, target: BString, pid: u32) {
-        let workers = self.worker.workers.clone();
-        let (worker, mailbox) = (self.worker.clone(), self.mailbox.clone());
-        let slow = self.pools.slow.clone();
-        self.pools.quick.submit(move || {
-            let tell = move |target: &BStr, mounted: bool| {
-                let hidden = mounted && worker.foreigners.includes(pid, target);
-                mailbox.post(Message::Event(match hidden {
-                    true => Event::Hidden { job },
-                    false => Event::Inspected { job, mounted },
-                }));
-            };
-            match Workers::inspect_at_once(target.as_bstr()) {
-                Ok(mounted) => tell(target.as_bstr(), mounted),
-                Err(lane) => {
-                    let until = Instant::now() + INSPECT_TIME;
-                    slow.submit_in(lane, until, move |turn| {
-                        let mounted = match turn {
-                            Turn::Begin(Some(hold)) => {
-                                workers.inspect(target.as_bstr(), until, &hold)
-                            }
-                            Turn::Begin(None) | Turn::TooLate => false,
-                        };
-                        tell(target.as_bstr(), mounted);
-                    });
-                }
-            }
+    /// Has a thread plan what would take the loop too long.
+    fn plan(&self, job: JobId, order: Box<PlanOrder>) {
+        self.batch(move |_| Event::Planned {
+            job,
+            planning: Box::new(order.plan()),
         });
     }
 
@@ -786,47 +448,17 @@ impl Runtime {
             .submit(move || mailbox.post(Message::Event(act(&worker))));
     }
 
-    /// An answer is not waited for any longer: the engine is told that there is none.
-    ///
-    /// Only questions are given up. What changes the mount table is reported when it has really
-    /// ended: the engine answers those who wait at their deadline by itself, and must not begin
-    /// anew beside a mount that is still under way.
-    fn give_up(&mut self, job: JobId, kind: Kind) {
-        self.events.push_back(match kind {
-            Kind::Fetch => Event::Fetched {
-                job,
-                names: None,
-                costly: false,
-                result: Err(Miss::TimedOut("the map did not answer in time".into())),
-            },
-            Kind::Resolve => Event::Resolved {
-                job,
-                answers: HostAnswers::new(),
-            },
-            // Nobody was heard, for a reason of our own: that says nothing of the servers.
-            Kind::Probe => Event::Probed {
-                job,
-                answers: Vec::new(),
-            },
-        });
-    }
-
     // -- messages --------------------------------------------------------------------------
 
     pub(crate) fn message(&mut self, message: Message) {
         match message {
             Message::Event(event) => {
-                let installed = matches!(event, Event::Installed { .. });
                 self.events.push_back(event);
                 self.work();
-                if installed {
-                    self.announce();
-                }
             }
             Message::Adopted(event) => {
                 self.events.push_back(event);
                 self.work();
-                self.announce();
                 if self.earlier == Earlier::Adopting {
                     self.resume();
                 }
@@ -842,6 +474,8 @@ impl Runtime {
                 self.read(*loaded);
                 self.work();
             }
+            Message::Volumes => self.renew_volumes(),
+            Message::Listed(listings) => self.volumes_listed(listings),
             Message::Moved(network) => {
                 self.reading_addresses = false;
                 if let Some((interfaces, routes)) = network {
@@ -852,6 +486,7 @@ impl Runtime {
             }
             Message::Ask(question) => self.ask(question),
         }
+        self.announce();
         self.reload_settled();
     }
 
@@ -868,14 +503,6 @@ impl Runtime {
             std::thread::sleep(Duration::from_millis(super::reload::SETTLE_MS));
             mailbox.post(Message::Moved(piton_mount::hosts::network().ok()));
         });
-    }
-
-    /// Says once that the daemon is ready.
-    pub(super) fn announce(&mut self) {
-        if !std::mem::replace(&mut self.announced, true) {
-            tracing::info!("mount points are in place");
-            self.line.say(&Word::Ready);
-        }
     }
 
     fn signal(&mut self, meaning: Meaning) {
@@ -899,55 +526,15 @@ impl Runtime {
         }
         if let Request::Stop { detach } = request {
             self.line.say(&Word::Ending);
+            // Who ends is not about to be ready any more.
+            self.announced = true;
+            self.detached = detach;
             if !detach {
+                // A user's mounts are of no use to him without the links to them.
+                self.force |= self.front_end.capabilities().rootless;
                 self.worker.begin_stop();
             }
         }
         self.events.push_back(Event::Request { id, request });
-    }
-}
-
-/// Which program a process runs, as its map's filter wants to know. Reading that never blocks.
-fn program(pid: u32) -> Option<Arc<Program>> {
-    let name = process::name(pid)?;
-    let cgroup = process::cgroup(pid);
-    Some(Arc::new(Program { name, cgroup }))
-}
-
-/// What stays mounted at the end, with the reason.
-pub(crate) type Ended = Vec<(BString, Arc<str>)>;
-
-fn lefts(left: Vec<(BString, Arc<str>)>) -> Vec<Left> {
-    left.into_iter()
-        .map(|(path, reason)| Left {
-            path: text(path.as_bstr()),
-            reason: reason.to_string(),
-        })
-        .collect()
-}
-
-/// Who waits for the response to a request, and in which form.
-pub(super) enum Asker {
-    /// What stayed as it was.
-    Left(Sender<Vec<Left>>),
-    /// The same, or nothing if nothing of ours is there.
-    LeftIfAny(Sender<Option<Vec<Left>>>),
-    /// How much was forgotten.
-    Flushed(Sender<u64>),
-}
-
-impl Asker {
-    fn answer(self, response: Response) {
-        let (left, flushed) = match response {
-            Response::Done { left } => (Some(lefts(left)), 0),
-            Response::Flushed(count) => (None, count),
-            Response::NoSuchPlace => (None, 0),
-        };
-        // Who asked may be gone.
-        match self {
-            Self::Flushed(answer) => drop(answer.send(flushed)),
-            Self::Left(answer) => drop(answer.send(left.unwrap_or_default())),
-            Self::LeftIfAny(answer) => drop(answer.send(left)),
-        }
     }
 }

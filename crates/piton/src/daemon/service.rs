@@ -11,13 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 use bstr::{BStr, BString, ByteSlice};
 use piton_control::message::{
     Daemon, Drained, Foreign, Holder, Job, Keeper, LastError, Left, Mount, MountPoint, Negative,
-    Pin, ReloadPlan, Requester, ServerExports, ServerState, Status, Trace,
+    Pin, ReloadPlan, Requester, ServerExports, ServerState, Servers, Settings, Status, Trace,
 };
 use piton_control::time::rfc3339;
 use piton_control::{Caller, Service, ServiceError, TraceFrom};
 use piton_engine::status as engine;
-use piton_mount::{holders, process};
+use piton_mount::holders;
+use piton_path::are_related;
 use piton_plan::step::TriggerKind;
+use piton_process::about;
 use piton_source::cache::Maps;
 use piton_source::hosts;
 
@@ -26,6 +28,7 @@ use super::foreign::{self, Foreigners};
 use super::messages::{Mailbox, Message, Question};
 use super::pending;
 use super::sightings;
+use super::staging::Staging;
 use super::trace::Ring;
 
 /// Longest wait for the loop's answer. The loop never blocks, and the control socket has shorter
@@ -43,28 +46,35 @@ pub(crate) struct Desk {
     mailbox: Mailbox,
     since: SystemTime,
     master: String,
+    told: Settings,
+    engine: &'static str,
     foreigners: Arc<Foreigners>,
     departed: Arc<Departed>,
     ring: Arc<Ring>,
     keeper: Arc<AtomicU32>,
     maps: Arc<Maps>,
+    staging: Staging,
 }
 
 impl Desk {
     pub(crate) fn new(
         mailbox: Mailbox,
-        master: String,
+        (master, told, engine): (String, Settings, &'static str),
         (foreigners, departed): (Arc<Foreigners>, Arc<Departed>),
         ring: Arc<Ring>,
         keeper: Arc<AtomicU32>,
         maps: Arc<Maps>,
+        staging: Staging,
     ) -> Self {
         Self {
+            staging,
             mailbox,
             maps,
             keeper,
             since: SystemTime::now(),
             master,
+            told,
+            engine,
             foreigners,
             departed,
             ring,
@@ -80,6 +90,18 @@ impl Desk {
                 RecvTimeoutError::Timeout => ServiceError::TimedOut,
                 RecvTimeoutError::Disconnected => ServiceError::failed("the daemon is ending"),
             })
+    }
+
+    /// Refuses a path at, above and below which we have nothing.
+    fn must_be_ours(&self, path: Option<&str>) -> Result<(), ServiceError> {
+        let Some(path) = path else { return Ok(()) };
+        let (status, _) = self.ask(Question::Status)?;
+        let points = status.points.iter().map(|point| &point.path);
+        let mounts = status.mounts.iter().map(|mount| &mount.path);
+        match points.chain(mounts).any(|it| are_related(it, path)) {
+            true => Ok(()),
+            false => Err(ServiceError::NoSuchPlace { path: path.into() }),
+        }
     }
 
     fn message(&self, status: &engine::Status, now_ms: u64) -> Status {
@@ -111,6 +133,8 @@ impl Desk {
                 .map(|error| last_error(error, moment))
                 .collect(),
             master_maps: vec![self.master.clone()],
+            engine: self.engine.into(),
+            frozen: status.frozen,
             foreign: self.foreigners.list().iter().map(foreign).collect(),
             pending: status.pending.iter().map(pending::message).collect(),
             exports: self.maps.exports().iter().map(exports).collect(),
@@ -186,6 +210,14 @@ impl Service for Desk {
         {
             return Err(ServiceError::NoSuchPlace { path: path.into() });
         }
+        for silent in self.staging.silent() {
+            let here = |mount: &&mut Mount| mount.path.as_bytes() == silent.path.as_bytes();
+            if let Some(mount) = message.mounts.iter_mut().find(here) {
+                mount.silent_since = Some(rfc3339(SystemTime::now() - silent.quiet));
+                let milliseconds = |left: Duration| left.as_millis() as u64;
+                mount.given_up_in_ms = silent.left.map(milliseconds);
+            }
+        }
         let asked_for = path.is_some();
         let wanted = message
             .mounts
@@ -193,15 +225,31 @@ impl Service for Desk {
             .filter(|mount| asked_for || mount.busy.is_some());
         let until = Instant::now() + HOLDERS_TIME;
         for mount in wanted.take(HOLDERS_LOOKED_FOR) {
-            (mount.holders, mount.holders_cut) = find_holders(&mount.path, until);
+            (mount.holders, mount.holders_cut) = find_holders(&self.staging, &mount.path, until);
         }
         for server in message.servers.iter_mut().filter(|it| it.down.is_some()) {
-            server.users = users_of(&server.host, &message.mounts, until);
+            server.users = users_of(&self.staging, &server.host, &message.mounts, until);
         }
         for waiting in &mut message.pending {
-            waiting.holders = pending::holders_of(&waiting.waits_for, until);
+            waiting.holders = pending::holders_of(&self.staging, &waiting.waits_for, until);
         }
         Ok(message)
+    }
+
+    fn servers(&self) -> Result<Servers, ServiceError> {
+        let (status, now_ms) = self.ask(Question::Status)?;
+        let mut known = Servers::from(self.message(&status, now_ms));
+        // Those that are about to be asked are left out of a status if nothing comes from them.
+        for one in status.servers.iter().map(server) {
+            if known.servers.iter().all(|it| it.host != one.host) {
+                known.servers.push(one);
+            }
+        }
+        Ok(known)
+    }
+
+    fn settings(&self) -> Settings {
+        self.told.clone()
     }
 
     fn trace(&self, from: TraceFrom, wait: Duration) -> Result<(Trace, TraceFrom), ServiceError> {
@@ -210,20 +258,22 @@ impl Service for Desk {
 
     fn plan(&self) -> Result<ReloadPlan, ServiceError> {
         let outline = self.ask(Question::Plan)?.map_err(ServiceError::failed)?;
-        Ok(pending::foresee(outline))
+        Ok(pending::foresee(&self.staging, outline))
     }
 
     fn reload(&self) -> Result<ReloadPlan, ServiceError> {
         let outline = self.ask(Question::Reload)?.map_err(ServiceError::failed)?;
-        Ok(pending::explain(outline))
+        Ok(pending::explain(&self.staging, outline))
     }
 
     fn expire(&self, path: Option<&str>) -> Result<Vec<Left>, ServiceError> {
+        self.must_be_ours(path)?;
         let path = path.map(BString::from);
         self.ask(|answer| Question::Expire(path, answer))
     }
 
     fn flush(&self, path: Option<&str>) -> Result<u64, ServiceError> {
+        self.must_be_ours(path)?;
         let path = path.map(BString::from);
         self.ask(|answer| Question::Flush(path, answer))
     }
@@ -273,7 +323,11 @@ impl Service for Desk {
     }
 
     fn stop(&self, detach: bool) -> Result<Vec<Left>, ServiceError> {
-        self.ask(|answer| Question::Stop { detach, answer })
+        let mut left = self.ask(|answer| Question::Stop { detach, answer })?;
+        if !detach {
+            left.extend(self.departed.at_the_end());
+        }
+        Ok(left)
     }
 
     fn called(&self, method: &str, caller: Caller) {
@@ -305,6 +359,8 @@ fn mount(mount: &engine::MountStatus, moment: impl Fn(u64) -> String) -> Mount {
         holders_cut: false,
         busy_at: mount.busy_at.map(|at| moment(at.0)),
         stays: mount.stays.as_ref().map(ToString::to_string),
+        silent_since: None,
+        given_up_in_ms: None,
     }
 }
 
@@ -344,8 +400,8 @@ fn foreign(foreign: &foreign::Foreign) -> Foreign {
 
 /// The unit and the container of a control group.
 fn home(cgroup: Option<&BStr>) -> (Option<String>, Option<String>) {
-    let unit = cgroup.and_then(process::unit).map(ToString::to_string);
-    let container = cgroup.and_then(process::container);
+    let unit = cgroup.and_then(about::unit).map(ToString::to_string);
+    let container = cgroup.and_then(about::container);
     (unit, container.map(|id| id.to_string()))
 }
 
@@ -424,9 +480,10 @@ pub(super) fn requester(who: &piton_map::requester::Requester) -> Requester {
     }
 }
 
-pub(super) fn find_holders(path: &str, until: Instant) -> (Vec<Holder>, bool) {
+pub(super) fn find_holders(staging: &Staging, path: &str, until: Instant) -> (Vec<Holder>, bool) {
     let limit = until.saturating_duration_since(Instant::now());
-    match holders::holders(path.as_bytes().as_bstr(), limit) {
+    let place = staging.place(path.as_bytes().as_bstr());
+    match holders::holders(place.as_bstr(), limit) {
         Ok(found) => {
             let cut = found.more || found.cut;
             (found.found.iter().map(holder).collect(), cut)
@@ -437,7 +494,7 @@ pub(super) fn find_holders(path: &str, until: Instant) -> (Vec<Holder>, bool) {
 
 pub(super) fn holder(holder: &holders::Holder) -> Holder {
     let process = holder.process.as_ref();
-    let cgroup = process.and_then(|it| process::cgroup(it.pid.unsigned_abs()));
+    let cgroup = process.and_then(|it| about::cgroup(it.pid.unsigned_abs()));
     let (unit, container) = home(cgroup.as_ref().map(|cgroup| cgroup.as_bstr()));
     Holder {
         pid: process.map_or(0, |it| it.pid.unsigned_abs()),
@@ -452,13 +509,13 @@ pub(super) fn holder(holder: &holders::Holder) -> Holder {
 }
 
 /// The processes that use what is mounted from a server, each once. Nothing is touched.
-fn users_of(host: &str, mounts: &[Mount], until: Instant) -> Vec<Holder> {
+fn users_of(staging: &Staging, host: &str, mounts: &[Mount], until: Instant) -> Vec<Holder> {
     let from = mounts
         .iter()
         .filter(|mount| mount.host.as_deref() == Some(host));
     let found = from
         .take(HOLDERS_LOOKED_FOR)
-        .flat_map(|mount| find_holders(&mount.path, until).0);
+        .flat_map(|mount| find_holders(staging, &mount.path, until).0);
     let mut users: Vec<Holder> = found.filter(|holder| holder.pid != 0).collect();
     users.sort_by_key(|user| user.pid);
     users.dedup_by_key(|user| user.pid);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bstr::BString;
 use piton_map::requester::{Requester, Sighting};
-use piton_mount::process;
+use piton_process::about;
 
 /// For how long a process is taken for the same when its number comes again. Numbers are used
 /// again after thousands of others.
@@ -73,14 +73,14 @@ impl Sightings {
         let Some((pid, cell)) = self.waiting.pop_front() else {
             return false;
         };
-        let cgroup = process::cgroup(pid).map(|cgroup| match &self.last {
+        let cgroup = about::cgroup(pid).map(|cgroup| match &self.last {
             Some(last) if **last == cgroup => last.clone(),
             _ => Arc::new(cgroup),
         });
         if cgroup.is_some() {
             self.last.clone_from(&cgroup);
         }
-        let name = process::name(pid);
+        let name = about::name(pid);
         // Each cell waits once.
         let _ = cell.set(Seen { name, cgroup });
         true

@@ -1,17 +1,18 @@
 //! From the command line to a running loop, and to the end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use autofs::{RequestPipe, RequestTable};
+use autofs::RequestTable;
 use bstr::BString;
 use piton_control::runtime::RuntimeDir;
 use piton_control::server::Server;
 use piton_engine::Engine;
 use piton_engine::config::Point;
-use piton_frontend::{FrontEnd, KernelFrontEnd, KernelSettings};
+use piton_frontend::FrontEnd;
+use piton_mount::snapshot::Places;
 use piton_mount::{Workers, perform};
 use piton_plan::step::TriggerKind;
 use piton_resolver::Resolver;
@@ -19,16 +20,19 @@ use piton_source::cache::{self, Maps};
 
 use super::background;
 use super::foreign;
+use super::front::front_end;
 use super::journal::Journal;
 use super::line::Line;
-use super::loader::{Loaded, Loader, Reason};
+use super::loader::{Loaded, Loader, Reason, Refused};
 use super::log;
-use super::messages::Mailbox;
-use super::options::{Asked, HELP, Options, Role, read};
+use super::messages::{Mailbox, Message};
+use super::options::{Asked, Front, HELP, Options, Role, read};
 use super::runtime::{Parts, Runtime};
 use super::service::Desk;
 use super::settings::{Settings, merge};
 use super::signals;
+use super::snapshots::Snapshots;
+use super::staging::{Staging, sweep};
 use super::tasks::Worker;
 use super::trace::{Ring, Tracer};
 use super::turns;
@@ -36,7 +40,7 @@ use super::watch::Watcher;
 use crate::exit::Exit;
 use crate::exports::Asking;
 use crate::keeper;
-use crate::keeper::heritage::Heritage;
+use crate::volumes::Volumed;
 use piton_control::line::Word;
 
 /// Runs `piton daemon` with these arguments.
@@ -56,6 +60,17 @@ pub(crate) fn run(args: &[OsString]) -> Exit {
             return Exit::Usage;
         }
     };
+    if options.role == Role::First
+        && let Err(trouble) = may_run(&options.front)
+    {
+        eprintln!("piton daemon: {trouble}");
+        return Exit::Failure;
+    }
+    // Those that follow are told by who is first.
+    let args = &match options.role {
+        Role::First => crate::named::in_full(args, options.master.as_deref()),
+        _ => args.to_vec(),
+    };
     match options.role {
         Role::First if !options.foreground && !options.background_child => {
             return background::start(args);
@@ -71,15 +86,11 @@ pub(crate) fn run(args: &[OsString]) -> Exit {
         _ => args.get(1..).unwrap_or_default(),
     };
     match options.role {
-        Role::First if !rustix::process::geteuid().is_root() => {
-            eprintln!("piton daemon: {NEEDS_ROOT}");
-            Exit::Failure
-        }
         Role::First => keeper::run(&options, words, false),
         Role::Attended => keeper::run(&options, words, true),
         Role::Keeper => keeper::run_again(&options, words),
         Role::Substitute => {
-            keeper::run_substitute(Duration::from_millis(settings.engine.deadline_ms))
+            keeper::run_substitute(&options, Duration::from_millis(settings.engine.deadline_ms))
         }
         Role::Daemon => {
             for remark in remarks {
@@ -96,8 +107,19 @@ pub(crate) fn run(args: &[OsString]) -> Exit {
     }
 }
 
-const NEEDS_ROOT: &str = "the kernel's autofs needs root; `piton explain`, `piton check` and \
-                          `piton demo` work without";
+const NEEDS_ROOT: &str = "autofs and NFS mount points need root; without it there is \
+                          `piton daemon --fuse DIRECTORY` (docs/fuse.md)";
+
+/// Whether this user can have such a daemon; a user's own has its directory from here on.
+fn may_run(front: &Front) -> Result<(), Trouble> {
+    match front {
+        Front::Fuse(_) => RuntimeDir::of_user()
+            .map(drop)
+            .map_err(|error| error.to_string()),
+        Front::Autofs | Front::Links(_) if rustix::process::geteuid().is_root() => Ok(()),
+        Front::Autofs | Front::Links(_) => Err(NEEDS_ROOT.into()),
+    }
+}
 
 /// Why the daemon cannot run, for people.
 type Trouble = String;
@@ -107,22 +129,26 @@ fn serve(options: &Options, words: &[OsString], settings: &Settings) -> Result<(
     let signals =
         signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     line.say(&Word::Listening);
-    let heirloom = |error: autofs::Error| format!("what the keeper keeps: {error}");
-    let Heritage {
-        reader,
-        writer,
-        table,
-        control,
-        ..
-    } = line.heritage()?;
-    let pipe = RequestPipe::from_fds(reader, writer).map_err(heirloom)?;
-    let table = RequestTable::from_fd(table).map_err(heirloom)?;
-    let kernel = KernelSettings {
-        ignore: settings.ignore_mounts,
-    };
-    let front_end: Arc<dyn FrontEnd> = Arc::new(
-        KernelFrontEnd::new(kernel, pipe, table.clone()).map_err(|error| no_autofs(&error))?,
-    );
+    let heritage = line.heritage()?;
+    let table = RequestTable::from_fd(
+        heritage
+            .table
+            .try_clone()
+            .map_err(|error| error.to_string())?,
+    )
+    .map_err(|error| format!("what the keeper keeps: {error}"))?;
+    let control = heritage
+        .control
+        .try_clone()
+        .map_err(|error| error.to_string())?;
+    // This very program, whatever has become of its file.
+    let workers = Workers::new(vec!["/proc/self/exe".into(), "worker".into()]);
+    let front_end = front_end(
+        &options.front,
+        settings.ignore_mounts,
+        heritage,
+        Some(&workers),
+    )?;
     let mailbox = Mailbox::new().map_err(|error| error.to_string())?;
     let resolver = Resolver::new(vec!["/proc/self/exe".into(), "resolver".into()]);
     let loader = Arc::new(loader(settings, &resolver));
@@ -131,16 +157,24 @@ fn serve(options: &Options, words: &[OsString], settings: &Settings) -> Result<(
         loader.maps.clone(),
         front_end.clone(),
         resolver,
+        workers,
+        &mailbox,
     ));
+    let snapshots = worker.snapshots.clone();
     let watched = (worker.foreigners.clone(), worker.departed.clone());
     let ring = Arc::<Ring>::default();
     let desk = Desk::new(
         mailbox.clone(),
-        settings.master_text(),
+        (
+            settings.master_text(),
+            settings.told(options),
+            options.front.name(),
+        ),
         watched,
         ring.clone(),
         line.keeper(),
         loader.maps.clone(),
+        worker.staging.clone(),
     );
     let socket = RuntimeDir::from_env().socket();
     let server = Server::serve(control.into(), Some(socket), Arc::new(desk))
@@ -172,29 +206,32 @@ fn serve(options: &Options, words: &[OsString], settings: &Settings) -> Result<(
         "piton starts"
     );
     foreign::warn_if_cut_off();
+    snapshots.begin();
     let mut runtime = Runtime::new(parts);
     let doors = runtime.begin(first).map_err(|error| error.to_string())?;
-    let left = turns::run(runtime, doors, &table).map_err(|error| error.to_string())?;
-    for (path, why) in &left {
+    let ended = turns::run(runtime, doors, &table).map_err(|error| error.to_string())?;
+    snapshots.finish();
+    for (path, why) in &ended.left {
         tracing::warn!(%path, "left mounted: {why}");
     }
     tracing::info!("piton has ended");
     server.shutdown();
-    Ok(())
-}
-
-fn no_autofs(error: &autofs::Error) -> Trouble {
-    format!("{error}\n  the kernel needs autofs (CONFIG_AUTOFS_FS, `modprobe autofs4`)")
+    ended.failed.map_or(Ok(()), Err)
 }
 
 fn loader(settings: &Settings, resolver: &Resolver) -> Loader {
+    let asking = Arc::new(Asking::new(resolver.clone()));
     Loader {
         maps: Arc::new(Maps::new(cache::Settings {
-            exports: Some(Arc::new(Asking::new(resolver.clone()))),
+            exports: Some(asking.clone()),
+            users: Some(asking),
+            volumes: snapshots().map(|places| Arc::new(Volumed::new(places)) as _),
+            manifests: snapshots().map(|places| places.manifests()),
             ..settings.maps.clone()
         })),
         request: settings.master.clone(),
         browse: settings.engine.browse,
+        selection: settings.selection,
         defines: settings.engine.facts.defines.clone(),
     }
 }
@@ -204,16 +241,23 @@ fn worker(
     maps: Arc<Maps>,
     front_end: Arc<dyn FrontEnd>,
     resolver: Resolver,
+    workers: Workers,
+    mailbox: &Mailbox,
 ) -> Worker {
+    let mailbox = mailbox.clone();
+    let tell = Box::new(move || mailbox.post(Message::Volumes));
+    let means = perform::Settings {
+        program: settings.program.clone(),
+        snapshots: snapshots(),
+        ..perform::Settings::default()
+    };
     Worker {
         maps,
+        staging: Staging::of(&front_end),
         front_end,
-        settings: perform::Settings {
-            program: settings.program.clone(),
-            ..perform::Settings::default()
-        },
-        // This very program, whatever has become of its file.
-        workers: Workers::new(vec!["/proc/self/exe".into(), "worker".into()]),
+        snapshots: Snapshots::new(workers.clone(), means.clone(), tell),
+        settings: means,
+        workers,
         resolver,
         defines: settings.engine.facts.defines.clone(),
         made: Mutex::new(HashMap::new()),
@@ -221,6 +265,12 @@ fn worker(
         foreigners: Arc::default(),
         departed: Arc::default(),
     }
+}
+
+/// Where those meet who work on snapshots; only root takes any.
+fn snapshots() -> Option<Places> {
+    let root = rustix::process::geteuid().is_root();
+    root.then(|| Places::usual(RuntimeDir::from_env().path().into()))
 }
 
 /// Reads the maps for the first time; waits for a master map that is not there yet.
@@ -245,17 +295,21 @@ pub(crate) fn look_for_earlier_life(loaded: &mut Loaded, front_end: &dyn FrontEn
         .map(|point| (point.path.clone(), point.kind))
         .collect();
     let survey = front_end.survey(&wanted);
-    for owned in &survey.owned {
-        tracing::error!(
-            path = %owned.path,
-            "another automounter (process group {}) serves this mount point: left to it",
-            owned.process_group
-        );
-    }
-    if !survey.owned.is_empty() {
-        let owned: HashSet<&BString> = survey.owned.iter().map(|owned| &owned.path).collect();
-        let points = &mut configuration.points;
-        points.retain(|point| !owned.contains(&point.path));
+    let owned = survey.owned.into_iter();
+    let owned: HashMap<BString, u32> = owned.map(|it| (it.path, it.process_group)).collect();
+    if !owned.is_empty() {
+        let points = std::mem::take(&mut configuration.points).into_iter();
+        let (left, own) = points.partition(|point| owned.contains_key(&point.path));
+        configuration.points = own;
+        let left: Vec<Point> = left;
+        loaded.refused.extend(left.into_iter().map(|point| Refused {
+            why: format!(
+                "another automounter (process group {}) serves it",
+                owned[&point.path]
+            ),
+            map: point.binding.source.clone(),
+            path: point.path,
+        }));
     }
     configuration.existing = survey.orphans;
     for stray in survey.strays {
@@ -275,4 +329,5 @@ pub(crate) fn look_for_earlier_life(loaded: &mut Loaded, front_end: &dyn FrontEn
         }));
         configuration.existing.push(stray.existing);
     }
+    sweep(front_end, &configuration.existing);
 }

@@ -28,6 +28,8 @@ use super::convert::{self, step_failure};
 use super::departed::{Departed, Inside};
 use super::foreign::Foreigners;
 use super::pool::Turn;
+use super::snapshots::Snapshots;
+use super::staging::Staging;
 
 /// For how long a stop tries what is busy again and again. autofs gives each mount 0.8 s.
 const PASSERS_BY_MOST: Duration = Duration::from_millis(800);
@@ -50,9 +52,13 @@ pub(crate) struct Lookup {
 pub(crate) struct Worker {
     pub(crate) maps: Arc<Maps>,
     pub(crate) front_end: Arc<dyn FrontEnd>,
+    /// Where mounts are made.
+    pub(crate) staging: Staging,
     pub(crate) settings: Settings,
     /// Processes for what may have to wait.
     pub(crate) workers: Workers,
+    /// Sweeps after snapshots.
+    pub(crate) snapshots: Arc<Snapshots>,
     /// Asks the network.
     pub(crate) resolver: Resolver,
     /// `-D` variables of the command line; those of a map come after them.
@@ -94,7 +100,9 @@ impl Worker {
         let maps = &lookup.binding.maps;
         let key = lookup.key.as_bstr();
         let result = self.with_context(lookup, |context| self.maps.lookup(maps, key, context));
-        let asks = |map: &MapSpec| runs_program(map) || map.kind == Some(MapType::Hosts);
+        let asks = |map: &MapSpec| {
+            runs_program(map) || matches!(map.kind, Some(MapType::Hosts | MapType::Passwd))
+        };
         let costly = result.is_err() && maps.iter().any(asks);
         Event::Fetched {
             job: lookup.job,
@@ -241,13 +249,22 @@ impl Worker {
                 format!("cannot make the directory {}: {error}", path.display()),
             )
         })?;
-        let result = self.front_end.install(spec);
+        let prepared = self.staging.prepare(spec.path.as_bstr());
+        let prepared = prepared.map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(Errno::IO.0);
+            let place = self.staging.place(spec.path.as_bstr());
+            Failure::new(errno, format!("cannot make the directory {place}: {error}"))
+        });
+        let result = prepared.and_then(|()| self.front_end.install(spec));
+        if result.is_err() {
+            self.staging.clear(spec.path.as_bstr());
+        }
         match result {
             Ok(()) if made.is_empty() => {}
             Ok(()) => {
                 self.made().insert(spec.id, made);
             }
-            Err(_) => remove_directories(&made),
+            Err(_) => drop(remove_directories(made)),
         }
         result
     }
@@ -257,6 +274,7 @@ impl Worker {
         &self,
         triggers: &[TriggerSpec],
     ) -> Vec<(TriggerId, Result<(), StepFailure>)> {
+        self.front_end.expect(triggers);
         triggers
             .iter()
             .map(|spec| (spec.id, self.front_end.adopt(spec).map_err(step_failure)))
@@ -272,10 +290,14 @@ impl Worker {
             .iter()
             .map(|spec| {
                 let result = self.remove_one(spec);
-                if result.is_ok()
-                    && let Some(made) = self.made().remove(&spec.id)
-                {
-                    remove_directories(&made);
+                if result.is_ok() {
+                    self.staging.clear(spec.path.as_bstr());
+                    let made = self.made().remove(&spec.id);
+                    let left = made.map(remove_directories).unwrap_or_default();
+                    if !left.is_empty() {
+                        // Others' mount points are in it: at the end it is tried again.
+                        self.made().insert(spec.id, left);
+                    }
                 }
                 (spec.id, result.map_err(step_failure))
             })
@@ -368,7 +390,9 @@ impl Perform {
     }
 
     /// What the engine is told at the end.
-    pub(crate) fn ended(self, job: JobId, departed: &Departed) -> Event<Ticket> {
+    pub(crate) fn ended(self, job: JobId, worker: &Worker) -> Event<Ticket> {
+        worker.snapshots.performed(&self.performance);
+        let departed = &worker.departed;
         let outcome = convert::outcome(self.performance.into_outcome());
         if let (Some(inside), None) = (self.inside, &outcome.failed) {
             departed.keep(inside);
@@ -536,7 +560,7 @@ fn make_directories(path: &Path) -> std::io::Result<Vec<PathBuf>> {
                 Ok(()) => made.push(path.to_owned()),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => {
-                    remove_directories(&made);
+                    drop(remove_directories(made));
                     return Err(error);
                 }
             }
@@ -546,11 +570,12 @@ fn make_directories(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
 }
 
-/// Removes directories that were made, the deepest first; what is not empty stays.
-fn remove_directories(made: &[PathBuf]) {
-    for directory in made.iter().rev() {
-        if std::fs::remove_dir(directory).is_err() {
-            break;
-        }
-    }
+/// Removes directories that were made, the deepest first; what is not empty stays. Returns
+/// those.
+fn remove_directories(mut made: Vec<PathBuf>) -> Vec<PathBuf> {
+    while made
+        .pop_if(|directory| std::fs::remove_dir(directory).is_ok())
+        .is_some()
+    {}
+    made
 }

@@ -65,11 +65,13 @@ struct Flight {
     end: End,
 }
 
-/// What the kernel wants.
+/// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Something to be mounted.
     Access,
+    /// Whether there is something to be mounted.
+    Exists,
     /// Something to be unmounted.
     Expire,
 }
@@ -90,6 +92,7 @@ struct Stages {
     cached: bool,
     looked_up: Option<Instant>,
     resolved: Option<Instant>,
+    probed: Option<Instant>,
     performed: Option<Instant>,
 }
 
@@ -145,12 +148,15 @@ impl Tracer {
         self.arriving = 0;
         self.job = None;
         let stage: fn(&mut Stages) -> &mut Option<Instant> = match event {
-            Event::Access { ticket, .. } | Event::ExpireAsked { ticket, .. } => {
+            Event::Access { ticket, .. }
+            | Event::ExistsAsked { ticket, .. }
+            | Event::ExpireAsked { ticket, .. } => {
                 self.arriving = ticket.tag();
                 return;
             }
             Event::Fetched { .. } => |stages| &mut stages.looked_up,
             Event::Resolved { .. } => |stages| &mut stages.resolved,
+            Event::Probed { .. } => |stages| &mut stages.probed,
             Event::Performed { .. } => |stages| &mut stages.performed,
             _ => {
                 if let Event::Inspected { job, .. } | Event::Hidden { job } = event {
@@ -161,6 +167,7 @@ impl Tracer {
         };
         if let Event::Fetched { job, .. }
         | Event::Resolved { job, .. }
+        | Event::Probed { job, .. }
         | Event::Performed { job, .. } = event
         {
             self.job = Some(*job);
@@ -272,6 +279,7 @@ impl Flight {
             at: rfc3339_micros(self.at),
             kind: match self.kind {
                 Kind::Access => "access".into(),
+                Kind::Exists => "exists".into(),
                 Kind::Expire => "expire".into(),
             },
             path: self.path.to_string(),
@@ -284,6 +292,7 @@ impl Flight {
             answered_us: micros(*answered),
             errno: cause.as_ref().map(|cause| cause.errno().0),
             cause: cause.as_ref().map(ToString::to_string),
+            probed_us: since(stages.probed),
         }
     }
 }

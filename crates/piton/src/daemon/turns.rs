@@ -18,9 +18,10 @@ use rustix::time::{
     timerfd_settime,
 };
 
+use super::ending::Ended;
 use super::limits::{LOOP_MOST, LOOP_THREADS, QUICK_WORK};
 use super::messages::Message;
-use super::runtime::{Ended, Runtime};
+use super::runtime::Runtime;
 
 /// Something quick to be done, and what to tell the loop then.
 pub(crate) type Quick = Box<dyn FnOnce() -> Message + Send>;
@@ -34,6 +35,7 @@ pub(crate) struct Woken {
     pub(crate) network: bool,
     pub(crate) front_end: bool,
     pub(crate) keeper: bool,
+    pub(crate) mounts: bool,
 }
 
 /// The descriptors that all threads wait for.
@@ -52,6 +54,7 @@ const TIMER: u64 = 4;
 const END: u64 = 5;
 const NETWORK: u64 = 6;
 const KEEPER: u64 = 7;
+const MOUNTS: u64 = 8;
 
 impl Doors {
     pub(crate) fn new() -> io::Result<Self> {
@@ -102,6 +105,13 @@ impl Doors {
         self.add(bell, KEEPER)
     }
 
+    /// The mount table of /proc, which has news where others have data.
+    pub(crate) fn mounts(&self, table: BorrowedFd<'_>) -> io::Result<()> {
+        let flags = epoll::EventFlags::PRI | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, table, epoll::EventData::new_u64(MOUNTS), flags)?;
+        Ok(())
+    }
+
     /// Has nobody woken by `bell` any more.
     pub(crate) fn close(&self, bell: BorrowedFd<'_>) {
         // Closed before: all the better.
@@ -147,6 +157,7 @@ impl Doors {
                 NETWORK => woken.network = true,
                 FRONT_END => woken.front_end = true,
                 KEEPER => woken.keeper = true,
+                MOUNTS => woken.mounts = true,
                 TIMER => self.timer_went_off(),
                 _ => {}
             }

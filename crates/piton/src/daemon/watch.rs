@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use piton_source::cache::Watch;
 use rustix::fs::inotify;
@@ -19,6 +19,9 @@ pub(crate) struct Watcher {
     /// Names that matter, by directory; an empty set: all.
     names: BTreeMap<PathBuf, BTreeSet<OsString>>,
 }
+
+/// How many links in one directory are followed, each to the next.
+const LINKS: usize = 8;
 
 const EVENTS: inotify::WatchFlags = inotify::WatchFlags::CLOSE_WRITE
     .union(inotify::WatchFlags::MOVED_TO)
@@ -48,13 +51,8 @@ impl Watcher {
             let Some(directory) = file.parent() else {
                 continue;
             };
-            let Some(name) = file.file_name() else {
-                continue;
-            };
-            self.names
-                .entry(directory.to_owned())
-                .or_default()
-                .insert(name.to_owned());
+            let names = self.names.entry(directory.to_owned()).or_default();
+            names.extend(names_of(file, directory));
         }
         for directory in &watch.directories {
             self.names.insert(directory.clone(), BTreeSet::new());
@@ -103,17 +101,21 @@ impl Watcher {
                 matters = true;
                 continue;
             }
-            let Some(names) = self
+            let Some((directory, names)) = self
                 .directories
                 .get(&event.wd())
-                .and_then(|path| self.names.get(path))
+                .and_then(|path| self.names.get_key_value(path))
             else {
                 continue;
             };
             let name = event
                 .file_name()
                 .map(|name| std::ffi::OsStr::from_bytes(name.to_bytes()));
-            matters |= names.is_empty() || name.is_none_or(|name| names.contains(name));
+            if names.is_empty() || name.is_none_or(|name| names.contains(name)) {
+                let changed = directory.join(name.unwrap_or_default());
+                tracing::debug!(path = %changed.display(), how = ?event.events(), "noticed");
+                matters = true;
+            }
         }
         matters
     }
@@ -121,5 +123,69 @@ impl Watcher {
     /// Becomes readable when something has happened.
     pub(crate) fn bell(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
+    }
+}
+
+/// The names in a file's directory that make the file another one when they change: its own, and
+/// what that leads to as a link: `auto.home -> ..data/auto.home`.
+fn names_of(file: &Path, directory: &Path) -> Vec<OsString> {
+    let mut names: Vec<OsString> = file.file_name().map(OsString::from).into_iter().collect();
+    while let (Some(last), true) = (names.last(), names.len() <= LINKS) {
+        let Ok(target) = std::fs::read_link(directory.join(last)) else {
+            break;
+        };
+        let Some(Component::Normal(next)) = target.components().next() else {
+            break;
+        };
+        names.push(next.to_owned());
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_matter_are_noticed_and_others_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for directory in ["old", "new", "master.d"] {
+            std::fs::create_dir(at(directory)).unwrap();
+        }
+        std::os::unix::fs::symlink("old", at("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/auto.home", at("auto.home")).unwrap();
+        let mut watcher = Watcher::new().unwrap();
+        watcher.set(&Watch {
+            files: vec![at("auto.home"), at("auto.data"), at("none/auto.x")],
+            directories: vec![at("master.d"), at("none.d")],
+        });
+        let mut noticed = |act: &dyn Fn()| {
+            act();
+            watcher.take()
+        };
+        assert!(!noticed(&|| std::fs::write(at("other"), "").unwrap()));
+        assert!(noticed(&|| std::fs::write(at("auto.data"), "").unwrap()));
+        assert!(noticed(
+            &|| std::fs::rename(at("other"), at("auto.data")).unwrap()
+        ));
+        assert!(noticed(&|| {
+            std::os::unix::fs::symlink("new", at("..new")).unwrap();
+            std::fs::rename(at("..new"), at("..data")).unwrap();
+        }));
+        assert!(noticed(&|| std::fs::write(at("master.d/any"), "").unwrap()));
+        assert!(!noticed(
+            &|| std::fs::write(at("new/auto.home"), "").unwrap()
+        ));
+        assert!(!noticed(&|| std::fs::create_dir(at("none")).unwrap()));
+    }
+
+    #[test]
+    fn links_that_lead_in_a_circle_end() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("b", folder.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("a", folder.path().join("b")).unwrap();
+        let names = names_of(&folder.path().join("a"), folder.path());
+        assert_eq!(names.len(), LINKS + 1);
     }
 }

@@ -21,6 +21,16 @@ struct Answer {
     mounts: Vec<JsonMount>,
     reason: String,
     diagnostics: Vec<JsonDiagnostic>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pins: Option<Vec<JsonPin>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct JsonPin {
+    path: String,
+    left_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -50,6 +60,19 @@ struct JsonReplica {
     answer_ms: Option<f64>,
     reason: String,
     chosen: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<JsonHealth>,
+}
+
+#[derive(Serialize)]
+struct JsonHealth {
+    circuit: &'static str,
+    state: String,
+    since: Option<String>,
+    failures: u64,
+    error: Option<String>,
+    again_ms: Option<u64>,
+    drained: bool,
 }
 
 /// The object with a final line break.
@@ -94,6 +117,14 @@ pub(crate) fn render(explanation: &Explanation) -> String {
             .iter()
             .map(JsonDiagnostic::from)
             .collect(),
+        pins: explanation.daemon.as_ref().map(|daemon| {
+            let pin = |pin: &piton_control::message::Pin| JsonPin {
+                path: pin.path.clone(),
+                left_ms: pin.left_ms,
+            };
+            daemon.pins.iter().map(pin).collect()
+        }),
+        settings: explanation.told.then_some("daemon"),
     };
     // Nothing in it can fail to be written: no maps with odd keys, and floats are finite.
     let mut text = serde_json::to_string_pretty(&answer).unwrap_or_default();
@@ -119,6 +150,7 @@ fn mount(mount: &Mount) -> JsonMount {
         answer_ms: server.answer_ms,
         reason: server.reason.clone(),
         chosen: server.chosen,
+        health: server.health.as_ref().map(health),
     };
     JsonMount {
         target: mount.target.to_string(),
@@ -126,5 +158,17 @@ fn mount(mount: &Mount) -> JsonMount {
         options: mount.options.iter().map(BString::to_string).collect(),
         source: mount.source.to_string(),
         replicas: mount.servers.iter().map(replica).collect(),
+    }
+}
+
+fn health(health: &super::daemon::Health) -> JsonHealth {
+    JsonHealth {
+        circuit: health.circuit,
+        state: health.state.clone(),
+        since: health.since.clone(),
+        failures: health.failures,
+        error: health.error.clone(),
+        again_ms: health.again_ms,
+        drained: health.drained.is_some(),
     }
 }

@@ -7,6 +7,7 @@
 //! [`text`] and [`json`] show the chain; nothing is decided there.
 
 pub(crate) mod asker;
+pub(crate) mod daemon;
 pub(crate) mod json;
 pub(crate) mod near;
 pub(crate) mod site;
@@ -20,20 +21,19 @@ use std::sync::Arc;
 
 use std::net::IpAddr;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::BString;
 use piton_engine::cause::Cause;
 use piton_map::diagnostic::Diagnostic;
-use piton_map::key::{self, MapKind};
+use piton_map::key::MapKind;
 use piton_map::limits::HOSTS_MAP;
 use piton_map::lookup::{Found, MapSpec, MapType};
 use piton_map::text::Fragment;
 use piton_plan::TraceLine;
 use piton_plan::step::TriggerKind;
 use piton_source::cache::Listing;
-use piton_source::hosts::AskExports;
 use piton_source::master::SitePoint;
 
-use crate::exports::{Asking, NotAsking};
+use crate::exports::{Asking, Asks, NotAsking};
 
 /// How the reason ends for which a program map has no answer when programs may not be run.
 pub(crate) const NOT_RUN: &str = "programs are not run here";
@@ -78,14 +78,20 @@ pub(crate) struct Explanation {
     pub(crate) dialect: &'static str,
     /// The master map's name.
     pub(crate) master: String,
-    /// Seconds of idleness that autofs.conf names for all maps.
-    pub(crate) conf_timeout: Option<u32>,
+    /// Seconds of idleness for all maps, and who says so.
+    pub(crate) timeout: Option<(u32, &'static str)>,
+    /// Whether it is for the settings of the daemon that runs here.
+    pub(crate) told: bool,
     /// One for each mount point gone through, outermost first.
     pub(crate) chain: Vec<Link>,
     /// What there is to say about the lines gone through.
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Whether servers were asked.
     pub(crate) probed: bool,
+    /// What a daemon that runs here has to say about it.
+    pub(crate) daemon: Option<daemon::Daemon>,
+    /// Why a daemon that runs here said nothing.
+    pub(crate) unheard: Option<String>,
 }
 
 /// One mount point on the way, and what becomes of its key.
@@ -138,6 +144,8 @@ pub(crate) struct Server {
     pub(crate) reason: String,
     /// Whether it is the one that would be mounted from.
     pub(crate) chosen: bool,
+    /// What a daemon that runs here knows of it.
+    pub(crate) health: Option<daemon::Health>,
 }
 
 /// Explains a path.
@@ -150,14 +158,29 @@ pub(crate) fn explain(request: &Request<'_>) -> Result<Explanation, String> {
         None => asker::caller(),
     };
     let path = absolute(request.path)?;
+    // Who names anything means a site as it could be.
+    let told = match request.master.is_none() && request.site.is_silent() {
+        true => daemon::settings(),
+        false => None,
+    };
     let opened = {
-        let exports: Arc<dyn AskExports> = match request.probe {
+        let asks: Arc<dyn Asks> = match request.probe {
             true => Arc::new(Asking::new(near::resolver())),
             false => Arc::new(NotAsking),
         };
-        site::open(request.master, request.site, request.run_programs, exports)?
+        match &told {
+            Some(told) => site::open_told(told, request.run_programs, asks)?,
+            None => site::open(request.master, request.site, request.run_programs, asks)?,
+        }
     };
-    Ok(walk::walk(&opened, requester, path, request.probe))
+    let mut explanation = walk::walk(&opened, requester, path, request.probe);
+    explanation.told = told.is_some();
+    // A site below another directory is not what a daemon of this host serves.
+    if request.site.is_installed() && !explanation.chain.is_empty() {
+        let looked = daemon::look(&mut explanation);
+        explanation.unheard = looked.err().map(|error| error.to_string());
+    }
+    Ok(explanation)
 }
 
 /// The path as the kernel would see it, without looking at the disk.
@@ -173,18 +196,7 @@ fn absolute(path: &OsStr) -> Result<BString, String> {
             })?
             .join(path),
     };
-    Ok(key::normalize_path(whole.as_os_str().as_bytes()).into_owned())
-}
-
-/// What `path` has below `base`, without the slash between; `None`: it is not below it.
-pub(crate) fn below<'p>(path: &'p BStr, base: &BStr) -> Option<&'p BStr> {
-    if base == "/" {
-        return path.strip_prefix(b"/").map(ByteSlice::as_bstr);
-    }
-    match path.strip_prefix(base.as_bytes())? {
-        b"" => Some(BStr::new(b"")),
-        rest => rest.strip_prefix(b"/").map(ByteSlice::as_bstr),
-    }
+    Ok(piton_path::normalize(whole.as_os_str().as_bytes()).into_owned())
 }
 
 /// The names of a mount point's maps as they are written.
@@ -193,6 +205,7 @@ pub(crate) fn map_names(point: &SitePoint) -> String {
         Some(MapType::Hosts) if map.name != HOSTS_MAP => format!("hosts:{}", map.name),
         Some(MapType::Hosts | MapType::Null | MapType::Passwd) | None => map.name.to_string(),
         Some(MapType::File) => format!("file:{}", map.name),
+        Some(MapType::Snapshot) => format!("snapshot:{}", map.name),
         Some(MapType::Program) => format!("program:{}", map.name),
         Some(MapType::Other(kind)) => format!("{kind}:{}", map.name),
     };

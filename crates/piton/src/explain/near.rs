@@ -121,6 +121,7 @@ impl Near {
                 },
                 reason: one.reason(&ranked[0], mount.selection),
                 chosen: *one == ranked[0] && one.verdict.may_be_tried(),
+                health: None,
             });
         }
         servers

@@ -2,27 +2,30 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bstr::{BStr, BString, ByteSlice};
+use piton_control::message::{Settings, Variable};
 use piton_engine::cause::Cause;
 use piton_map::dialect::Dialect;
 use piton_map::lines::Lines;
 use piton_map::lookup::{MapSpec, MapType};
+use piton_map::options::Selection;
 use piton_map::requester::Requester;
 use piton_map::text::{Fragment, Origin, Span};
 use piton_plan::facts::HostFacts;
-use piton_source::cache::{Maps, Settings};
+use piton_source::cache::{self, Maps};
 use piton_source::conf::{self, Conf};
-use piton_source::hosts::AskExports;
 use piton_source::master::{self, MasterRequest, Site, SitePoint};
 use piton_source::source::LookupContext;
 
+use crate::exports::Asks;
 use crate::facts;
+use crate::own_maps::OwnMaps;
 
 /// Where autofs has its settings.
 pub(crate) const CONF: &str = "/etc/autofs.conf";
@@ -34,14 +37,63 @@ const SHOWN_BYTES: u64 = 16 << 20;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SiteArgs {
     /// Read all maps in this dialect, whatever the master map says.
-    #[arg(long, value_name = "DIALECT", value_parser = ["sun", "linux"])]
+    #[arg(long, value_name = "DIALECT", value_parser = ["sun", "linux", "older"])]
     dialect: Option<String>,
     /// Define a variable for maps.
     #[arg(short = 'D', long = "define", value_name = "NAME=VALUE", value_parser = definition)]
     defines: Vec<(BString, BString)>,
+    /// Let maps use this variable of the environment, as the daemon has it; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    environment: Vec<OsString>,
+    /// A line that counts before the master map's, as the daemon has it; may be repeated.
+    #[arg(long = "line", value_name = "LINE")]
+    lines: Vec<OsString>,
+    /// A master map that counts after the other one, or alone, if it is there.
+    #[arg(long, value_name = "NAME")]
+    also: Option<OsString>,
+    /// The maps of a user's own daemon, which has this directory: relative mount points are below it.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["root", "also"])]
+    fuse: Option<OsString>,
     /// Look for maps and configuration below this directory, as if it were `/`.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+}
+
+impl SiteArgs {
+    /// Returns true if and only if nothing is said that a daemon may have been told otherwise.
+    pub(crate) fn is_silent(&self) -> bool {
+        let Self {
+            dialect,
+            defines,
+            environment,
+            lines,
+            also,
+            fuse,
+            root,
+        } = self;
+        let lists = defines.is_empty() && environment.is_empty() && lines.is_empty();
+        lists && dialect.is_none() && also.is_none() && fuse.is_none() && root.is_none()
+    }
+
+    /// The same with what a daemon was told.
+    pub(crate) fn told(told: &Settings) -> Self {
+        let own = |text: &String| OsString::from(text);
+        let name = |variable: &Variable| own(&variable.name);
+        Self {
+            dialect: told.dialect.clone(),
+            defines: pairs(&told.defines),
+            environment: told.environment.iter().map(name).collect(),
+            lines: told.lines.iter().map(own).collect(),
+            also: told.also.as_ref().map(own),
+            fuse: told.fuse.as_ref().map(own),
+            root: None,
+        }
+    }
+
+    /// Returns true if and only if maps and configuration are those that are installed here.
+    pub(crate) fn is_installed(&self) -> bool {
+        self.root.is_none()
+    }
 }
 
 /// A site that was read.
@@ -51,6 +103,12 @@ pub(crate) struct Opened {
     pub(crate) facts: HostFacts,
     /// autofs.conf, which the daemon honours too.
     pub(crate) conf: Conf,
+    /// Seconds of idleness where no line says any, and who says so.
+    pub(crate) timeout: Option<(u32, &'static str)>,
+    /// Mount options for all maps (`-O`).
+    pub(crate) global_options: Vec<BString>,
+    /// It is a user's own, served by FUSE.
+    pub(crate) of_user: bool,
     root: Option<PathBuf>,
     /// Files of which lines are shown, read once.
     shown: RefCell<HashMap<Arc<str>, Option<Shown>>>,
@@ -61,6 +119,15 @@ impl SiteArgs {
     pub(crate) fn dialect(&self) -> Option<Dialect> {
         self.dialect.as_deref().and_then(Dialect::named)
     }
+}
+
+/// Variables whose values are told.
+fn pairs(variables: &[Variable]) -> Vec<(BString, BString)> {
+    let pair = |variable: &Variable| {
+        let value = variable.value.as_deref()?;
+        Some((variable.name.as_str().into(), value.into()))
+    };
+    variables.iter().filter_map(pair).collect()
 }
 
 /// Reads `NAME=VALUE`; a name alone has an empty value.
@@ -78,6 +145,38 @@ fn definition(text: &str) -> Result<(BString, BString), String> {
     Ok((name.into(), value.into()))
 }
 
+/// Reads the master map and whatever it includes, as the daemon would that was told so.
+///
+/// # Errors
+/// As for [`open`].
+pub(crate) fn open_told(
+    told: &Settings,
+    run_programs: bool,
+    asks: Arc<dyn Asks>,
+) -> Result<Opened, String> {
+    let args = SiteArgs::told(told);
+    let master = told.master.as_ref().map(OsStr::new);
+    let mut opened = open_with(master, &args, Some(told), run_programs, asks)?;
+    let selection = match told.random {
+        true => Selection::Random,
+        false => Selection::default(),
+    };
+    for point in &mut opened.site.points {
+        point.options.rank_by_default(selection);
+    }
+    let global = told.global_options.iter().map(|it| it.as_str().into());
+    opened.global_options = global.collect();
+    opened.conf.append_options = told.append_options;
+    opened.timeout = Some((told.timeout_s, "the daemon's settings say so"));
+    opened.facts.hostname_for_mounts = told.hostname_for_mounts;
+    // What is not told is as it is here.
+    for (name, value) in pairs(&told.environment) {
+        opened.facts.environment.retain(|(other, _)| *other != name);
+        opened.facts.environment.push((name, value));
+    }
+    Ok(opened)
+}
+
 /// Reads the master map and whatever it includes.
 ///
 /// # Errors
@@ -86,22 +185,61 @@ pub(crate) fn open(
     master: Option<&OsStr>,
     args: &SiteArgs,
     run_programs: bool,
-    exports: Arc<dyn AskExports>,
+    asks: Arc<dyn Asks>,
 ) -> Result<Opened, String> {
-    let settings = Settings {
+    open_with(master, args, None, run_programs, asks)
+}
+
+fn open_with(
+    master: Option<&OsStr>,
+    args: &SiteArgs,
+    told: Option<&Settings>,
+    run_programs: bool,
+    asks: Arc<dyn Asks>,
+) -> Result<Opened, String> {
+    let own = args.fuse.as_deref().map(|below| {
+        let below = below.as_bytes().as_bstr();
+        let below = piton_path::normalize(below).into_owned();
+        OwnMaps::new(below.as_bstr(), master)
+    });
+    // What is wrong in it is for `check` to say.
+    let conf = match &own {
+        Some(_) => Conf::default(),
+        None => conf::load(&under(args.root.as_deref(), Path::new(CONF))).0,
+    };
+    let built_in = cache::Settings::default();
+    let settings = cache::Settings {
         root: args.root.clone(),
+        map_directory: match &own {
+            Some(own) => own.directory.clone(),
+            None => built_in.map_directory,
+        },
         run_programs,
-        exports: Some(exports),
-        ..Settings::default()
+        exports: Some(asks.clone()),
+        users: Some(asks),
+        standard_names: conf.force_standard_program_map_env,
+        all_exports: told.is_some_and(|told| told.all_exports),
+        whole_servers: told.is_some_and(|told| told.whole_servers),
+        ..cache::Settings::default()
     };
     let maps = Maps::new(settings);
-    // What is wrong in it is for `check` to say.
-    let (conf, _) = conf::load(&under(args.root.as_deref(), Path::new(CONF)));
-    let master = master.or(conf.master_map_name.as_deref());
+    let by_conf = match &own {
+        Some(own) => Some(own.master.as_os_str()),
+        None => conf.master_map_name.as_deref(),
+    };
+    let master = master.or(by_conf.filter(|_| args.also.is_none()));
     let request = MasterRequest {
-        name: master.map(|name| named(name, args.root.is_some())),
+        // A daemon does not look into anybody's current directory.
+        name: master.map(|name| named(name, args.root.is_some() || told.is_some())),
         fall_back: false,
         dialect: args.dialect(),
+        lines: args
+            .lines
+            .iter()
+            .map(|line| line.as_bytes().into())
+            .collect(),
+        also: args.also.as_deref().map(|name| name.as_bytes().into()),
+        below: own.as_ref().map(|own| own.below.clone()),
     };
     let site = master::read(&maps, &request).map_err(|miss| {
         let name = request.name.as_ref().map_or_else(
@@ -116,8 +254,15 @@ pub(crate) fn open(
     Ok(Opened {
         maps,
         site,
-        facts: facts::of_this_host(args.defines.clone()),
+        facts: HostFacts {
+            rootless: own.is_some() && !rustix::process::geteuid().is_root(),
+            hostname_for_mounts: conf.use_hostname_for_mounts,
+            ..facts::with_environment(args.defines.clone(), &args.environment)
+        },
+        timeout: conf.timeout.map(|seconds| (seconds, "autofs.conf says so")),
+        global_options: Vec::new(),
         conf,
+        of_user: own.is_some(),
         root: args.root.clone(),
         shown: RefCell::default(),
     })
@@ -131,13 +276,12 @@ fn under(root: Option<&Path>, path: &Path) -> PathBuf {
     }
 }
 
-/// The map called `name` on the command line: a file of the current directory if there is one,
-/// else a name as in a master map.
+/// The map called `name` on the command line, where `elsewhere` is that `--root` is given.
 fn named(name: &OsStr, elsewhere: bool) -> MapSpec {
     let path = Path::new(name);
-    let file = match !elsewhere && path.exists() {
-        true => std::path::absolute(path).ok(),
-        false => path.is_absolute().then(|| path.to_owned()),
+    let file = match elsewhere {
+        false => crate::named::file(name),
+        true => path.is_absolute().then(|| path.to_owned()),
     };
     MapSpec {
         kind: file.is_some().then_some(MapType::File),

@@ -4,10 +4,16 @@ use std::fmt::Write as _;
 
 use bstr::ByteSlice;
 use piton_engine::cause::{Cause, Errno};
+use piton_map::fstype::SNAPSHOT;
 use piton_map::key::MapKind;
+use piton_map::lookup::{MapSpec, MapType};
 use piton_map::text::{Fragment, Span};
+use piton_snapshot::{Settings, When};
 
+use super::daemon::Health;
 use super::{Explanation, Link, Mount, Status, map_names};
+use crate::commands::snapshot::policy_in_words;
+use crate::commands::talk::span;
 use crate::render;
 
 /// Most keys listed for a path that is a mount point.
@@ -55,13 +61,21 @@ pub(crate) fn render(explanation: &Explanation) -> String {
             format_args!("whoever touches it gets {}", errno_name(cause.errno())),
         );
     }
+    let master = match explanation.master.contains(", ") {
+        true => "these, of which the first to name a mount point counts:",
+        false => "the master map",
+    };
     line(
         &mut text,
         format_args!(
-            "read in the dialect {}, from the master map {}",
+            "read in the dialect {}, from {master} {}",
             explanation.dialect, explanation.master
         ),
     );
+    if explanation.told {
+        let words = "with the settings of the daemon that runs here; name a --master for others";
+        line(&mut text, format_args!("{words}"));
+    }
     for one in &explanation.diagnostics {
         text.push('\n');
         text.push_str(&render::diagnostic(one));
@@ -174,6 +188,13 @@ fn listing(steps: &mut Steps, link: &Link) {
     if count > KEYS {
         steps.more(format_args!("and {} more", count - KEYS));
     }
+    let of_volumes = |map: &&MapSpec| map.kind == Some(MapType::Snapshot);
+    for map in link.point.maps.iter().filter(of_volumes) {
+        steps.more(format_args!(
+            "snapshot:{}: the volumes and snapshots that there are, which are not asked for here",
+            map.name
+        ));
+    }
     for (map, why) in &listing.incomplete {
         steps.more(format_args!(
             "{map} cannot be listed: {}",
@@ -216,7 +237,20 @@ fn consequence(steps: &mut Steps, explanation: &Explanation) {
         mount(steps, one);
     }
     idle(steps, explanation);
+    for pin in explanation.daemon.iter().flat_map(|daemon| &daemon.pins) {
+        steps.step(format_args!(
+            "{} is pinned for another {}: what is mounted there neither expires nor moves",
+            show(&pin.path),
+            span(pin.left_ms)
+        ));
+    }
     let network = mounts().any(|mount| !mount.servers.is_empty());
+    if let Some(why) = explanation.unheard.as_ref().filter(|_| network) {
+        steps.step(format_args!(
+            "the daemon does not tell how these servers are: {}",
+            show(why)
+        ));
+    }
     let how = match network {
         true => {
             "if a mount fails: EHOSTDOWN or ETIMEDOUT for a server that does not answer, EACCES \
@@ -230,6 +264,39 @@ fn consequence(steps: &mut Steps, explanation: &Explanation) {
         ));
     }
     steps.step(format_args!("{how}"));
+}
+
+/// Which snapshot, and what becomes of it.
+fn snapshot(steps: &mut Steps, settings: &Settings) {
+    let (origin, kind) = (settings.origin(), settings.origin().kind());
+    let known = match settings.when {
+        When::Fresh => {
+            steps.more(format_args!(
+                "{kind} takes a new snapshot of it, {}.piton.TIME, for whoever comes while it is used",
+                origin.label()
+            ));
+            if settings.origins.len() > 1 {
+                let all: Vec<String> = settings.origins.iter().map(ToString::to_string).collect();
+                steps.more(format_args!(
+                    "together, at one instant: {}; while a part of an earlier one is used, that one",
+                    show(all.join(", "))
+                ));
+            }
+            let most = settings.means.refuse_at(kind);
+            steps.more(format_args!(
+                "none is taken where {most} % of the room are used: ENOSPC"
+            ));
+            steps.more(format_args!(
+                "afterwards: {}",
+                policy_in_words(&settings.policy)
+            ));
+            return;
+        }
+        When::Latest => "the newest snapshot of it that exists".to_owned(),
+        When::Ago(length) => format!("the newest snapshot of it that is at least {length} old"),
+        When::At(time) => format!("the newest snapshot of it that was taken by {time}"),
+    };
+    steps.more(format_args!("{known}; if there is none, ENOENT"));
 }
 
 /// One mount.
@@ -249,6 +316,11 @@ fn mount(steps: &mut Steps, mount: &Mount) {
             "  options {}",
             show(bstr::join(",", &mount.options))
         ));
+    }
+    if mount.fstype == SNAPSHOT
+        && let Ok(settings) = Settings::read(&mount.options, mount.source.as_bstr())
+    {
+        snapshot(steps, &settings);
     }
     for (number, server) in mount.servers.iter().enumerate() {
         let order = match (mount.servers.len(), number) {
@@ -276,7 +348,43 @@ fn mount(steps: &mut Steps, mount: &Mount) {
         steps.more(format_args!(
             "  server {host}{address}: {order}proximity {near}, weight {weight}{answer}{reason}"
         ));
+        if let Some(health) = &server.health {
+            steps.more(format_args!("    {}", show(in_words(health))));
+        }
     }
+}
+
+/// What the daemon knows of a server.
+fn in_words(health: &Health) -> String {
+    let error = health.error.as_deref().unwrap_or("it did not answer");
+    let failed = match health.failures {
+        0 | 1 => String::new(),
+        many => format!(" (failed {many} times)"),
+    };
+    let age = health.age_ms.map(span).unwrap_or_default();
+    let circuit = match (health.circuit, health.state.as_str()) {
+        ("open", _) => {
+            let again = health.again_ms.map_or_else(
+                || "being asked".to_owned(),
+                |left| format!("asked again in {}", span(left)),
+            );
+            format!("circuit open for {age}: {error}{failed}; nobody waits for it, {again}")
+        }
+        ("half-open", _) => {
+            format!("circuit half-open, dead for {age}: {error}{failed}; one question decides")
+        }
+        (_, "alive") => format!("circuit closed: alive for {age}"),
+        (_, "doubtful") => "circuit closed: its last answer did not come".to_owned(),
+        _ => "circuit closed: nothing is known against it".to_owned(),
+    };
+    let drained = match &health.drained {
+        None => String::new(),
+        Some(drain) => match drain.left_ms {
+            Some(left) => format!("; drained for another {}: chosen last", span(left)),
+            None => "; drained: chosen last".to_owned(),
+        },
+    };
+    format!("the daemon: {circuit}{drained}")
 }
 
 /// When it is unmounted again.
@@ -285,10 +393,10 @@ fn idle(steps: &mut Steps, explanation: &Explanation) {
         return;
     };
     let line = link.point.options.timeout;
-    let (seconds, who) = match (link.timeout, line, explanation.conf_timeout) {
+    let (seconds, who) = match (link.timeout, line, explanation.timeout) {
         (Some(seconds), _, _) => (seconds, "the entry says so"),
         (None, Some(seconds), _) => (seconds, "the mount point's line says so"),
-        (None, None, Some(seconds)) => (seconds, "autofs.conf says so"),
+        (None, None, Some((seconds, who))) => (seconds, who),
         (None, None, None) => (TIMEOUT, "the default"),
     };
     match seconds {
@@ -320,6 +428,14 @@ fn errno_name(errno: Errno) -> String {
         Errno::SHUTDOWN => "ESHUTDOWN (Cannot send after transport endpoint shutdown)",
         Errno::TIMEDOUT => "ETIMEDOUT (Connection timed out)",
         Errno::HOSTDOWN => "EHOSTDOWN (Host is down)",
+        Errno(1) => "EPERM (Operation not permitted)",
+        Errno(18) => "EXDEV (Invalid cross-device link)",
+        Errno(19) => "ENODEV (No such device)",
+        Errno(71) => "EPROTO (Protocol error)",
+        Errno(93) => "EPROTONOSUPPORT (Protocol not supported)",
+        Errno(101) => "ENETUNREACH (Network is unreachable)",
+        Errno(111) => "ECONNREFUSED (Connection refused)",
+        Errno(113) => "EHOSTUNREACH (No route to host)",
         Errno(other) => return format!("errno {other}"),
     };
     name.into()

@@ -6,19 +6,26 @@ use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_map::key::{self, MapKind};
 use piton_map::lookup::{MapSpec, MapType, Matched, Miss};
 use piton_map::requester::Requester;
+use piton_path::{below, is_within};
+use piton_plan::facts::HostAnswers;
 use piton_plan::step::What;
 use piton_plan::{Action, Plan, PlanRequest};
 use piton_source::cache::Listing;
 use piton_source::master::SitePoint;
+use piton_source::program::NO_LIST;
 use piton_source::source::LookupContext;
 
 use super::near::Near;
 use super::site::Opened;
-use super::{Explanation, Link, Mount, NOT_RUN, Status, asker, below, map_names, trigger_kind};
+use super::{Explanation, Link, Mount, NOT_RUN, Status, asker, map_names, trigger_kind};
+use crate::check::rootless::needs_root;
 
 /// Most maps nested in one another that a path is followed through; the same number that limits
 /// includes.
 const DEPTH: usize = piton_source::limits::INCLUDE_DEPTH;
+
+/// What helps who may not read a map.
+const AS_ROOT: &str = "what only root may use the daemon may, too: ask again as root";
 
 /// Follows `path`, touched by `requester`, through the site.
 pub(crate) fn walk(
@@ -51,10 +58,13 @@ pub(crate) fn walk(
         cause,
         dialect: opened.site.dialect.name,
         master: opened.site.master.clone(),
-        conf_timeout: opened.conf.timeout,
+        timeout: opened.timeout,
+        told: false,
         chain: walk.chain,
         diagnostics: walk.diagnostics,
         probed: probe,
+        daemon: None,
+        unheard: None,
     }
 }
 
@@ -156,7 +166,7 @@ impl Walk<'_> {
             })
             .collect();
         let Some(longest) = above.iter().map(|(_, path)| path.len()).max() else {
-            return Err(Stop::not_found(self.ungoverned(), None));
+            return Err(self.nowhere());
         };
         // A direct key hides what lies below it (as in the daemon).
         let direct = above.iter().filter(|(it, _)| it.kind == MapKind::Direct);
@@ -165,7 +175,7 @@ impl Walk<'_> {
         // The first of equal ones counts.
         let found = above.into_iter().find(|(_, path)| path.len() == governing);
         let (point, mount_point) = found.ok_or_else(|| Stop::not_found(self.ungoverned(), None))?;
-        let rest = below(self.path.as_ref(), mount_point.as_ref());
+        let rest = below(&self.path, &mount_point);
         Ok(Start {
             point: point.clone(),
             rest: rest.unwrap_or_default().into(),
@@ -175,9 +185,9 @@ impl Walk<'_> {
 
     /// The paths of the triggers of `point` that the path leads through.
     fn triggers_of(&self, point: &SitePoint) -> Vec<BString> {
-        let above = |path: &BString| below(self.path.as_ref(), path.as_ref()).is_some();
+        let above = |path: &BString| is_within(&self.path, path);
         let mut paths: Vec<BString> = match point.kind {
-            MapKind::Indirect => vec![key::normalize_path(&point.path).into_owned()],
+            MapKind::Indirect => vec![piton_path::normalize(&point.path).into_owned()],
             MapKind::Direct => {
                 let keys = self.direct_keys(point).keys;
                 keys.into_iter().map(|listed| listed.key).collect()
@@ -192,6 +202,27 @@ impl Walk<'_> {
             .with_context(point, BStr::new(b"/"), &self.requester, |context| {
                 self.opened.maps.keys(&point.maps, context)
             })
+    }
+
+    /// That no map governs the path, as far as the direct maps can be read.
+    fn nowhere(&self) -> Stop {
+        let direct = self.opened.site.points.iter();
+        let direct = direct.filter(|point| point.kind == MapKind::Direct);
+        for (_, miss) in direct.flat_map(|point| self.direct_keys(point).incomplete) {
+            if let Miss::Unreadable(why) = miss
+                && only_root_may(&why, self.opened)
+            {
+                return Stop {
+                    status: Status::Error,
+                    reason: format!(
+                        "no map that can be read governs {}; {why}; {AS_ROOT}",
+                        self.path
+                    ),
+                    cause: None,
+                };
+            }
+        }
+        Stop::not_found(self.ungoverned(), None)
     }
 
     /// That no map governs the path, and what stands nearest to it.
@@ -210,7 +241,7 @@ impl Walk<'_> {
             inside.extend(
                 candidates
                     .into_iter()
-                    .filter(|one| below(one.as_ref(), self.path.as_ref()).is_some()),
+                    .filter(|one| is_within(one, &self.path)),
             );
         }
         let path = &self.path;
@@ -292,7 +323,15 @@ impl Walk<'_> {
                 |context: &LookupContext<'_>| opened.maps.lookup(&point.maps, key, context),
             )
         });
-        let found = looked.map_err(|miss| stop(miss, key, point))?;
+        let found = looked.map_err(|miss| match miss {
+            Miss::NoSuchKey => {
+                let listing = opened.with_context(point, mount_point, &self.requester, |context| {
+                    opened.maps.keys(&point.maps, context)
+                });
+                no_such_key(key, point, &listing)
+            }
+            other => stop(other, key, point, opened),
+        })?;
         if piton_map::expand::needs_requester(&found) {
             asker::look_up_names(&mut self.requester);
         }
@@ -302,7 +341,7 @@ impl Walk<'_> {
             mount_point,
             kind: trigger_kind(point.kind),
             options: &point.options,
-            global_options: &[],
+            global_options: &opened.global_options,
             append_options: opened.conf.append_options,
             dialect: &opened.site.dialect,
             requester: &self.requester,
@@ -312,6 +351,9 @@ impl Walk<'_> {
             Matched::Exact => format!("the key `{key}` is found by its own name in {}", found.map),
             Matched::Wildcard => format!("the key `{key}` is found by `*` in {}", found.map),
         } + &filter(point);
+        let plan = planning.plan.as_ref();
+        let needs_root = plan.and_then(|plan| needs_root(plan, &opened.facts, &found));
+        self.diagnostics.extend(needs_root);
         link.found = Some(found);
         link.trace = planning.trace;
         let worst = planning
@@ -336,12 +378,12 @@ impl Walk<'_> {
         let deepest = plan
             .nodes
             .iter()
-            .filter(|node| below(self.path.as_ref(), node.target.as_ref()).is_some())
+            .filter(|node| is_within(&self.path, &node.target))
             .max_by_key(|node| node.target.len())?;
         let Action::Submount(submount) = &deepest.action else {
             return None;
         };
-        let rest = below(self.path.as_ref(), deepest.target.as_ref())?;
+        let rest = below(&self.path, &deepest.target)?;
         let point = SitePoint {
             path: deepest.target.clone(),
             kind: MapKind::Indirect,
@@ -414,13 +456,46 @@ fn first_part(rest: &BStr) -> (BString, BString) {
     }
 }
 
-/// What a failed look-up means for the walk.
-fn stop(miss: Miss, key: &BStr, point: &SitePoint) -> Stop {
-    match miss {
-        Miss::NoSuchKey => {
-            let reason = format!("the map {} has no key `{key}` and no `*`", map_names(point));
-            Stop::not_found(reason, Some(Cause::Lookup(miss)))
+/// That no map has the key; of a program is known only that it printed nothing.
+fn no_such_key(key: &BStr, point: &SitePoint, listing: &Listing) -> Stop {
+    let programs = listing.incomplete.iter().filter(|(_, why)| match why {
+        Miss::NotAvailable(why) => why.ends_with(NO_LIST),
+        _ => false,
+    });
+    let programs: Vec<&str> = programs.map(|(name, _)| &**name).collect();
+    let printed = format!(
+        "{} printed no entry for the key `{key}`",
+        programs.join(", ")
+    );
+    let reason = match (programs.is_empty(), point.maps.len()) {
+        (false, 1) => format!("the program {printed}"),
+        (none, _) => {
+            let maps = format!("the map {} has no key `{key}` and no `*`", map_names(point));
+            match none {
+                true => maps,
+                false => format!("{maps}: the program {printed}"),
+            }
         }
+    };
+    Stop::not_found(reason, Some(Cause::Lookup(Miss::NoSuchKey)))
+}
+
+/// Whether a map could not be read for want of rights that the daemon, as root, has.
+fn only_root_may(why: &str, opened: &Opened) -> bool {
+    let denied = std::io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
+    !opened.facts.rootless
+        && !rustix::process::geteuid().is_root()
+        && why.contains(&denied.to_string())
+}
+
+/// What a failed look-up means for the walk.
+fn stop(miss: Miss, key: &BStr, point: &SitePoint, opened: &Opened) -> Stop {
+    match miss {
+        Miss::Unreadable(why) | Miss::ProgramFailed(why) if only_root_may(&why, opened) => Stop {
+            status: Status::Error,
+            reason: format!("{why}; {AS_ROOT}"),
+            cause: None,
+        },
         Miss::BadKey(why) => Stop::not_found(
             format!("`{key}` can be a key in no map: {why}"),
             Some(Cause::Lookup(miss)),
@@ -473,7 +548,7 @@ fn starts_with_key(one: &Diagnostic, key: &BStr) -> bool {
 fn mounts(plan: &Plan, opened: &Opened, near: &mut Near, path: &BStr) -> Vec<Mount> {
     let mut all = Vec::new();
     for (number, node) in plan.nodes.iter().enumerate() {
-        let on_the_way = node.parent.is_none() || below(path, node.target.as_ref()).is_some();
+        let on_the_way = node.parent.is_none() || is_within(path, &node.target);
         let mut mount = Mount {
             target: node.target.clone(),
             fstype: "autofs".into(),
@@ -492,6 +567,11 @@ fn mounts(plan: &Plan, opened: &Opened, near: &mut Near, path: &BStr) -> Vec<Mou
                 if attempts.is_empty() {
                     // Nobody serves it: what would be mounted if somebody did.
                     attempts = plan.attempts_unasked(number, &opened.facts, near.answers(), 0);
+                }
+                if attempts.is_empty() {
+                    // Nobody even knows where they are: they are named all the same.
+                    let nothing = HostAnswers::new();
+                    attempts = plan.attempts_unasked(number, &opened.facts, &nothing, 0);
                 }
                 let Some(first) = attempts.first() else {
                     continue;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use piton_control::line::Letter;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use piton_process::{await_end, has_open, living_in};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpgid, kill_process, pidfd_open, pidfd_send_signal,
 };
@@ -109,18 +109,10 @@ fn leftovers(but: &[Pid]) -> Vec<Pid> {
     let Some(group) = autofs::process_group() else {
         return Vec::new();
     };
-    autofs::living_processes(group)
-        .into_iter()
+    let serves_fuse = |pid| has_open(pid, "/dev/fuse".as_ref(), usize::MAX);
+    living_in(group)
         .filter(|pid| !but.contains(pid) && !serves_fuse(*pid))
         .collect()
-}
-
-fn serves_fuse(pid: Pid) -> bool {
-    let Ok(fds) = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())) else {
-        return false;
-    };
-    fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
-        .any(|file| file == Path::new("/dev/fuse"))
 }
 
 /// Kills what a dead daemon has left running, and waits a moment for its death: what it was
@@ -144,22 +136,8 @@ pub(crate) fn clear_leftovers(but: &[Pid]) {
     }
     let until = Instant::now() + LEFTOVERS_MOST;
     for process in dying {
-        if !await_death(&process, until) {
+        if !await_end(&process, until) {
             tracing::warn!("a helper of the dead daemon does not die; going on without it");
-        }
-    }
-}
-
-/// Waits until a process is dead; returns whether it is.
-pub(crate) fn await_death(process: &OwnedFd, until: Instant) -> bool {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or_default();
-        let mut fds = [PollFd::new(process, PollFlags::IN)];
-        match poll(&mut fds, Some(&left)) {
-            Ok(ready) => return ready > 0,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return false,
         }
     }
 }

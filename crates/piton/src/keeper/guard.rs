@@ -9,19 +9,21 @@ use std::time::{Duration, Instant};
 
 use piton_control::line::{Letter, Word};
 use piton_control::runtime::Lock;
+use piton_process::await_end;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open, waitpid,
 };
 
-use super::children::{Starter, await_death, clear_leftovers, kill};
+use super::children::{Starter, clear_leftovers, kill};
 use super::heritage::{Heard, Heritage, hear, line, say};
 use super::limits::DEATH_MOST;
 use super::policy::{Death, Deed, Happening, Policy};
-use super::pulse::Pulse;
+use super::pulse::{Found, Pulse};
 use super::signals::Came;
 use super::systemd;
+use super::vitals::Vitals;
 use crate::daemon::background;
 use crate::daemon::options::Role;
 use crate::daemon::signals::Signals;
@@ -59,6 +61,8 @@ pub(crate) struct Guard {
     pub(super) oom_score: i32,
     /// Where our process id is written once the mount points are in place.
     pub(super) pid_file: Option<PathBuf>,
+    /// The directory that was made for mounts to be made in.
+    pub(super) made: Option<PathBuf>,
     /// Whether somebody waits for us to go into the background.
     pub(super) awaited: bool,
     /// The pause between two signs of life for systemd, and when the next is due.
@@ -191,13 +195,19 @@ impl Guard {
             }
         }
         self.reap(&mut found);
-        if self.policy.is_serving()
-            && found.is_empty()
-            && now >= self.pulse.wake()
-            && self.pulse.is_stuck(now, &self.heritage.reader)
-        {
-            tracing::error!("the daemon neither reads requests nor works: it is replaced");
-            found.push(Happening::Stuck);
+        if self.policy.is_serving() && found.is_empty() && now >= self.pulse.wake() {
+            let pid = self.daemon.as_ref().map(|daemon| daemon.pid);
+            let vitals = || Vitals::of(pid?);
+            match self.pulse.look(now, &self.heritage.reader, vitals) {
+                Found::Nothing => {}
+                Found::Starved => {
+                    tracing::warn!("the daemon gets no processor: requests wait until it does");
+                }
+                Found::Stuck => {
+                    tracing::error!("the daemon neither reads requests nor works: it is replaced");
+                    found.push(Happening::Stuck);
+                }
+            }
         }
         if let Some((interval, next)) = &mut self.watchdog
             && *next <= now
@@ -287,9 +297,9 @@ impl Guard {
         let Some(daemon) = &self.daemon else {
             return;
         };
-        // One that is no child of ours says nothing but that it is gone.
-        if death.is_none() && await_death(&daemon.process, Instant::now()) {
-            death = Some(Death::Unknown);
+        if death.is_none() && await_end(&daemon.process, Instant::now()) {
+            // It has ended since children were looked for, or is none of ours.
+            death = Some(death_of_gone(daemon.pid));
         }
         if let Some(death) = death {
             self.bury(death);
@@ -386,7 +396,7 @@ impl Guard {
             return false;
         };
         kill(daemon.pid);
-        if !await_death(&daemon.process, Instant::now() + DEATH_MOST) {
+        if !await_end(&daemon.process, Instant::now() + DEATH_MOST) {
             tracing::error!("the kernel holds a thread of the daemon; going on beside it");
             self.bury(Death::Killed(Signal::KILL.as_raw()));
             return true;
@@ -427,7 +437,7 @@ impl Guard {
         };
         kill(pid);
         if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
-            await_death(&process, Instant::now() + DEATH_MOST);
+            await_end(&process, Instant::now() + DEATH_MOST);
         }
     }
 
@@ -467,6 +477,10 @@ impl Guard {
             // It may have been removed by hand.
             let _ = std::fs::remove_file(file);
         }
+        if let Some(made) = &self.made {
+            // What is not empty stays.
+            let _ = std::fs::remove_dir(made);
+        }
         systemd::forget();
         self.lock.release();
         Exit::Status(status)
@@ -499,5 +513,29 @@ fn death_of(status: WaitStatus) -> Death {
         (Some(status), _) => Death::Ended(status),
         (None, Some(signal)) => Death::Killed(signal),
         (None, None) => Death::Unknown,
+    }
+}
+
+/// How a process ended that is known to be gone. One that is no child of ours says nothing but that.
+fn death_of_gone(pid: Pid) -> Death {
+    match waitpid(Some(pid), WaitOptions::NOHANG) {
+        Ok(Some((_, status))) if ended(status) => death_of(status),
+        _ => Death::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_found_dead_has_an_exit_status_still() {
+        let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        assert!(await_end(&process, Instant::now() + DEATH_MOST));
+        assert_eq!(death_of_gone(pid), Death::Ended(7));
+        assert_eq!(death_of_gone(pid), Death::Unknown, "nobody's child");
+        assert!(child.wait().is_err());
     }
 }

@@ -16,6 +16,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
+use super::links::Links;
+
 /// Most descriptors in a letter: a later version may send some that this one does not know.
 const DESCRIPTORS_MOST: usize = 16;
 
@@ -31,6 +33,8 @@ pub(crate) struct Heritage {
     pub(crate) control: OwnedFd,
     /// The open lock file of the runtime directory.
     pub(crate) lock: OwnedFd,
+    /// What mount points are served with, where they are.
+    pub(crate) links: Option<Links>,
 }
 
 /// A heritage that has arrived.
@@ -87,17 +91,23 @@ impl Heritage {
             table: self.table.try_clone()?,
             control: self.control.try_clone()?,
             lock: self.lock.try_clone()?,
+            links: self.links.as_ref().map(Links::try_clone).transpose()?,
         })
     }
 
-    fn named(&self) -> [(&'static str, BorrowedFd<'_>); 5] {
-        [
+    fn named(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
+        let own = [
             ("reader", self.reader.as_fd()),
             ("writer", self.writer.as_fd()),
             ("table", self.table.as_fd()),
             ("control", self.control.as_fd()),
             ("lock", self.lock.as_fd()),
-        ]
+        ];
+        let links = self.links.iter().flat_map(|links| {
+            let listener = links.listener.iter().map(|fd| ("listener", fd.as_fd()));
+            listener.chain([("secret", links.secret.as_fd())])
+        });
+        own.into_iter().chain(links)
     }
 
     /// Sends copies of all descriptors. A keeper that hands on to a keeper adds its line to the
@@ -109,8 +119,7 @@ impl Heritage {
         daemons_line: Option<BorrowedFd<'_>>,
     ) -> Result<(), HeritageError> {
         let further = daemons_line.map(|line| ("line", line));
-        let (names, fds): (Vec<&str>, Vec<BorrowedFd<'_>>) =
-            self.named().into_iter().chain(further).unzip();
+        let (names, fds): (Vec<&str>, Vec<BorrowedFd<'_>>) = self.named().chain(further).unzip();
         let letter = Letter {
             descriptors: names.into_iter().map(Into::into).collect(),
             ..told.clone()
@@ -173,6 +182,10 @@ fn read(text: &[u8], fds: Vec<OwnedFd>) -> Result<Received, HeritageError> {
         table: take("table")?,
         control: take("control")?,
         lock: take("lock")?,
+        links: match (take("listener").ok(), take("secret")) {
+            (listener, Ok(secret)) => Some(Links { listener, secret }),
+            _ => None,
+        },
     };
     let daemons_line = take("line").ok();
     Ok(Received {
@@ -232,6 +245,7 @@ mod tests {
             table: some_fd(),
             control: some_fd(),
             lock: some_fd(),
+            links: None,
         }
     }
 
@@ -240,6 +254,13 @@ mod tests {
         let (ours, theirs) = line().unwrap();
         let heritage = some_heritage();
         rustix::io::write(&heritage.table, &7_u64.to_ne_bytes()).unwrap();
+        let heritage = Heritage {
+            links: Some(Links {
+                listener: Some(some_fd()),
+                secret: some_fd(),
+            }),
+            ..heritage
+        };
         let told = Letter {
             keeper: 12,
             daemon: 34,
@@ -251,7 +272,8 @@ mod tests {
         let further = some_fd();
         heritage.send(&ours, &told, Some(further.as_fd())).unwrap();
         let received = Heritage::receive(&theirs).unwrap();
-        assert_eq!(received.told.descriptors.len(), 6);
+        assert_eq!(received.told.descriptors.len(), 8);
+        assert!(received.heritage.links.is_some());
         let told = Letter {
             descriptors: received.told.descriptors.clone(),
             ..told

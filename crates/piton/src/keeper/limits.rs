@@ -29,11 +29,16 @@ pub(crate) const SUBSTITUTE_AFTER: Duration = Duration::from_secs(1);
 pub(crate) const STUCK_FIRST_LOOK: Duration = Duration::from_millis(250);
 
 /// A daemon that has not moved for so long, with a request in front of it, is stuck. Long enough
-/// for a machine that swaps; a stopped one ([`STUCK_FIRST_LOOK`]) is not waited for.
+/// for a machine that swaps; a stopped one ([`STUCK_FIRST_LOOK`]) is not waited for. Time in which it
+/// wanted a processor and had none does not count.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_millis(1_500);
 
+/// How long a daemon may get no processor, or too little, before it counts as stuck all the same: no
+/// access waits as long by default, and whatever keeps it from running may not keep another.
+pub(crate) const STARVED_MOST: Duration = Duration::from_secs(30);
+
 /// Pause between two looks whether the daemon still moves, when nothing comes in: a loop that
-/// spins without end is found after two.
+/// spins without end is suspected after two.
 pub(crate) const ROUND: Duration = Duration::from_secs(5);
 
 /// How long a killed daemon's death is waited for before its successor is started beside it: a

@@ -20,17 +20,22 @@ mod children;
 mod guard;
 pub(crate) mod heritage;
 mod limits;
+pub(crate) mod links;
 mod policy;
 mod pulse;
 mod signals;
 mod substitute;
 mod systemd;
+mod vitals;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use autofs::{RequestPipe, RequestTable};
+use bstr::BString;
 use piton_control::Client;
 use piton_control::runtime::{Lock, LockError, RuntimeDir};
 use rustix::event::epoll;
@@ -39,9 +44,10 @@ use rustix::process::Pid;
 pub(crate) use self::children::Starter;
 use self::guard::{Daemon, Guard};
 use self::heritage::{Heritage, Received, own_line};
+use self::links::Links;
 use self::policy::Policy;
 use self::pulse::Pulse;
-use crate::daemon::options::Options;
+use crate::daemon::options::{Front, Options};
 use crate::exit::Exit;
 
 /// Why there can be no keeper, for people.
@@ -99,8 +105,8 @@ pub(crate) fn run_again(options: &Options, words: &[OsString]) -> Exit {
 }
 
 /// Answers those who wait, in the place of a daemon.
-pub(crate) fn run_substitute(deadline: Duration) -> Exit {
-    substitute::run(deadline)
+pub(crate) fn run_substitute(options: &Options, deadline: Duration) -> Exit {
+    substitute::run(&options.front, deadline)
 }
 
 fn ended(exit: Result<Exit, Trouble>) -> Exit {
@@ -136,6 +142,11 @@ fn first(
         table,
         control: listener.into(),
         lock: copy(&lock)?,
+        links: match &options.front {
+            Front::Autofs => None,
+            Front::Links(_) => Some(Links::first(dir)?),
+            Front::Fuse(_) => Some(Links::without_port()?),
+        },
     };
     systemd::store(&heritage);
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -147,6 +158,11 @@ fn first(
     };
     let mut guard = guard(begun, heritage, starter, lock, policy, options)?;
     guard.lives = lives;
+    guard.made = match &options.front {
+        Front::Autofs => None,
+        Front::Links(links) => make_staging(&links.staging)?,
+        Front::Fuse(fuse) => make_staging(&fuse.place())?,
+    };
     guard.awaited = options.background_child;
     Ok((guard, deed))
 }
@@ -182,7 +198,20 @@ fn further(options: &Options, words: &[OsString]) -> Result<Guard, Trouble> {
     Ok(guard)
 }
 
-fn starter(program: std::path::PathBuf, options: &Options, words: &[OsString]) -> Starter {
+/// Makes the directory in which mounts are made, if it is not there; tells it then, so that it is
+/// removed at the end.
+fn make_staging(path: &BString) -> Result<Option<PathBuf>, Trouble> {
+    let directory = PathBuf::from(OsStr::from_bytes(path));
+    match std::fs::create_dir(&directory) {
+        Ok(()) => Ok(Some(directory)),
+        Err(_) if directory.is_dir() => Ok(None),
+        Err(error) => Err(format!(
+            "mounts cannot be made in {path}: {error}\n  --staging names another directory"
+        )),
+    }
+}
+
+fn starter(program: PathBuf, options: &Options, words: &[OsString]) -> Starter {
     Starter {
         program,
         words: words.to_vec(),
@@ -204,13 +233,15 @@ fn guard(
         signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let epoll =
         epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| format!("epoll: {error}"))?;
+    // Clients of links, by NFS or FUSE, are seen by the daemon alone.
+    let unseen = heritage.links.is_some();
     Ok(Guard {
         begun,
         heritage,
         starter,
         lock,
         policy,
-        pulse: Pulse::new(table),
+        pulse: Pulse::new(table, unseen),
         signals,
         epoll,
         daemon: None,
@@ -221,6 +252,7 @@ fn guard(
         serving: 0,
         oom_score,
         pid_file: options.pid_file.clone(),
+        made: None,
         awaited: false,
         watchdog: systemd::watchdog().map(|interval| (interval, interval)),
     })

@@ -5,18 +5,27 @@
 //! is not waiting: because it is at work, or stopped, or stuck. Then its *beat* is watched for a
 //! moment, a counter in the table that changes whenever the daemon goes to sleep or wakes up: odd
 //! while it is awake.
+//!
+//! A daemon that would move if it had a processor is left alone ([`super::vitals`]), and so is one at which
+//! nobody looked for a while: then the keeper had no processor either.
+//!
+//! Behind links requests come by connections, or by devices of FUSE, that only the daemon has, so a
+//! daemon that is stopped is replaced whether or not somebody is seen to wait.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use autofs::RequestTable;
 
-use super::limits::{ROUND, STUCK_AFTER, STUCK_FIRST_LOOK};
+use super::limits::{ROUND, STARVED_MOST, STUCK_AFTER, STUCK_FIRST_LOOK};
+use super::vitals::Vitals;
 
 /// Watches a daemon's beat.
 #[derive(Debug)]
 pub(crate) struct Pulse {
     table: RequestTable,
+    /// Whether somebody may wait who is not seen from here.
+    unseen: bool,
     /// The last round's beat, and when it was looked at.
     round: (Duration, u64),
     /// That it does not move though it should.
@@ -31,12 +40,31 @@ struct Suspicion {
     beat: u64,
     /// When to look.
     look: Duration,
+    /// When that was done last, and what its vitals were then.
+    last: (Duration, Option<Vitals>),
+    /// For how long it was seen not to move though it could.
+    still: Duration,
+    /// Whether it was said that it gets no processor.
+    told: bool,
+}
+
+/// What a look finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It moves, or nothing is certain yet.
+    Nothing,
+    /// It would have been found stuck if it had had a processor. Said once.
+    Starved,
+    /// It does not move though somebody waits.
+    Stuck,
 }
 
 impl Pulse {
-    pub(crate) fn new(table: RequestTable) -> Self {
+    /// `unseen`: requests come by another way than the pipe.
+    pub(crate) fn new(table: RequestTable, unseen: bool) -> Self {
         Self {
             table,
+            unseen,
             round: (Duration::ZERO, 0),
             suspicion: None,
             stopped: false,
@@ -57,6 +85,9 @@ impl Pulse {
                 since: now,
                 beat: self.table.beat(),
                 look: now + STUCK_FIRST_LOOK,
+                last: (now, None),
+                still: Duration::ZERO,
+                told: false,
             });
         }
     }
@@ -83,43 +114,74 @@ impl Pulse {
     }
 
     /// Looks whether the daemon does not move though somebody waits. As long as that is doubtful
-    /// there is another look at [`Pulse::wake`].
-    pub(crate) fn is_stuck(&mut self, now: Duration, pipe: impl AsFd) -> bool {
+    /// there is another look at [`Pulse::wake`]. `vitals` are the daemon's.
+    pub(crate) fn look(
+        &mut self,
+        now: Duration,
+        pipe: impl AsFd,
+        vitals: impl FnOnce() -> Option<Vitals>,
+    ) -> Found {
         let beat = self.table.beat();
         let Some(suspicion) = &mut self.suspicion else {
             let (last, before) = self.round;
             if now < last + ROUND {
-                return false;
+                return Found::Nothing;
             }
             self.round = (now, beat);
-            return beat == before && is_awake(beat);
+            if beat == before && is_awake(beat) {
+                self.suspect(now);
+            }
+            return Found::Nothing;
         };
         if now < suspicion.look {
-            return false;
+            return Found::Nothing;
         }
         suspicion.look = now + STUCK_FIRST_LOOK;
-        let since = suspicion.since;
         if beat != suspicion.beat {
             self.calm(now, beat);
-            return false;
+            return Found::Nothing;
         }
         // It sleeps, and has nothing to do.
         let waiting = is_waiting(pipe.as_fd());
         let idle = !waiting && !is_awake(beat);
-        if idle && (!self.stopped || self.table.unanswered().is_empty()) {
+        let waited_for = self.unseen || !self.table.unanswered().is_empty();
+        if idle && !(self.stopped && waited_for) {
             self.calm(now, beat);
-            return false;
+            return Found::Nothing;
         }
-        let patience = match self.stopped {
+        suspicion.count(now, vitals());
+        // Where nobody is seen to wait, it may be stopped for a moment only.
+        let patience = match self.stopped && !self.unseen {
             true => STUCK_FIRST_LOOK,
             false => STUCK_AFTER,
         };
-        now >= since + patience
+        let since = now.saturating_sub(suspicion.since);
+        if suspicion.still >= patience || since >= STARVED_MOST {
+            return Found::Stuck;
+        }
+        match since >= STUCK_AFTER && !std::mem::replace(&mut suspicion.told, true) {
+            true => Found::Starved,
+            false => Found::Nothing,
+        }
     }
 
     fn calm(&mut self, now: Duration, beat: u64) {
         self.suspicion = None;
         self.round = (now, beat);
+    }
+}
+
+impl Suspicion {
+    /// Counts the time since the last look, as far as the daemon could have moved in it.
+    fn count(&mut self, now: Duration, vitals: Option<Vitals>) {
+        let (last, before) = std::mem::replace(&mut self.last, (now, vitals));
+        let time = now.saturating_sub(last);
+        let starved = match (vitals, before) {
+            (Some(vitals), Some(before)) => vitals.starved(&before, time),
+            _ => Duration::ZERO,
+        };
+        // Whoever looks too late had no processor himself.
+        self.still += (time - starved).min(STUCK_FIRST_LOOK);
     }
 }
 
@@ -130,4 +192,156 @@ fn is_awake(beat: u64) -> bool {
 /// Whether a request waits in the pipe.
 fn is_waiting(pipe: BorrowedFd<'_>) -> bool {
     rustix::io::ioctl_fionread(pipe).is_ok_and(|bytes| bytes > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pulse(unseen: bool) -> Pulse {
+        Pulse::new(RequestTable::new().unwrap(), unseen)
+    }
+
+    /// A daemon none of whose threads wants to run.
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of the question")]
+    fn idle() -> Option<Vitals> {
+        Some(Vitals {
+            used: Duration::ZERO,
+            runnable: false,
+        })
+    }
+
+    /// What requests are read from, by kernel autofs.
+    fn pipe() -> std::os::fd::OwnedFd {
+        rustix::pipe::pipe().unwrap().0
+    }
+
+    #[test]
+    fn one_that_is_stopped_is_replaced_where_nobody_can_be_seen_to_wait() {
+        let begun = Duration::from_secs(1);
+        for unseen in [false, true] {
+            let (mut pulse, pipe) = (pulse(unseen), pipe());
+            pulse.begin(begun);
+            pulse.stopped(begun, true);
+            let mut now = begun;
+            while pulse.look(now, &pipe, idle) != Found::Stuck && now <= begun + 2 * ROUND {
+                now = pulse.wake();
+            }
+            let stuck = now <= begun + 2 * STUCK_AFTER;
+            assert_eq!(stuck, unseen, "at {now:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_goes_on_in_time_is_left_alone() {
+        let begun = Duration::from_secs(1);
+        let (mut pulse, pipe) = (pulse(true), pipe());
+        pulse.begin(begun);
+        pulse.stopped(begun, true);
+        let look = pulse.wake();
+        assert_eq!(pulse.look(look, &pipe, idle), Found::Nothing);
+        pulse.stopped(look, false);
+        let later = begun + STUCK_AFTER;
+        assert_eq!(pulse.look(later, &pipe, idle), Found::Nothing);
+        assert!(pulse.is_calm());
+    }
+
+    /// What is found of a daemon in front of which a request waits, and when; looks come after
+    /// `pause` each, and `vitals` tells what it does then.
+    fn found_stuck(
+        pause: Duration,
+        mut vitals: impl FnMut(Duration) -> Option<Vitals>,
+    ) -> (Duration, bool) {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        rustix::io::write(&writer, b"request").unwrap();
+        let mut pulse = pulse(false);
+        pulse.begin(Duration::ZERO);
+        pulse.suspect(Duration::ZERO);
+        let (mut now, mut told) = (Duration::ZERO, false);
+        loop {
+            now = pulse.wake().max(now + pause);
+            match pulse.look(now, &reader, || vitals(now)) {
+                Found::Nothing => {}
+                Found::Starved => assert!(!std::mem::replace(&mut told, true)),
+                Found::Stuck => return (now, told),
+            }
+            assert!(now < 2 * STARVED_MOST);
+        }
+    }
+
+    #[test]
+    fn one_that_sleeps_in_front_of_a_request_is_replaced() {
+        assert_eq!(
+            found_stuck(Duration::ZERO, |_| idle()),
+            (STUCK_AFTER, false)
+        );
+        // Nothing is known of it.
+        assert_eq!(found_stuck(Duration::ZERO, |_| None), (STUCK_AFTER, false));
+    }
+
+    #[test]
+    fn one_that_turns_without_end_is_replaced() {
+        let turns = |now| {
+            Some(Vitals {
+                used: now,
+                runnable: true,
+            })
+        };
+        assert_eq!(found_stuck(Duration::ZERO, turns), (STUCK_AFTER, false));
+        // The more others there are, the later.
+        let rarely = |now| {
+            Some(Vitals {
+                used: now / 4,
+                runnable: true,
+            })
+        };
+        let (when, told) = found_stuck(Duration::ZERO, rarely);
+        assert!(
+            when > 3 * STUCK_AFTER && when <= 4 * STUCK_AFTER,
+            "{when:?}"
+        );
+        assert!(told);
+    }
+
+    #[test]
+    fn one_that_gets_no_processor_is_left_alone_for_long() {
+        let starves = |_| {
+            Some(Vitals {
+                used: Duration::ZERO,
+                runnable: true,
+            })
+        };
+        let (when, told) = found_stuck(Duration::ZERO, starves);
+        assert!(when >= STARVED_MOST, "{when:?}");
+        assert!(told);
+    }
+
+    #[test]
+    fn a_keeper_that_gets_no_processor_itself_takes_nobody_for_stuck_at_once() {
+        let late = Duration::from_secs(2);
+        let (when, _) = found_stuck(late, |_| idle());
+        assert!(when >= 3 * late, "{when:?}");
+    }
+
+    #[test]
+    fn one_that_is_awake_for_a_round_is_suspected() {
+        let table = RequestTable::new().unwrap();
+        table.wakes_up();
+        let mut pulse = Pulse::new(table, false);
+        let pipe = pipe();
+        pulse.begin(Duration::ZERO);
+        let turns = |now| {
+            move || {
+                Some(Vitals {
+                    used: now,
+                    runnable: true,
+                })
+            }
+        };
+        let mut now = Duration::ZERO;
+        while pulse.look(now, &pipe, turns(now)) != Found::Stuck && now < 4 * ROUND {
+            now = pulse.wake();
+        }
+        assert_eq!(now, ROUND + STUCK_AFTER);
+    }
 }

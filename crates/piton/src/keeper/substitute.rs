@@ -5,6 +5,7 @@
 //! that finds them in the table and serves them. It is a process of its own because answering may
 //! mean to open a path, which may hang.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +13,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use autofs::{AnswerErrno, Control, DeviceId, Packet, PointRoot, RequestPipe, RequestTable, Slot};
+use bstr::BString;
+use piton_engine::cause::Errno;
+use piton_frontend::{Incoming, Ticket};
+use piton_map::options::Propagation;
+use piton_plan::step::{TriggerId, TriggerSpec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::heritage::{Heritage, own_line};
+use crate::daemon::front::front_end;
+use crate::daemon::options::Front;
 use crate::exit::Exit;
 
 /// Answers that may hang at the same time. Each is a thread.
@@ -28,14 +36,81 @@ struct Waiting {
 }
 
 /// Runs until it is killed, or its keeper is gone.
-pub(crate) fn run(deadline: Duration) -> Exit {
-    match serve(deadline) {
+pub(super) fn run(front: &Front, deadline: Duration) -> Exit {
+    let done = match front {
+        Front::Autofs => serve(deadline),
+        Front::Links(_) | Front::Fuse(_) => serve_links(front, deadline),
+    };
+    match done {
         Ok(()) => Exit::Success,
         Err(trouble) => {
             tracing::error!("nobody answers in the daemon's place: {trouble}");
             Exit::Failure
         }
     }
+}
+
+/// The same for mount points that are served as links: what is mounted is found, and who asks for
+/// something else is refused at his deadline. Those who wait ask a daemon that comes before that
+/// again, by themselves.
+fn serve_links(front: &Front, deadline: Duration) -> Result<(), String> {
+    let line = own_line().map_err(|error| error.to_string())?;
+    let received = Heritage::receive(&line).map_err(|error| error.to_string())?;
+    let front_end = front_end(front, false, received.heritage, None)?;
+    let found = front_end.survey(&[]);
+    let strays = found.strays.into_iter().map(|stray| stray.existing);
+    for (existing, number) in found.orphans.into_iter().chain(strays).zip(1..) {
+        let spec = TriggerSpec {
+            id: TriggerId(number),
+            kind: existing.kind,
+            path: existing.path,
+            source: BString::default(),
+            timeout: 0,
+            strict_expire: false,
+            mode: None,
+            propagation: Propagation::default(),
+        };
+        if let Err(failure) = front_end.adopt(&spec) {
+            tracing::error!("{}", failure.text);
+        }
+    }
+    let bell = front_end.readable().ok_or("nobody can ask")?;
+    // Marks are left for a daemon.
+    std::mem::forget(front_end.resume());
+    let mut waiting: VecDeque<(Instant, Ticket)> = VecDeque::new();
+    loop {
+        while let Some(incoming) = front_end.next().map_err(|error| error.to_string())? {
+            let (Incoming::Access { ticket, .. }
+            | Incoming::Exists { ticket, .. }
+            | Incoming::Expire { ticket, .. }) = incoming;
+            waiting.push_back((Instant::now() + deadline, ticket));
+        }
+        let now = Instant::now();
+        while waiting.front().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, ticket)) = waiting.pop_front() {
+                ticket.fail(Errno::TIMEDOUT);
+            }
+        }
+        let next = waiting.front().map(|(due, _)| *due);
+        let mut fds = [
+            PollFd::from_borrowed_fd(bell, PollFlags::IN),
+            PollFd::new(&line, PollFlags::empty()),
+        ];
+        let _ = poll(&mut fds, pause_until(next).as_ref());
+        if !fds[1].revents().is_empty() {
+            // Nobody is answered by what is dropped here.
+            std::mem::forget(waiting);
+            return Ok(());
+        }
+    }
+}
+
+/// How long to wait for a moment, and a little more, so that it has come then.
+fn pause_until(next: Option<Instant>) -> Option<Timespec> {
+    next.map(|due| {
+        let pause = due.saturating_duration_since(Instant::now());
+        Timespec::try_from(pause + Duration::from_millis(1)).unwrap_or_default()
+    })
 }
 
 fn serve(deadline: Duration) -> Result<(), String> {
@@ -86,10 +161,7 @@ fn serve(deadline: Duration) -> Result<(), String> {
             answer(waiting.swap_remove(index), &control, &hanging);
         }
         let next = waiting.iter().map(|request| request.due).min();
-        let pause = next.map(|due| {
-            let pause = due.saturating_duration_since(Instant::now());
-            Timespec::try_from(pause + Duration::from_millis(1)).unwrap_or_default()
-        });
+        let pause = pause_until(next);
         let mut fds = [
             PollFd::new(&pipe, PollFlags::IN),
             PollFd::new(&line, PollFlags::empty()),

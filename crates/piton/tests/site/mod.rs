@@ -2,6 +2,7 @@
 //! a private mount namespace.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,8 +11,8 @@ use std::time::Duration;
 use piton_testkit::{Scratch, mount_table, mounted_at, wait_until};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Longest wait for anything that must happen.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for anything that must happen, also where many others work.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Maps, and perhaps a daemon.
 pub(crate) struct Site {
@@ -94,6 +95,18 @@ impl Site {
         fs::rename(&aside, &path).expect("renaming a file");
     }
 
+    /// Shows files of the site in the place of those in /etc, in this mount namespace.
+    pub(crate) fn bind_over_etc(&self, names: &[&str]) {
+        for name in names {
+            let bound = Command::new("mount")
+                .arg("--bind")
+                .arg(self.at(name))
+                .arg(fs::canonicalize(format!("/etc/{name}")).expect("a file"))
+                .status();
+            assert!(bound.expect("mount(8)").success());
+        }
+    }
+
     /// Starts the daemon and waits until its mount points are in place.
     pub(crate) fn start(&mut self) {
         let log = || {
@@ -143,11 +156,19 @@ impl Site {
         kill_process(Pid::from_child(child), signal).expect("sending a signal");
     }
 
+    /// Whether this process is the one that was started: the keeper.
+    pub(crate) fn is_keeper(&self, pid: Pid) -> bool {
+        self.daemon
+            .as_ref()
+            .is_some_and(|child| Pid::from_child(child) == pid)
+    }
+
     /// Runs `piton` as a client of the daemon.
     pub(crate) fn piton(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_piton"))
             .args(words.iter().map(|word| word.replace('@', &self.root())))
             .env("PITON_RUNTIME_DIR", self.at("run"))
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .output()
             .expect("running piton")
@@ -240,6 +261,20 @@ impl Site {
         }
     }
 
+    /// A shell that has gone to a path and is somewhere else now.
+    #[track_caller]
+    pub(crate) fn visitor(&self, tail: &str) -> Visitor {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "cd \"$0\"; cd /; echo; read end"]);
+        shell.arg(self.at(tail));
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = shell.stderr(Stdio::null()).spawn().expect("a shell");
+        let mut said = [0];
+        let mut output = child.stdout.take().expect("its output");
+        output.read_exact(&mut said).expect("it has been there");
+        Visitor(child)
+    }
+
     /// Waits until `test` holds.
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, test: impl FnMut(&Self) -> bool) {
@@ -256,6 +291,17 @@ impl Drop for Site {
         if std::thread::panicking() {
             eprintln!("-- the daemon's log --\n{}", self.log());
         }
+    }
+}
+
+/// A process that has touched a path. Who asks is looked at right after the answer: it lives until it is
+/// dropped, so that there is something to look at.
+pub(crate) struct Visitor(Child);
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        self.0.kill().expect("killing");
+        self.0.wait().expect("waiting");
     }
 }
 

@@ -70,6 +70,7 @@ fn mounted(stage: &Stage) -> Result<(), Trouble> {
         options: vec!["ro".into()],
         host: None,
         address: None,
+        no_guests: false,
         by_helper: false,
     };
     let tmpfs = Attempt {
@@ -78,6 +79,7 @@ fn mounted(stage: &Stage) -> Result<(), Trouble> {
         options: vec!["size=1m".into()],
         host: None,
         address: None,
+        no_guests: false,
         by_helper: false,
     };
     let mut steps = Vec::new();
