@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bstr::{BString, ByteSlice};
 use piton_engine::audit::Sizes;
 use piton_engine::status::Status;
+use piton_path::is_within;
 use piton_plan::step::TriggerId;
 
 use crate::keeper::PATIENCE_MS;
@@ -44,7 +45,8 @@ impl World {
         self.changed = false;
         let status = engine.status(piton_engine::time::Millis(self.now + self.leap));
         self.agree(&status)?;
-        self.whole(&status)
+        self.whole(&status)?;
+        self.check_moved()
     }
 
     /// Nobody waits longer than is promised: a request is read soon, or after the keeper's
@@ -108,7 +110,7 @@ impl World {
                 _ => self.kernel.has_below(path),
             };
             let by_hand = self.was_tampered(&mount.path) || self.tampered_below(&mount.path);
-            let scarred = |root: &BString| is_at_or_below(root, &mount.path);
+            let scarred = |root: &BString| is_within(root, &mount.path);
             if !there && !by_hand && !self.scarred.iter().any(scarred) {
                 return Err(format!("{} is not mounted", mount.path));
             }
@@ -138,7 +140,7 @@ impl World {
         let known: BTreeSet<&BString> = status.mounts.iter().map(|mount| &mount.path).collect();
         self.levels.retain(|root, _| known.contains(root));
         // An entry without a root is known by its own path, its steps only by its offsets'.
-        let is_known = |root: &BString| known.iter().any(|path| is_at_or_below(root, path));
+        let is_known = |root: &BString| known.iter().any(|path| is_within(root, path));
         self.scarred.retain(is_known);
         for (root, offsets) in &self.levels {
             // What was left half done is known to be, and goes before it is used again.
@@ -161,9 +163,7 @@ impl World {
 
     /// Whether somebody unmounted `path`, or something above it, by hand.
     fn was_tampered(&self, path: &BString) -> bool {
-        self.tampered
-            .iter()
-            .any(|other| is_at_or_below(path, other))
+        self.tampered.iter().any(|other| is_within(path, other))
     }
 
     /// A process was told that what it wanted is there.
@@ -184,9 +184,7 @@ impl World {
     }
 
     fn tampered_below(&self, path: &BString) -> bool {
-        self.tampered
-            .iter()
-            .any(|other| is_at_or_below(other, path))
+        self.tampered.iter().any(|other| is_within(other, path))
     }
 
     /// The kernel was told that a name expired.
@@ -241,9 +239,7 @@ impl World {
     /// After a stop: whatever is left was reported.
     pub(crate) fn check_left(&self, left: &[(BString, Arc<str>)]) -> Result<(), Wrong> {
         for mount in self.kernel.mounts.values() {
-            let told = left
-                .iter()
-                .any(|(path, _)| is_at_or_below(&mount.path, path));
+            let told = left.iter().any(|(path, _)| is_within(&mount.path, path));
             if !told {
                 return Err(format!("{} is left, and nobody was told", mount.path));
             }
@@ -272,9 +268,4 @@ fn bounded(sizes: Sizes, pending: usize) -> Result<(), Wrong> {
         true => Err(format!("tables grow: {sizes:?} for {pending} requests")),
         false => Ok(()),
     }
-}
-
-fn is_at_or_below(path: &BString, above: &BString) -> bool {
-    path.strip_prefix(above.as_bytes())
-        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }

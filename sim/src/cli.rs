@@ -10,12 +10,14 @@ use piton_sim::faults::Fault;
 use piton_sim::mutation::Mutation;
 use piton_sim::seen::Seen;
 use piton_sim::shrink::{guarded, shrink};
+use piton_sim::snapshot;
 use piton_sim::{Recipe, Report, Tell};
 
 const USAGE: &str = "\
 usage: piton-sim [--seeds N] [--from N] [--mutate NAME] [--without FAULT,...] [--counts]
        piton-sim --seed N [--trace | --shrink] [--mutate NAME] [--without FAULT,...]
                  [--points PATH,...] [--occurrences NUMBER,...] [--decisions NUMBER,...]
+       piton-sim --snapshots [--seeds N] [--from N] | --snapshots --seed N [--trace]
 
 Lets many worlds happen, and shrinks the first in which an invariant does not hold; or one.";
 
@@ -27,6 +29,7 @@ struct Wish {
     trace: bool,
     shrink: bool,
     counts: bool,
+    snapshots: bool,
     recipe: Recipe,
 }
 
@@ -39,6 +42,9 @@ pub(crate) fn run_command(arguments: impl Iterator<Item = String>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if wish.snapshots {
+        return snapshots(&wish);
+    }
     let tell = Tell {
         trace: wish.trace,
         decisions: false,
@@ -67,6 +73,26 @@ pub(crate) fn run_command(arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
+/// Worlds of snapshots: many, or one.
+fn snapshots(wish: &Wish) -> ExitCode {
+    let seeds = match wish.one {
+        true => wish.recipe.seed..wish.recipe.seed + 1,
+        false => wish.from..wish.from + wish.seeds,
+    };
+    for seed in seeds {
+        let report = snapshot::run(seed, None, wish.trace);
+        report.trace.iter().for_each(|line| println!("{line}"));
+        if let Some(why) = report.failure {
+            println!(
+                "seed {seed} failed {why}\nagain: piton-sim --snapshots --seed {seed} --trace"
+            );
+            return ExitCode::FAILURE;
+        }
+    }
+    println!("ok");
+    ExitCode::SUCCESS
+}
+
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
     let mut wish = Wish {
         from: 0,
@@ -75,6 +101,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
         trace: false,
         shrink: false,
         counts: false,
+        snapshots: false,
         recipe: Recipe::default(),
     };
     while let Some(argument) = arguments.next() {
@@ -93,6 +120,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--trace" => wish.trace = true,
             "--shrink" => wish.shrink = true,
             "--counts" => wish.counts = true,
+            "--snapshots" => wish.snapshots = true,
             "--mutate" => {
                 let names = Mutation::ALL.map(Mutation::name).join(", ");
                 let found = Mutation::named(&value()?);

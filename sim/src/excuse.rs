@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bstr::{BStr, BString, ByteSlice};
+use piton_path::{are_related, is_within};
 use piton_plan::step::TriggerKind;
 
 use crate::kernel::Token;
@@ -56,11 +57,8 @@ impl Excuses {
     }
 
     fn holds_for(&self, path: &BStr, since: u64) -> bool {
-        let near = |other: &BString| {
-            let other = other.as_bstr();
-            is_at_or_below(path, other) || is_at_or_below(other, path)
-        };
         let mut places = self.places.iter();
+        let near = |other: &BString| are_related(path, other);
         self.everywhere >= since || places.any(|(other, until)| *until >= since && near(other))
     }
 
@@ -72,11 +70,6 @@ impl Excuses {
 
 fn later(known: &mut u64, until: u64) {
     *known = until.saturating_add(MEMORY_MS).max(*known);
-}
-
-fn is_at_or_below(path: &BStr, above: &BStr) -> bool {
-    path.strip_prefix(above.as_bytes())
-        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || above == "/")
 }
 
 impl World {
@@ -95,8 +88,7 @@ impl World {
         if self.excuses.holds_for(path, since) || self.stopping.is_some() {
             return true;
         }
-        let point =
-            |point: &&piton_engine::config::Point| is_at_or_below(path, point.path.as_bstr());
+        let point = |point: &&piton_engine::config::Point| is_within(path, point.path.as_bstr());
         let Some(point) = self.points.iter().find(point) else {
             return true;
         };

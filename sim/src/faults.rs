@@ -118,18 +118,22 @@ impl Faults {
         // In some worlds nothing goes wrong but what Piton has in its own hands: there no access
         // has an excuse to fail.
         let own = rng.chance(300);
+        // In half of these servers die, and operators care: there all that can move must.
+        let servers = rng.chance(500);
         Self(Fault::ALL.map(|(fault, most, _)| {
             let often = match rng.below(3) {
                 0 => 0,
                 1 => rng.below(most / 4 + 1),
                 _ => rng.below(most + 1),
             };
-            let allowed = matches!(
-                fault,
-                Fault::Crash | Fault::Again | Fault::Burst | Fault::Kill | Fault::Keeper
-            );
+            let allowed = match fault {
+                Fault::Crash | Fault::Again | Fault::Burst | Fault::Kill | Fault::Keeper => true,
+                Fault::Server | Fault::Operate => servers,
+                _ => false,
+            };
             match own && !allowed {
                 true => 0,
+                false if own && fault == Fault::Server => most,
                 false => often,
             }
         }))

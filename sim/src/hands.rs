@@ -87,6 +87,9 @@ impl World {
             Step::Mount { attempts, .. } => attempts.len() as u64,
             _ => 1,
         };
+        if let Step::LetGo { target, .. } = &step {
+            self.check_let_go(target)?;
+        }
         let result = match self.fault(&step, performance.undoing, performance.until) {
             Some(errno) => Err(errno),
             None if attempts == 0 => Err(EINVAL),
@@ -102,7 +105,17 @@ impl World {
             required: true,
         };
         log!(self, "   {}: {result:?}", in_short(&planned));
-        let attempt = self.dice.below(About::Attempt, &place, attempts) as usize;
+        let attempt = self.attempt_of(&planned.step, &place);
+        if let (
+            Step::Mount {
+                target, attempts, ..
+            },
+            Ok(_),
+            false,
+        ) = (&planned.step, result, performance.undoing)
+        {
+            self.mounted_from(performance.job, target, attempts, attempt);
+        }
         let helper = self.dice.chance(About::Attempt, &place, 300);
         performance.stepped(result, attempt, helper);
         if performance.undoing && self.mutation == Some(Mutation::NoUndo) {

@@ -7,7 +7,7 @@ use bstr::BString;
 use piton_engine::command::Answer;
 use piton_engine::config::{Configuration, Settings};
 use piton_engine::event::{JobId, Request, RequestId};
-use piton_engine::limits::{JOBS, WAITERS_PER_PLACE};
+use piton_engine::limits::{JOBS, PLAN_APART, WAITERS_PER_PLACE};
 use piton_engine::{Engine, Event};
 use piton_map::requester::Requester;
 use piton_plan::step::{Planned, TriggerId};
@@ -183,6 +183,11 @@ impl World {
             } else {
                 WAITERS_PER_PLACE
             },
+            plan_apart: if self.seed.is_multiple_of(2) {
+                0
+            } else {
+                PLAN_APART
+            },
             ..Settings::default()
         }));
         let mut existing = self.survey();
@@ -199,6 +204,7 @@ impl World {
         self.life += 1;
         self.answers_due = 0;
         self.stopping = None;
+        self.forget_care();
     }
 
     /// Once all that was found is taken over, the requests' turn comes: first those that were
@@ -355,6 +361,7 @@ impl World {
         self.held.clear();
         self.dropped.borrow_mut().clear();
         for mount in self.kernel.mounts.values_mut() {
+            mount.looks = 0;
             if let What::Trigger(trigger) = &mut mount.what {
                 trigger.known = false;
             }
@@ -397,7 +404,12 @@ impl World {
     /// No daemon serves: a substitute reads what is in the pipe, and answers with an error those
     /// whose time is over.
     pub(crate) fn substitute(&mut self, since: u64) -> Result<(), Wrong> {
-        if self.keeper.serving || self.keeper.down != since || !self.keeper.lives || self.over {
+        if self.keeper.serving || self.keeper.down != since || self.over {
+            return Ok(());
+        }
+        if !self.keeper.lives {
+            // The next one looks after them, when it has a daemon to lose.
+            self.keeper.watched = None;
             return Ok(());
         }
         while !self.keeper.table_is_full()
@@ -427,12 +439,11 @@ impl World {
     /// Has it noted that a job works at something of several parts.
     pub(crate) fn mark(&mut self, job: JobId, steps: &[Planned]) {
         let several = effects(steps) > 1;
-        let Some((trigger, key)) = self.engine.as_ref().and_then(|it| it.work_at(job)) else {
+        let Some(place) = self.engine.as_ref().and_then(|it| it.work_at(job)) else {
             return;
         };
-        let place = (trigger, key.clone());
         if !self.keeper.held.contains_key(&place) {
-            let Some(mount) = self.kernel.trigger(trigger).filter(|_| several) else {
+            let Some(mount) = self.kernel.trigger(place.0).filter(|_| several) else {
                 return;
             };
             let spot = (mount, place.1.clone());
@@ -626,6 +637,7 @@ impl World {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.requests.insert(id);
+        self.heed(&request);
         self.feed(Event::Request { id, request })
     }
 
@@ -640,6 +652,7 @@ impl World {
     /// The master map was read again.
     pub(crate) fn reload(&mut self) -> Result<(), Wrong> {
         self.excuses.everywhere(self.now);
+        self.reconfigured();
         let configuration = Configuration {
             points: self.points.clone(),
             existing: Vec::new(),
@@ -715,6 +728,10 @@ impl World {
         self.check_directories()?;
         self.start()?;
         self.last = true;
+        // What the daemon itself keeps busy by looking for what is idle must go all the same.
+        if self.dice.chance(About::Scan, b"last", 500) {
+            self.request(Request::Expire { path: None })?;
+        }
         self.stop(false)
     }
 

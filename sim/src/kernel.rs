@@ -34,6 +34,8 @@ pub struct Mount {
     pub what: What,
     /// Processes in it.
     pub users: u32,
+    /// Expiries that look in it: the daemon keeps it open for them.
+    pub looks: u32,
 }
 
 /// What a mount is.
@@ -201,14 +203,14 @@ impl Kernel {
         let parent = self.top(path).or_else(|| self.around(path));
         let path = path.to_owned();
         self.stacks.entry(path.clone()).or_default().push(id);
-        let users = 0;
         self.mounts.insert(
             id,
             Mount {
                 path,
                 parent,
                 what,
-                users,
+                users: 0,
+                looks: 0,
             },
         );
         id
@@ -249,6 +251,7 @@ impl Kernel {
         let holds = |other: &Mount| other.parent == Some(id);
         let expiring = |it: &Pending| it.expire && !it.interrupted && it.mount == id;
         let busy = mount.users > 0
+            || mount.looks > 0
             || self.mounts.values().any(holds)
             || self.pending.values().any(expiring);
         if busy {
@@ -431,6 +434,20 @@ impl Kernel {
     }
 
     // -- expiry ----------------------------------------------------------------------------
+
+    /// An expiry begins to look in a trigger.
+    pub fn begin_look(&mut self, id: MountId) {
+        if let Some(mount) = self.mounts.get_mut(&id) {
+            mount.looks += 1;
+        }
+    }
+
+    /// An expiry looks in a trigger no longer.
+    pub fn end_look(&mut self, id: MountId) {
+        if let Some(mount) = self.mounts.get_mut(&id) {
+            mount.looks = mount.looks.saturating_sub(1);
+        }
+    }
 
     /// A name that is idle and can be unmounted, as the kernel chooses it; its idle time
     /// begins anew.

@@ -13,6 +13,7 @@
 mod check;
 pub mod dice;
 mod excuse;
+mod failover;
 pub mod faults;
 mod hands;
 mod keeper;
@@ -27,6 +28,7 @@ pub mod script;
 pub mod seen;
 mod servers;
 pub mod shrink;
+pub mod snapshot;
 mod survey;
 mod ticket;
 mod words;

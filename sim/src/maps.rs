@@ -20,11 +20,13 @@ pub const INNER: &str = "/maps/inner";
 pub const KEYS: [&str; 8] = ["ann", "bob", "cy", "tree", "bare", "deep", "sub", "nil"];
 
 /// What a key may stand for.
-const PLAIN: [&str; 6] = [
+const PLAIN: [&str; 8] = [
     "-fstype=tmpfs :tmp",
     "-fstype=nfs,ro red:/export/&",
     "-fstype=nfs red:/a blue:/b",
     "-fstype=nfs,timeout=2 red,blue:/export/&",
+    "-fstype=nfs,ro red,blue(1):/export/&",
+    "-fstype=nfs,ro blue,green:/export/&",
     "-fstype=bind :/srv/&",
     "-fstype=ext4 :/dev/&",
 ];
@@ -32,11 +34,12 @@ const PLAIN: [&str; 6] = [
 /// An entry that cannot be used.
 pub const BAD: &str = "red:/x -oops";
 
-const TREES: [&str; 4] = [
+const TREES: [&str; 5] = [
     "-fstype=tmpfs / :root /a :a /b :b",
     "-fstype=nfs,strict / red:/r /a red:/a /b blue:/b",
     "-fstype=tmpfs,strict / :root /a :a /a/in :in /b :b",
     "-fstype=nfs / green:/r /a red:/a /a/in blue:/in",
+    "-fstype=nfs,ro / red,blue:/r /a blue,green:/a",
 ];
 
 const BARE: [&str; 3] = [

@@ -3,6 +3,7 @@
 use piton_engine::Command;
 use piton_engine::command::Answer;
 use piton_engine::event::{DoneStep, Outcome};
+use piton_plan::probe::Answer as Answered;
 use piton_plan::step::{Planned, Step, TriggerKind};
 
 /// A way to be wrong.
@@ -32,11 +33,19 @@ pub enum Mutation {
     HalfTrusted,
     /// What no map wants any more is not looked for.
     StrayForgotten,
+    /// Servers that are asked in the background are believed alive.
+    Deaf,
+    /// Servers that are asked in the background are believed dead.
+    CriesWolf,
+    /// What is unmounted is let go of instead.
+    LetsGo,
+    /// What was taken over is believed to be written to.
+    TakenForWritable,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::LostTicket,
         Self::EarlyReady,
         Self::ForgottenOffset,
@@ -49,6 +58,10 @@ impl Mutation {
         Self::ResumedTwice,
         Self::HalfTrusted,
         Self::StrayForgotten,
+        Self::Deaf,
+        Self::CriesWolf,
+        Self::LetsGo,
+        Self::TakenForWritable,
     ];
 
     /// Its name on the command line.
@@ -66,6 +79,10 @@ impl Mutation {
             Self::ResumedTwice => "resumed-twice",
             Self::HalfTrusted => "half-trusted",
             Self::StrayForgotten => "stray-forgotten",
+            Self::Deaf => "deaf",
+            Self::CriesWolf => "cries-wolf",
+            Self::LetsGo => "lets-go",
+            Self::TakenForWritable => "taken-for-writable",
         }
     }
 
@@ -113,7 +130,29 @@ impl Mutation {
                     steps.push(again);
                 }
             }
+            Self::LetsGo => {
+                for planned in steps {
+                    if let Step::Unmount { target, .. } = &planned.step {
+                        planned.step = Step::LetGo {
+                            target: target.clone(),
+                            triggers: Vec::new(),
+                        };
+                    }
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// What is heard in the background of what a server answers.
+    pub fn heard(self, answer: Answered) -> Answered {
+        match self {
+            Self::Deaf => Answered::Serves {
+                micros: 200,
+                no_guests: false,
+            },
+            Self::CriesWolf => Answered::Silent,
+            _ => answer,
         }
     }
 

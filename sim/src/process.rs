@@ -29,6 +29,8 @@ pub(crate) struct Process {
 #[derive(Debug)]
 pub(crate) struct Scan {
     trigger: TriggerId,
+    /// What it looks in, and keeps busy.
+    mount: Option<MountId>,
     immediate: bool,
     refused: BTreeSet<BString>,
     asked: Option<(Token, BString)>,
@@ -250,10 +252,13 @@ impl World {
 
     pub(crate) fn begin_scan(&mut self, trigger: TriggerId, immediate: bool) {
         let task = self.task();
+        let mount = self.kernel.trigger(trigger);
+        mount.into_iter().for_each(|it| self.kernel.begin_look(it));
         self.scans.insert(
             task,
             Scan {
                 trigger,
+                mount,
                 immediate,
                 refused: Default::default(),
                 asked: None,
@@ -283,6 +288,8 @@ impl World {
             }
             None => {
                 let trigger = scan.trigger;
+                let looked_in = scan.mount.into_iter();
+                looked_in.for_each(|it| self.kernel.end_look(it));
                 let place = trigger.0.to_le_bytes();
                 let when = self.now + self.dice.below(About::Scan, &place, 20);
                 self.at(when, Action::Deliver(Event::ExpireDone { trigger }));

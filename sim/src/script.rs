@@ -4,6 +4,7 @@
 use bstr::{BString, ByteSlice};
 use piton_engine::config::Point;
 use piton_engine::event::Request;
+use piton_engine::time::Millis;
 
 use crate::faults::{Fault, Faults};
 use crate::maps::{self, Maps};
@@ -173,10 +174,20 @@ impl Script {
         }
         if rng.chance(faults[Fault::Operate]) {
             let path = some_path(rng);
-            let request = match rng.below(4) {
+            let server = BString::from(*rng.pick(&["red", "blue", "green"]));
+            let until = Millis(at + rng.below(60_000));
+            let request = match rng.below(8) {
                 0 => Request::Expire { path: None },
                 1 => Request::Expire { path: Some(path) },
                 2 => Request::Flush { path: None },
+                3 => Request::Drain {
+                    server,
+                    now: rng.chance(500),
+                    until: Some(until),
+                },
+                4 => Request::Undrain { server },
+                5 => Request::Pin { path, until },
+                6 => Request::Unpin { path },
                 _ => Request::Unmount { path },
             };
             self.add(at, What::Operate(request));

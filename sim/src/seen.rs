@@ -53,6 +53,8 @@ pub struct Seen {
     pub half: u64,
     /// Accesses that were refused since a queue was full.
     pub overloaded: u64,
+    /// Mounts that moved from a dead or drained server to another.
+    pub moved: u64,
 }
 
 impl Seen {
@@ -73,7 +75,7 @@ impl Seen {
     }
 
     /// What it counts, by name.
-    pub fn counts(&self) -> [(&'static str, u64); 23] {
+    pub fn counts(&self) -> [(&'static str, u64); 24] {
         [
             ("ready", self.ready),
             ("failed", self.failed),
@@ -98,6 +100,7 @@ impl Seen {
             ("lies", self.lies),
             ("half", self.half),
             ("overloaded", self.overloaded),
+            ("moved", self.moved),
         ]
     }
 
@@ -127,6 +130,7 @@ impl Seen {
             lies: self.lies + other.lies,
             half: self.half + other.half,
             overloaded: self.overloaded + other.overloaded,
+            moved: self.moved + other.moved,
         }
     }
 }

@@ -15,11 +15,11 @@ use crate::faults::Fault;
 use crate::world::{Action, World, Wrong};
 
 /// For so long a server is dead or alive.
-const SPELL_MS: u64 = 40_000;
+pub(crate) const SPELL_MS: u64 = 40_000;
 
 /// So many milliseconds after it was last found dead a server is no longer called so: the longest
 /// pause between questions, the time of one, and room for an answer that is lost.
-const NOTICED_MS: u64 = 15_000 + 2_000 + 5_000 + 1_000;
+pub(crate) const NOTICED_MS: u64 = 15_000 + 2_000 + 5_000 + 1_000;
 
 /// Pause between two questions to one server at the least, and questions in a minute at most.
 const PAUSE_LEAST_MS: u64 = 90;
@@ -51,6 +51,13 @@ fn name(address: IpAddr) -> BString {
     known.map_or_else(|| "other".into(), |name| BString::from(*name))
 }
 
+impl Servers {
+    /// When somebody last found one dead.
+    pub(crate) fn seen_dead(&self, host: &BString) -> Option<u64> {
+        self.seen_dead.get(host).copied()
+    }
+}
+
 impl World {
     /// Whether a server is dead now.
     pub(crate) fn is_dead(&mut self, host: &BString) -> bool {
@@ -63,7 +70,7 @@ impl World {
         dead
     }
 
-    fn spell(&mut self, host: &BString, number: u64) -> bool {
+    pub(crate) fn spell(&mut self, host: &BString, number: u64) -> bool {
         let often = self.faults[Fault::Server];
         if often == 0 || self.calm {
             return false;
@@ -87,6 +94,7 @@ impl World {
 
     /// Servers are asked for an access: some are silent, some refuse.
     pub(crate) fn probe(&mut self, job: JobId, targets: &[Target]) {
+        self.asks(job, targets.iter().map(|target| name(target.address)));
         let answers = targets.iter().map(|target| self.answer(target)).collect();
         self.deliver(&job.0.to_le_bytes(), Event::Probed { job, answers });
     }
@@ -105,6 +113,7 @@ impl World {
         match (fails, self.dice.below(About::Way, place, 4)) {
             (false, way) => Answer::Serves {
                 micros: way as u32 * 1_000 + 200,
+                no_guests: way % 2 == 0,
             },
             (true, 0 | 1) => Answer::Silent,
             (true, 2) => Answer::Unheard,
@@ -136,6 +145,10 @@ impl World {
         let mut answers = Vec::new();
         for target in targets {
             let answer = self.answer(&target);
+            let answer = match self.mutation {
+                Some(mutation) => mutation.heard(answer),
+                None => answer,
+            };
             answers.push((target, answer));
         }
         let silent = answers.iter().all(|(_, answer)| *answer == Answer::Silent);
@@ -173,6 +186,7 @@ impl World {
         };
         let misleading = [
             Fault::Mount,
+            Fault::Busy,
             Fault::Host,
             Fault::Slow,
             Fault::Stuck,

@@ -69,9 +69,19 @@ impl World {
             false => self.existing(id).into_iter().collect(),
         };
         let whole = self.is_whole(trigger, &key, !offsets.is_empty());
-        ExistingMount {
+        let found = ExistingMount {
             covered: true,
+            link: None,
             ..bare(key, target, whole, offsets)
+        };
+        match self.found_from(id) {
+            Some((source, server, read_only)) => ExistingMount {
+                source,
+                server: Some(server),
+                read_only,
+                ..found
+            },
+            None => found,
         }
     }
 
@@ -87,8 +97,10 @@ fn bare(key: BString, target: BString, whole: bool, offsets: Vec<Existing>) -> E
         key,
         target,
         covered: false,
+        link: None,
         whole,
         source: "found".into(),
+        read_only: false,
         server: None,
         offsets,
         requester: Requester::default(),

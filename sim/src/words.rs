@@ -17,6 +17,7 @@ pub(crate) fn told(event: &Event<Ticket>) -> String {
             Err(miss) => format!("Fetched {job:?} {miss:?}"),
         },
         Event::Access { trigger, key, .. } => format!("Access #{} {key:?}", trigger.0),
+        Event::ExistsAsked { trigger, key, .. } => format!("ExistsAsked #{} {key:?}", trigger.0),
         Event::ExpireAsked { trigger, key, .. } => {
             format!("ExpireAsked #{} {key:?}", trigger.0)
         }

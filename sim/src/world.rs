@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bstr::{BString, ByteSlice};
-use piton_engine::command::{Answer, Response};
+use piton_engine::command::{Answer, Note, Response};
 use piton_engine::config::Point;
 use piton_engine::event::{JobId, RequestId};
 use piton_engine::time::Millis;
@@ -14,6 +14,7 @@ use piton_plan::facts::{HostAnswer, HostAnswers};
 
 use crate::dice::{About, Dice};
 use crate::excuse::Excuses;
+use crate::failover::Failover;
 use crate::faults::{Fault, Faults};
 use crate::hands::{Batch, BatchKind};
 use crate::keeper::{Keeper, SLOTS};
@@ -28,6 +29,9 @@ use crate::servers::{self, Servers};
 use crate::ticket::{Dropped, Ticket};
 use crate::words::{ordered, told};
 use crate::{Recipe, Tell};
+
+/// Milliseconds in which an entry is planned.
+const PLANNING_MS: u64 = 2;
 
 /// Milliseconds within which the daemon must answer an access.
 pub(crate) const DEADLINE_MS: u64 = 10_000;
@@ -137,6 +141,7 @@ pub(crate) struct World {
     /// What was amiss where, and when: why an access may fail.
     pub(crate) excuses: Excuses,
     pub(crate) servers: Servers,
+    pub(crate) failover: Failover,
     pub(crate) calm: bool,
     /// Whether anything changed since engine and kernel were last compared.
     pub(crate) changed: bool,
@@ -208,6 +213,7 @@ impl World {
             adopted: false,
             excuses: Excuses::default(),
             servers: Servers::default(),
+            failover: Failover::default(),
             calm: false,
             changed: true,
             over: false,
@@ -324,6 +330,7 @@ impl World {
         match what {
             What::Touch { path, stay, killed } => self.touch(path, stay, killed),
             What::Edit { map, key, text } => {
+                self.edited();
                 self.excuses.edited(map, &key);
                 self.maps.write(map, key, text);
                 Ok(())
@@ -333,6 +340,7 @@ impl World {
                 self.reload()
             }
             What::Replace(points) => {
+                self.edited();
                 self.excuses.everywhere(self.now);
                 self.points = points;
                 Ok(())
@@ -447,6 +455,12 @@ impl World {
                 let map = binding.maps.first().map(|map| map.name.clone());
                 self.fetch(job, &map.unwrap_or_default(), &key);
             }
+            Command::Plan { job, order } => {
+                // Nothing can fail or be slow about it; others come in between.
+                let planning = Box::new(order.plan());
+                let planned = Event::Planned { job, planning };
+                self.at(self.now + PLANNING_MS, Action::Deliver(planned));
+            }
             Command::Resolve { job, hosts, .. } => {
                 let place = job.0.to_le_bytes();
                 let answers = self.resolve(hosts);
@@ -471,7 +485,12 @@ impl World {
                 self.begin_batch(BatchKind::Adopt, triggers);
             }
             Command::Remove { triggers } => self.begin_batch(BatchKind::Remove, triggers),
-            Command::List { .. } | Command::Note(_) => {}
+            // The kernel mounts in place: there are no links.
+            Command::Note(Note::LetGo { .. }) => self.seen.moved += 1,
+            Command::Show { .. }
+            | Command::Hide { .. }
+            | Command::List { .. }
+            | Command::Note(_) => {}
             Command::SetTimeout {
                 trigger,
                 key,

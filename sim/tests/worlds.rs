@@ -8,8 +8,9 @@ use piton_sim::{Recipe, Report, Tell, run};
 /// Worlds of one `cargo test`; `piton-sim --seeds` runs more.
 const WORLDS: u64 = 400;
 
-/// Worlds within which each mutation must be noticed.
-const CAUGHT_WITHIN: u64 = 1_500;
+/// Worlds within which each mutation must be noticed: one in six hundred notices the rarest, and which
+/// one that is changes with every change of the engine.
+const CAUGHT_WITHIN: u64 = 6_000;
 
 fn world(seed: u64) -> Report {
     run(&Recipe::new(seed, None), Tell::default())
