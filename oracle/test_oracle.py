@@ -6,7 +6,9 @@
 import os
 import sys
 import tempfile
+import types
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -84,6 +86,21 @@ class Judgement(unittest.TestCase):
         expected = self.expected(self.STANZA)
         expected.explains("c", "open /m/a [1]", {"status": ("ok", "EIO")})
         self.assertEqual(len(expected.stale({"c"})), 1)
+
+    def test_a_listed_difference_that_does_not_occur_is_looked_at_again(self):
+        looks = [[], [("open /m/a [1]", {"status": ("ok", "EIO"), "mounts": (["x"], None)})]]
+        options = types.SimpleNamespace(against="piton", jobs=1)
+        judge = differential.Judge(self.expected(self.STANZA), options)
+
+        def run_case(saved, _):
+            result = differential.Result(saved["name"])
+            result.found = looks.pop(0)
+            return result
+
+        with unittest.mock.patch.object(differential, "run_case", run_case):
+            unsteady = differential.run_all([{"name": "c"}], options, judge)
+        self.assertEqual((unsteady, looks, judge.stale({"c"})), (["c"], [], []))
+        self.assertEqual([result.name for result in judge.explained], ["c"])
 
     def test_what_is_proposed_can_be_read_again(self):
         parts = {"status": ("ok", "EIO"), "mounts": (["x"], None)}
