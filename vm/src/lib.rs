@@ -12,7 +12,7 @@ mod touch;
 
 use std::time::Duration;
 
-pub use piton_testkit::{MountLine, mount_table, mounted_at, wait_until};
+pub use piton_testkit::{MountLine, Writer, commands, mount_table, mounted_at, state, wait_until};
 pub use record::record;
 pub use server::Server;
 pub use site::{Daemon, Site};

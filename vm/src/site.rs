@@ -86,15 +86,25 @@ impl Site {
         fs::rename(&aside, &path).expect("renaming a file");
     }
 
-    /// Starts the automounter and waits until its mount points are in place.
+    /// Starts the automounter and waits until its mount points are in place: Piton says so, also
+    /// where those of an earlier one still are; autofs is seen by the mount table.
     #[track_caller]
     pub fn start(&mut self) {
+        if let Some(mut earlier) = self.child.take() {
+            // It has been killed.
+            earlier.wait().expect("waiting");
+        }
+        let ready = self.at("ready");
+        // An earlier one that was killed has left it.
+        let _ = fs::remove_file(&ready);
         let mut command = match self.kind {
             Daemon::Piton => {
                 let mut command = Command::new(PITON);
                 command
                     .args(["daemon", "--foreground", "-d", "--master"])
                     .arg(self.at("auto.master"))
+                    .arg("--pid-file")
+                    .arg(&ready)
                     .env("PITON_RUNTIME_DIR", self.at("run"))
                     .args(&self.options);
                 command
@@ -115,6 +125,7 @@ impl Site {
                 .open(self.at("log"));
             Stdio::from(file.expect("a log"))
         };
+        let points = self.points();
         // The kernel triggers nothing for the daemon's process group.
         let child = command
             .stdin(Stdio::null())
@@ -124,19 +135,28 @@ impl Site {
             .spawn()
             .expect("starting the automounter");
         self.child = Some(child);
-        let master = fs::read_to_string(self.at("auto.master")).expect("the master map");
-        let points: Vec<&str> = master
-            .lines()
-            .filter_map(|line| line.split_whitespace().next())
-            .filter(|word| word.starts_with('/'))
-            .collect();
         wait_until("the automounter is ready", LIMIT, || {
             let child = self.child.as_mut().expect("just started");
             let gone = child.try_wait().expect("waiting");
             assert!(gone.is_none(), "it ended at once:\n{}", self.log());
-            let table = mount_table();
-            points.iter().all(|point| is_served(&table, point))
+            match self.kind {
+                Daemon::Piton => ready.exists(),
+                Daemon::Autofs => {
+                    let table = mount_table();
+                    points.iter().all(|point| is_served(&table, point))
+                }
+            }
         });
+    }
+
+    /// The mount points of the master map.
+    fn points(&self) -> Vec<String> {
+        let master = fs::read_to_string(self.at("auto.master")).expect("the master map");
+        let first = master
+            .lines()
+            .filter_map(|line| line.split_whitespace().next());
+        let points = first.filter(|word| word.starts_with('/'));
+        points.map(str::to_owned).collect()
     }
 
     /// What the automounter has said.
@@ -232,9 +252,8 @@ impl Site {
 
 /// Whether a mount point of the master map is there; of a direct map, whether any is.
 fn is_served(table: &[MountLine], point: &str) -> bool {
-    table.iter().any(|line| {
-        line.fstype == "autofs" && (line.point == point || point == "/-" && line.has("direct"))
-    })
+    let mut triggers = table.iter().filter(|line| line.fstype == "autofs");
+    triggers.any(|line| line.point == point || point == "/-" && line.has("direct"))
 }
 
 impl Drop for Site {

@@ -82,7 +82,7 @@ impl Touch {
     }
 
     /// What it came to, if it is over within `limit`.
-    pub fn ends_within(self, limit: Duration) -> Option<Result<String, i32>> {
+    pub fn ends_within(&self, limit: Duration) -> Option<Result<String, i32>> {
         self.answer
             .recv_timeout(limit)
             .ok()

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use piton_vm::{Daemon, LIMIT, Server, Site, Touch, wait_until};
@@ -99,9 +101,73 @@ fn options_are_those_of_mount_nfs() {
     ]);
 }
 
-/// Mounts each entry by mount.nfs, and then, without mount.nfs, by the kernel alone.
+#[test]
+fn without_sec_the_flavour_is_what_the_kernel_comes_to() {
+    // s1's root lists Kerberos and AUTH_SYS, that of s2 would rather have nobody's name.
+    for (name, flavours) in [("s2", "none:sys"), ("s3", "sys:none")] {
+        let options = format!("ro,fsid=0,sec={flavours}");
+        Server::named(name).export("/", &options);
+    }
+    let s1 = Server::named("s1");
+    s1.export("/srv/s1/sub", "rw,fsid=77,sec=krb5:sys");
+    let all = as_mount_nfs_does(&[
+        ("sys", "vers=4.2", "s1:/srv/s1"),
+        ("none", "vers=4.2", "s2:/srv/s2"),
+        ("both", "vers=4.2", "s3:/srv/s3"),
+        ("below", "vers=4.1", "s1:/srv/s1/sub"),
+        ("any", "", "s1:/srv/common"),
+    ]);
+    let sec = |of: &BTreeSet<String>| of.iter().find(|it| it.starts_with("sec=")).cloned();
+    let found: Vec<String> = all.iter().filter_map(sec).collect();
+    assert_eq!(
+        found,
+        ["sec=sys", "sec=null", "sec=sys", "sec=sys", "sec=sys"]
+    );
+}
+
+#[test]
+fn modprobe_is_not_started_in_vain() {
+    let count = "/tmp/modprobes";
+    let program = "/tmp/modprobe";
+    fs::write(
+        program,
+        format!("#!/bin/sh\necho $* >>{count}\nexec /sbin/modprobe \"$@\"\n"),
+    )
+    .expect("a program");
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("its mode");
+    fs::write("/proc/sys/kernel/modprobe", program).expect("the kernel's setting");
+    let started = || {
+        let text = fs::read_to_string(count).unwrap_or_default();
+        let _ = fs::remove_file(count);
+        text.lines().count()
+    };
+    let site = serving("key -rw,vers=4.2 s1:/srv/s1\nlast -rw,vers=4.2 s1:/srv/s1\n");
+    // The server has looked up its root then.
+    options_of(&site, "last");
+    site.piton_ok(&["flush"]);
+    started();
+    let plain = options_of(&site, "key");
+    assert_eq!(started(), 0, "{}", site.log());
+    // Where somebody gets tickets the kernel decides.
+    fs::copy("/bin/sleep", "/tmp/rpc.gssd").expect("a program");
+    let mut gssd = Command::new("/tmp/rpc.gssd")
+        .arg("1000")
+        .spawn()
+        .expect("a process");
+    wait_until("it has its name", LIMIT, || {
+        let name = fs::read_to_string(format!("/proc/{}/comm", gssd.id()));
+        name.is_ok_and(|name| name == "rpc.gssd\n")
+    });
+    assert_eq!(options_of(&site, "last"), plain);
+    assert!(started() >= 3, "{}", site.log());
+    gssd.kill().expect("it ends");
+    gssd.wait().expect("it ended");
+}
+
+/// Mounts each entry by mount.nfs, and then, without mount.nfs, by the kernel alone; the options of
+/// each.
 #[track_caller]
-fn as_mount_nfs_does(entries: &[(&str, &str, &str)]) {
+fn as_mount_nfs_does(entries: &[(&str, &str, &str)]) -> Vec<BTreeSet<String>> {
     let mut map = String::new();
     for (key, options, source) in entries {
         map += &format!("{key} -rw,{options} {source}\n");
@@ -122,6 +188,7 @@ fn as_mount_nfs_does(entries: &[(&str, &str, &str)]) {
         }
     }
     assert!(different.is_empty(), "{different}");
+    by_helper
 }
 
 #[test]
@@ -145,7 +212,7 @@ fn a_server_is_mounted_in_the_highest_version_it_speaks() {
     // None of version 4: mount.nfs knows what to do.
     s3.refuse();
     s3.run("rpc.nfsd -N 4 4; echo Y >/proc/fs/lockd/nlm_end_grace");
-    let site = serving("old s3:/srv/s3\nv3 -vers=3 s3:/srv/s3\n");
+    site.write("auto.nfs", "old s3:/srv/s3\nv3 -vers=3 s3:/srv/s3\n");
     assert!(options_of(&site, "old").contains("vers=3"));
     take_away(HELPERS[0]);
     assert_eq!(
@@ -160,7 +227,10 @@ fn a_server_is_mounted_in_the_highest_version_it_speaks() {
 #[test]
 fn an_error_says_what_is_wrong_and_where() {
     let s1 = Server::named("s1");
-    s1.run("exportfs -o ro,no_subtree_check,fsid=77 10.99.9.9:/srv/common");
+    fs::create_dir_all("/srv/secret").expect("a directory");
+    fs::create_dir_all("/srv/ticket").expect("a directory");
+    s1.run("exportfs -o ro,no_subtree_check,insecure,fsid=77 10.99.9.9:/srv/secret");
+    s1.export("/srv/ticket", "ro,insecure,fsid=78,sec=krb5");
     let s2 = Server::named("s2");
     s2.refuse();
     let site = serving(
@@ -171,7 +241,10 @@ fn an_error_says_what_is_wrong_and_where() {
          kind -vers=4.2,proto=tcp6 10.99.1.2:/srv/s1\n\
          refused -vers=4.2 s2:/srv/s2\n\
          only4 -vers=3 v4only:/srv/v4only/data\n\
-         krb -vers=4.2,sec=krb5 s1:/srv/s1\n",
+         krb -vers=4.2,sec=krb5 s1:/srv/s1\n\
+         others3 -vers=3 s1:/srv/secret\n\
+         others4 -vers=4.2 s1:/srv/secret\n\
+         ticket -vers=4.2,sec=sys s1:/srv/ticket\n",
     );
     for (key, errno, words) in [
         ("nix", &[Errno::NOENT][..], "10.99.1.2 has no such path"),
@@ -184,6 +257,14 @@ fn an_error_says_what_is_wrong_and_where() {
             &[Errno::ACCESS, Errno::PERM, Errno::INVAL],
             "10.99.1.2",
         ),
+        // An export for somebody else: mountd says so, NFS 4 does not show it.
+        ("others3", &[Errno::ACCESS], "access denied by server"),
+        (
+            "others4",
+            &[Errno::NOENT],
+            "mounting s1:/srv/secret (nfs) on",
+        ),
+        ("ticket", &[Errno::ACCESS, Errno::PERM], "s1:/srv/ticket"),
     ] {
         let begun = Instant::now();
         let found = site.list(&format!("nfs/{key}")).errno();
@@ -233,8 +314,6 @@ fn what_an_earlier_daemon_mounted_is_unmounted_without_programs() {
     assert_eq!(site.read("nfs/three/name").text(), "this is s2\n");
     site.piton_ok(&["stop", "--detach"]);
     site.start();
-    let serves = || site.piton(&["status"]).status.success();
-    wait_until("the next daemon serves", LIMIT, serves);
     assert_eq!(site.mounts().len(), 2);
     let four = site.at("nfs/four").display().to_string();
     let three = site.at("nfs/three").display().to_string();

@@ -1,6 +1,7 @@
 //! NFS mounted as autofs mounts it: used, left alone until it expires, and option by option the
 //! same in the kernel's table.
 
+use std::fs;
 use std::path::Path;
 
 use piton_vm::{Daemon, LIMIT, MountLine, Site, Touch, wait_until};
@@ -24,7 +25,9 @@ fn what_is_mounted_is_read_written_and_expires() {
             .within(LIMIT)
             .text();
         let there = Path::new("/srv").join(server).join("new");
-        assert_eq!(std::fs::read(there).expect("a file"), b"written over NFS\n");
+        assert_eq!(fs::read(there).expect("a file"), b"written over NFS\n");
+        // Whoever is inside keeps it, however slow this is.
+        let _held = fs::File::open(site.at(&format!("nfs/{key}/name"))).expect("a file");
         let line = site.mounted(&format!("nfs/{key}")).expect("a mount");
         assert_eq!(line.fstype, fstype);
         assert!(line.has("proto=tcp"), "{line:?}");

