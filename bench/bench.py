@@ -27,6 +27,7 @@ sys.path.insert(0, HERE)
 from autobench import kernel, report, rows, stats                  # noqa: E402
 from autobench.daemon import Spec                       # noqa: E402
 from autobench.probe import Helpers                     # noqa: E402
+import autobench.frozen                                   # noqa: E402,F401
 from autobench.scenarios import SCENARIOS               # noqa: E402
 from autobench.site import Workdir                      # noqa: E402
 
@@ -56,6 +57,7 @@ class Size:
     idle_triggers: int = 10000
     offsets: tuple = (10, 100)
     reload: tuple = (1000, 10000)
+    snapshots: int = 40
     revive: int = 200
     isolation: int = 500         # keys whose delay is measured
     hangs: tuple = ("nothing hangs", "32 slow program keys",
@@ -185,7 +187,7 @@ def rounds(bench, specs, names, args, result):
 # repeated less often, and autofs is spared what takes it many minutes.
 FIGURES = ["cold", "crowd", "direct", "parallel", "negative", "multimount",
            "startup", "indirects", "bigmap", "reload", "expiry", "idle",
-           "isolation", "revive"]
+           "isolation", "revive", "snapshot"]
 DEAR = ["bigmap", "expiry", "idle", "isolation", "indirects"]
 
 
@@ -196,6 +198,7 @@ def figure_size(args):
                     direct_triggers=(50,), indirects=(10,), big=(1000,),
                     expiry=(20,), expiry_timeout=2, idle=1, idle_triggers=50,
                     offsets=(5,), reload=(50,), revive=20, isolation=50,
+                    snapshots=3,
                     hangs=("nothing hangs", "64 hung bind sources"))
     return Size(kinds=FIGURE_KINDS, crowds=(10000,), direct_triggers=(10000,),
                 offsets=(100,), reload=(10000,), idle=args.idle)
@@ -211,8 +214,8 @@ def cmd_figures(args):
     args.daemon = [f"piton={args.piton} daemon --foreground {{master}}", AUTOFS,
                    f"floor={args.build}/floor {{master}}"]
     specs = [Spec.parse(d) for d in args.daemon]
-    specs[1].only = set(FIGURES)
-    specs[2].only = set(FIGURES) - {"bigmap", "isolation", "revive"}
+    specs[1].only = set(FIGURES) - {"snapshot"}
+    specs[2].only = specs[1].only - {"bigmap", "isolation", "revive"}
     if args.without_autofs:
         del specs[1]
     names = args.scenarios.split(",") if args.scenarios else FIGURES

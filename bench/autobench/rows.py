@@ -51,7 +51,9 @@ PARTS = [
         Row("absent key, again and again, p50", "negative", "same key",
             "p50_us", floor=2),
         Row("entry of 100 offsets, an offset, p99", "multimount",
-            "100 offsets", "offset_p99_us", floor=3)]),
+            "100 offsets", "offset_p99_us", floor=3),
+        Row("frozen view of a btrfs subvolume, p50", "snapshot", "btrfs",
+            "p50_us", per=("bare_p50_us", 1.5))]),
     Part("Start, stop and memory", [
         *[Row(f"{n:,} direct triggers, {what}", "startup", f"{n} direct",
               metric, floor=1.2 if n > 1000 else None)
@@ -223,7 +225,8 @@ class Figures:
                   paired(mine, self.of(row, autofs)), row.beside)
         if row.per:
             metric, most = row.per
-            what = {"scan_s": "one scan", "file_kib": "the file"}[metric]
+            what = {"scan_s": "one scan", "file_kib": "the file",
+                "bare_p50_us": "the two calls"}[metric]
             times = "" if most == 1 else f"{number(most)} × "
             judge(f"≤ {times}{what}",
                   paired(mine, self.of(row, ours, metric)), most)
