@@ -7,6 +7,9 @@ import time
 # Growth that is no leak: a pool's further thread, an allocator's further page.
 ALLOWED = {"rss_kib": 1024, "fds": 3, "threads": 8, "processes": 1, "mounts": 0}
 
+# Samples that are needed to tell; half of them are the warm-up.
+LEAST = 8
+
 
 def parents():
     """Every process with its parent."""
@@ -94,7 +97,7 @@ def verdict(samples, name):
     path in each place of the ring of requests.
     """
     after = samples[len(samples) // 2:]
-    if len(after) < 4:
+    if len(after) < LEAST // 2:
         return [f"{name}: only {len(samples)} samples, too few to tell"]
     said = []
     for what, allowed in ALLOWED.items():

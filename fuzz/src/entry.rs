@@ -267,7 +267,7 @@ fn check_entry(entry: &Entry) {
     for (number, mount) in entry.mounts.iter().enumerate() {
         let offset = &mount.offset;
         assert!(
-            offset.starts_with(b"/") && *key::normalize_path(offset) == **offset,
+            offset.starts_with(b"/") && *piton_path::normalize(offset) == **offset,
             "{offset}"
         );
         assert!(

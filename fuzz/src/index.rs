@@ -64,7 +64,7 @@ fn one(content: &[u8], kind: MapKind) -> Option<(Line, BString)> {
     let name = key::unquote(written);
     let name: BString = match kind {
         MapKind::Indirect => name.into_owned(),
-        MapKind::Direct => key::normalize_path(&name).into_owned(),
+        MapKind::Direct => piton_path::normalize(&name).into_owned(),
     };
     let line = if name == "*" && written != b"\\*" {
         (kind == MapKind::Indirect).then_some(Line::Wildcard)?

@@ -1,6 +1,5 @@
 //! Master maps.
 
-use piton_map::key;
 use piton_map::lines::{LineKind, Lines};
 use piton_map::master::{MasterItem, MountPoint, dialect_comment, parse};
 use piton_map::text::Fragment;
@@ -50,7 +49,7 @@ fn check_item(item: &MasterItem) {
             assert!(!entry.maps.is_empty());
             if let MountPoint::Path(path) = &entry.mount_point {
                 assert!(
-                    path.starts_with(b"/") && *key::normalize_path(path) == **path,
+                    path.starts_with(b"/") && *piton_path::normalize(path) == **path,
                     "{path}"
                 );
                 assert!(!path.contains(&0));
