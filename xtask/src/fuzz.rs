@@ -7,6 +7,8 @@ use crate::process::{Failure, Outcome, cargo, command, is_installed, quietly, ro
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 /// Seconds for each law when nobody says otherwise.
 const SECONDS: u64 = 60;
@@ -45,7 +47,7 @@ pub(crate) fn run(words: &[String]) -> Outcome {
     }
     let mut rows = Vec::new();
     for law in &wanted.laws {
-        rows.push(one(&programs, law, wanted.seconds)?);
+        rows.push(one(&programs, law, wanted.seconds, None)?);
     }
     print!("\n{}", figures::table(&rows));
     let broken: Vec<&str> = rows
@@ -63,15 +65,30 @@ pub(crate) fn run(words: &[String]) -> Outcome {
     )))
 }
 
-/// A short run on every law, for `cargo xtask test`: how many there are and how many held.
+/// A short run on every law, for `cargo xtask test`: how many there are and how many held. Chance
+/// is left to the long runs: this one begins with the same seed each time. Each law has a processor to
+/// itself, as long as there are some.
 pub(crate) fn briefly(seconds: u64) -> Result<(usize, usize), Failure> {
     let laws = laws()?;
     let programs = build(&laws)?;
-    let mut held = 0;
-    for law in &laws {
-        held += usize::from(one(&programs, law, seconds)?.held);
-    }
-    Ok((laws.len(), held))
+    let rest = Mutex::new(laws.iter());
+    let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let some = || {
+        let mut held = 0;
+        while let Some(law) = next() {
+            held += usize::from(one(&programs, law, seconds, Some(1))?.held);
+        }
+        Ok(held)
+    };
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let held: Result<usize, Failure> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..processors.min(laws.len()))
+            .map(|_| scope.spawn(some))
+            .collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().expect("no panic");
+        threads.into_iter().map(join).sum()
+    });
+    Ok((laws.len(), held?))
 }
 
 /// The laws there are, by their programs.
@@ -202,12 +219,15 @@ fn seeds(law: &str) -> PathBuf {
     root().join("fuzz/corpus").join(law)
 }
 
-/// Tries inputs on one law for some seconds.
-fn one(programs: &Path, law: &str, seconds: u64) -> Result<Figures, Failure> {
+/// Tries inputs on one law for some seconds, from this seed or a random one.
+fn one(programs: &Path, law: &str, seconds: u64, seed: Option<u32>) -> Result<Figures, Failure> {
     let findings = folder().join("findings");
     fs::create_dir_all(&findings)
         .map_err(|error| Failure::new(format!("{}: {error}", findings.display())))?;
     let mut run = libfuzzer(programs, law);
+    if let Some(seed) = seed {
+        run.arg(format!("-seed={seed}"));
+    }
     run.arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/{law}-", findings.display()))
         .args([found(law)?, seeds(law)])

@@ -24,6 +24,7 @@ cargo xtask CHORE
                        --show: what they print; as root (vm/README.md)
   tidy                 the laws of ARCHITECTURE.md and CONTRIBUTING.md that a program can check
   founding             writes docs/founding-documents.md: which test shows what is asked for
+  front-ends           writes the table of capabilities in docs/front-ends.md
   licences             that deny.toml allows what is built in
   coverage             lines of map, plan and engine that tests reach; at least 90 %
 ";
@@ -42,6 +43,7 @@ pub(crate) fn chore(words: &[String]) -> Outcome {
         "soak" => soak::run(rest),
         "vm-test" => vm::run(rest),
         "founding" => tidy::write_founding(),
+        "front-ends" => tidy::write_front_ends(),
         "licences" => licences::run(),
         "help" | "--help" | "-h" => {
             print!("{TEXT}");

@@ -4,11 +4,14 @@ use crate::process::{Failure, Outcome, command, is_installed, is_root, quietly, 
 use std::path::Path;
 
 /// A program the tests use, and the Debian package that has it.
-const NEEDED: [(&str, &str); 16] = [
+const NEEDED: [(&str, &str); 26] = [
+    ("archivemount", "archivemount"),
     ("automount", "autofs"),
+    ("borg", "borgbackup"),
     ("btrfs", "btrfs-progs"),
     ("c++", "g++"),
     ("cc", "gcc"),
+    ("fuse2fs", "fuse2fs"),
     ("fusermount3", "fuse3"),
     ("ip", "iproute2"),
     ("make", "make"),
@@ -20,6 +23,13 @@ const NEEDED: [(&str, &str); 16] = [
     ("nfs-ls", "libnfs-utils"),
     ("nsenter", "util-linux"),
     ("python3", "python3"),
+    ("rclone", "rclone"),
+    ("restic", "restic"),
+    ("rsync", "rsync"),
+    ("squashfuse", "squashfuse"),
+    ("sshd", "openssh-server"),
+    ("sshfs", "sshfs"),
+    ("systemd-analyze", "systemd"),
     ("xorriso", "xorriso"),
 ];
 
@@ -55,6 +65,8 @@ pub(crate) fn install(packages: &[&str]) -> Outcome {
     // An update that fails is no trouble when the lists are there already.
     let _ = shown(update)?;
     let mut arguments = vec!["-qq", "-y", "--no-install-recommends", "install"];
+    // A machine that has just started may be busy updating itself.
+    arguments.extend(["-o", "DPkg::Lock::Timeout=300"]);
     arguments.extend(packages);
     let mut install = command("apt-get", &arguments);
     install.env("DEBIAN_FRONTEND", "noninteractive");

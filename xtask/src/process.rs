@@ -39,9 +39,19 @@ pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
 }
 
 /// The cargo that runs us, at the top of the repository.
+///
+/// Its property tests draw the same inputs each time, unless `PROPTEST_RNG_SEED` says which (or
+/// `random`): a gate has to say the same about the same code twice.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    const SEED: &str = "PROPTEST_RNG_SEED";
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    command(&program, arguments)
+    let mut cargo = command(&program, arguments);
+    match std::env::var(SEED).as_deref() {
+        Ok("random") => cargo.env_remove(SEED),
+        Ok(_) => &mut cargo,
+        Err(_) => cargo.env(SEED, "1"),
+    };
+    cargo
 }
 
 /// What a finished program printed, and whether it succeeded.

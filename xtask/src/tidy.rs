@@ -3,6 +3,7 @@
 mod code;
 mod documents;
 mod founding;
+mod front_ends;
 mod manifests;
 mod source;
 mod text;
@@ -54,7 +55,7 @@ struct Place {
     what: String,
 }
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     manifests::ARROWS,
     manifests::LINTS,
     source::PURE,
@@ -72,6 +73,7 @@ const RULES: [Rule; 17] = [
     documents::GRAMMAR,
     documents::CHANGELOG,
     founding::FOUNDING,
+    front_ends::FRONT_ENDS,
 ];
 
 /// Checks every rule on the repository; `--list` names them.
@@ -101,8 +103,20 @@ pub(crate) fn run(words: &[String]) -> Outcome {
 
 /// Writes docs/founding-documents.md.
 pub(crate) fn write_founding() -> Outcome {
+    write_page(founding::written)
+}
+
+/// Writes the table in docs/front-ends.md.
+pub(crate) fn write_front_ends() -> Outcome {
+    write_page(front_ends::written)
+}
+
+/// A page that is made of others: its path and text, or why it cannot be made.
+type Written = Result<(&'static str, String), Vec<Place>>;
+
+fn write_page(written: fn(&Tree) -> Written) -> Outcome {
     let tree = Tree::read(&root())?;
-    let (path, text) = founding::written(&tree).map_err(|places| {
+    let (path, text) = written(&tree).map_err(|places| {
         let lines = places
             .iter()
             .map(|it| format!("{}:{}: {}", it.path, it.line, it.what));

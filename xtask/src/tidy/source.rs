@@ -6,13 +6,13 @@ use super::{File, Place, Rule, Tree};
 const FILE_LINES: usize = 1_000;
 const FUNCTION_LINES: usize = 120;
 const MAIN_LINES: usize = 40;
-const PURE_CRATES: [&str; 3] = ["map", "plan", "engine"];
+const PURE_CRATES: [&str; 5] = ["path", "snapshot", "map", "plan", "engine"];
 
 /// The core reaches no file, socket, clock or thread.
 pub(super) const PURE: Rule = Rule {
     name: "pure",
-    advice: "map, plan and engine are `#![no_std]` and `#![forbid(unsafe_code)]`: the compiler then \
-             keeps files, clocks and threads out; put both attributes into lib.rs",
+    advice: "path, snapshot, map, plan and engine are `#![no_std]` and `#![forbid(unsafe_code)]`: the \
+             compiler then keeps files, clocks and threads out; put both attributes into lib.rs",
     check: pure,
 };
 
