@@ -1,6 +1,7 @@
 //! Reading master map, direct maps and listings: what shall be in place.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bstr::{BString, ByteSlice};
 use piton_engine::config::{Binding, Configuration, Point};
@@ -32,6 +33,8 @@ pub(crate) enum Reason {
 pub(crate) struct Loaded {
     /// Why.
     pub(crate) reason: Reason,
+    /// Since when: later changes may be missing.
+    pub(crate) began: SystemTime,
     /// The desired state, or why there is none.
     pub(crate) result: Result<Configuration, Miss>,
     /// What there is to say about the texts.
@@ -69,6 +72,7 @@ impl Loader {
     pub(crate) fn load(&self, reason: Reason) -> Loaded {
         let mut loaded = Loaded {
             reason,
+            began: SystemTime::now(),
             result: Ok(Configuration::default()),
             diagnostics: Vec::new(),
             incomplete: Vec::new(),

@@ -37,6 +37,8 @@ pub(crate) enum Message {
     Task(u64, Event<Ticket>),
     /// Master map and direct maps were read.
     Loaded(Box<Loaded>),
+    /// Files of maps have changed while they were not watched.
+    FilesChanged,
     /// Snapshots have come or gone.
     Volumes,
     /// What maps list was read again, by mount point; what could not be is missing.

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bstr::{BString, ByteSlice};
 use piton_control::message::{Change, ReloadPlan};
@@ -17,6 +17,7 @@ use piton_engine::difference::Difference;
 use piton_engine::time::Millis;
 use piton_map::diagnostic::{Diagnostic, Severity};
 use piton_plan::step::TriggerKind;
+use piton_source::cache::Watch;
 use piton_source::limits::EXPORTS_TIME;
 
 use super::convert::text;
@@ -28,6 +29,7 @@ use super::staging::Staging;
 use super::start::look_for_earlier_life;
 use super::tasks::lane_of;
 use super::turns::Doors;
+use super::watch::changed_since;
 
 /// Files often change in bursts (an editor writes, renames, sets the mode): wait until then.
 pub(super) const SETTLE_MS: u64 = 100;
@@ -168,9 +170,22 @@ impl Runtime {
         }
     }
 
+    /// Has it looked what changed between reading and watching, which nobody told.
+    fn look_back(&self, watch: Watch, began: SystemTime) {
+        let mailbox = self.mailbox.clone();
+        self.pools.slow.submit(move || {
+            if changed_since(&watch, began) {
+                mailbox.post(Message::FilesChanged);
+            }
+        });
+    }
+
     /// Applies what was read, or says what would change.
-    pub(super) fn loaded(&mut self, loaded: Loaded) {
-        self.watcher.set(&loaded.watch);
+    pub(super) fn loaded(&mut self, mut loaded: Loaded) {
+        let watch = std::mem::take(&mut loaded.watch);
+        if self.watcher.set(&watch) {
+            self.look_back(watch, loaded.began);
+        }
         self.journal.maps_read(&loaded);
         if !self.announced {
             self.beginning.read(&loaded);

@@ -474,6 +474,7 @@ impl Runtime {
                 self.read(*loaded);
                 self.work();
             }
+            Message::FilesChanged => self.reload.file_changed(self.clock.now()),
             Message::Volumes => self.renew_volumes(),
             Message::Listed(listings) => self.volumes_listed(listings),
             Message::Moved(network) => {

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use piton_source::cache::Watch;
 use rustix::fs::inotify;
@@ -22,6 +23,9 @@ pub(crate) struct Watcher {
 
 /// How many links in one directory are followed, each to the next.
 const LINKS: usize = 8;
+
+/// The clock by which the kernel dates changes lags by a tick (1 to 10 ms) behind the exact one.
+const TICK: Duration = Duration::from_millis(10);
 
 const EVENTS: inotify::WatchFlags = inotify::WatchFlags::CLOSE_WRITE
     .union(inotify::WatchFlags::MOVED_TO)
@@ -44,8 +48,9 @@ impl Watcher {
         })
     }
 
-    /// Watches these files and directories from now on, and no others.
-    pub(crate) fn set(&mut self, watch: &Watch) {
+    /// Watches these files and directories from now on, and no others. Returns whether some of
+    /// their directories were not watched before: what happened there until now was not noticed.
+    pub(crate) fn set(&mut self, watch: &Watch) -> bool {
         self.names.clear();
         for file in &watch.files {
             let Some(directory) = file.parent() else {
@@ -71,22 +76,24 @@ impl Watcher {
             }
         }
         let wanted: Vec<PathBuf> = self.names.keys().cloned().collect();
-        for path in wanted {
-            self.add(&path);
-        }
+        let new = wanted.iter().filter(|path| self.add(path));
+        new.count() > 0
     }
 
-    fn add(&mut self, path: &Path) {
+    /// Watches a directory; returns whether it was not watched before.
+    fn add(&mut self, path: &Path) -> bool {
         if self.by_path.contains_key(path) {
-            return;
+            return false;
         }
         match inotify::add_watch(&self.inotify, path, EVENTS) {
             Ok(number) => {
                 self.directories.insert(number, path.to_owned());
                 self.by_path.insert(path.to_owned(), number);
+                true
             }
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "directory cannot be watched");
+                false
             }
         }
     }
@@ -126,6 +133,27 @@ impl Watcher {
     }
 }
 
+/// Whether a file, or any name in its directory, may have changed at `time` or later. May block.
+pub(crate) fn changed_since(watch: &Watch, time: SystemTime) -> bool {
+    let changed = |path: &Path| {
+        let stat = rustix::fs::stat(path).ok();
+        let time = time - TICK;
+        stat.is_some_and(|stat| changed_at(&stat) >= time)
+    };
+    let files = watch.files.iter();
+    let files = files.flat_map(|file| [Some(file.as_path()), file.parent()]);
+    let mut paths = files
+        .flatten()
+        .chain(watch.directories.iter().map(PathBuf::as_path));
+    paths.any(changed)
+}
+
+/// When a file or what is known of it was changed last.
+fn changed_at(stat: &rustix::fs::Stat) -> SystemTime {
+    let seconds = Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or_default());
+    SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(stat.st_ctime_nsec)
+}
+
 /// The names in a file's directory that make the file another one when they change: its own, and
 /// what that leads to as a link: `auto.home -> ..data/auto.home`.
 fn names_of(file: &Path, directory: &Path) -> Vec<OsString> {
@@ -156,10 +184,12 @@ mod tests {
         std::os::unix::fs::symlink("old", at("..data")).unwrap();
         std::os::unix::fs::symlink("..data/auto.home", at("auto.home")).unwrap();
         let mut watcher = Watcher::new().unwrap();
-        watcher.set(&Watch {
+        let watch = Watch {
             files: vec![at("auto.home"), at("auto.data"), at("none/auto.x")],
             directories: vec![at("master.d"), at("none.d")],
-        });
+        };
+        assert!(watcher.set(&watch), "directories that were not watched");
+        assert!(!watcher.set(&watch));
         let mut noticed = |act: &dyn Fn()| {
             act();
             watcher.take()
@@ -178,6 +208,33 @@ mod tests {
             &|| std::fs::write(at("new/auto.home"), "").unwrap()
         ));
         assert!(!noticed(&|| std::fs::create_dir(at("none")).unwrap()));
+    }
+
+    #[test]
+    fn what_changed_before_it_was_watched_is_found_by_its_date() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("maps")).unwrap();
+        std::fs::write(at("maps/auto.home"), "").unwrap();
+        let watch = Watch {
+            files: vec![at("maps/auto.home"), at("none/auto.x")],
+            directories: vec![at("none.d")],
+        };
+        let ages = || {
+            std::thread::sleep(3 * TICK);
+            SystemTime::now()
+        };
+        let changes: [&dyn Fn(); 3] = [
+            &|| std::fs::write(at("maps/auto.home"), "ann fs1:/ann").unwrap(),
+            &|| std::fs::write(at("maps/new"), "").unwrap(),
+            &|| std::fs::remove_file(at("maps/auto.home")).unwrap(),
+        ];
+        for change in changes {
+            let began = ages();
+            assert!(!changed_since(&watch, began));
+            change();
+            assert!(changed_since(&watch, began));
+        }
     }
 
     #[test]
