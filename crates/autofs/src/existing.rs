@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use bstr::{BString, ByteSlice};
+use piton_mountinfo::Mount;
 use rustix::io::Errno;
 
 use crate::control::Control;
@@ -17,6 +18,7 @@ use crate::packet::WaitToken;
 use crate::point::PointKind;
 use crate::root::PointRoot;
 
+const AUTOFS: &[u8] = b"autofs";
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// Where a point's requests go.
@@ -77,40 +79,25 @@ impl ExistingPoint {
     ///
     /// [`Error::Mountinfo`] if the line is one of an autofs mount and lacks what makes a point.
     pub fn parse(line: &[u8]) -> Result<Option<Self>> {
-        // proc(5): id, parent, major:minor, root, target, options, optional fields, "-", type,
-        // source, super options. The separator cannot be part of a field: a blank within one is
-        // written as \040.
         let line = line.trim_end_with(|c| c == '\n');
-        let Some((mount, file_system)) = line.split_once_str(" - ") else {
-            return Ok(None);
+        let mount = Mount::parse(line);
+        let point = match mount {
+            Some(mount) if *mount.fstype == AUTOFS => point_of(mount),
+            None if line.contains_str(" - autofs ") => None,
+            _ => return Ok(None),
         };
-        let mut file_system = file_system.splitn(3, |byte| *byte == b' ');
-        if file_system.next() != Some(b"autofs") {
-            return Ok(None);
-        }
-        let source = file_system.next().unwrap_or_default();
-        let options = file_system.next().unwrap_or_default();
-        parse_point(mount, source, options)
-            .map(Some)
-            .ok_or_else(|| Error::Mountinfo {
-                line: String::from_utf8_lossy(line).into(),
-            })
+        point.map(Some).ok_or_else(|| Error::Mountinfo {
+            line: String::from_utf8_lossy(line).into(),
+        })
     }
 }
 
-fn parse_point(mount: &[u8], source: &[u8], options: &[u8]) -> Option<ExistingPoint> {
-    let mut fields = mount.split(|byte| *byte == b' ');
-    let mount_id = number(fields.next()?)?;
-    let parent_id = number(fields.next()?)?;
-    let (major, minor) = fields.next()?.split_once_str(":")?;
-    let device = DeviceId::new(number(major)?, number(minor)?);
-    let inner_root = unescape(fields.next()?).into();
-    let target = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+fn point_of(mount: Mount<'_>) -> Option<ExistingPoint> {
     let mut kind = None;
     let (mut descriptor, mut pipe_inode) = (None, None);
     let (mut process_group, mut timeout_s, mut protocol) = (None, 0, (5, 5));
     let (mut strict_expire, mut ignore) = (false, false);
-    for option in options.split(|byte| *byte == b',') {
+    for option in mount.super_options.split(|byte| *byte == b',') {
         let (name, value) = option.split_once_str("=").unwrap_or((option, b""));
         match name {
             b"fd" => descriptor = Some(number::<i64>(value)?),
@@ -132,12 +119,12 @@ fn parse_point(mount: &[u8], source: &[u8], options: &[u8]) -> Option<ExistingPo
         (_, None) => PipeState::Unknown,
     };
     Some(ExistingPoint {
-        mount_id,
-        parent_id,
-        device,
-        inner_root,
-        target,
-        source: unescape(source).into(),
+        mount_id: mount.id,
+        parent_id: mount.parent,
+        device: DeviceId::new(mount.device.0, mount.device.1),
+        inner_root: mount.root.into_owned(),
+        target: OsString::from_vec(mount.point.into_owned().into()).into(),
+        source: mount.source.into_owned(),
         kind: kind?,
         pipe,
         process_group,
@@ -150,30 +137,6 @@ fn parse_point(mount: &[u8], source: &[u8], options: &[u8]) -> Option<ExistingPo
 
 fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     text.to_str().ok()?.parse().ok()
-}
-
-/// Undoes the kernel's escapes: a backslash and three octal digits for a blank, tab, newline,
-/// backslash or hash.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [byte, after @ ..] = rest {
-        if let [
-            b'\\',
-            a @ b'0'..=b'3',
-            b @ b'0'..=b'7',
-            c @ b'0'..=b'7',
-            after @ ..,
-        ] = rest
-        {
-            plain.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
-            rest = after;
-        } else {
-            plain.push(*byte);
-            rest = after;
-        }
-    }
-    plain
 }
 
 /// The points of this process's mount namespace, in the order of the mount table: parents before

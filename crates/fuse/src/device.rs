@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{fs, io};
 
+use bstr::ByteSlice;
+use piton_mountinfo::Mount;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -108,27 +110,10 @@ pub(crate) fn real(path: &Path) -> Result<PathBuf, Error> {
 /// Whether what was mounted last at a path is a file system of ours.
 fn is_ours(path: &Path) -> bool {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let path = escaped(path.as_os_str().as_bytes());
-    let lines = table.split(|byte| *byte == b'\n');
-    let mut kinds = lines.filter_map(|line| {
-        let mut words = line.split(|byte| *byte == b' ');
-        (words.nth(4)? == path).then_some(())?;
-        words.find(|word| *word == b"-")?;
-        words.next()
-    });
-    kinds.next_back() == Some(TYPE.as_bytes())
-}
-
-/// A path as the mount table has it.
-fn escaped(path: &[u8]) -> Vec<u8> {
-    let mut escaped = Vec::with_capacity(path.len());
-    for byte in path {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
-            byte => escaped.push(*byte),
-        }
-    }
-    escaped
+    let path = path.as_os_str().as_bytes();
+    let mut here = table.lines().filter_map(Mount::parse);
+    let last = here.rfind(|mount| *mount.point == path);
+    last.is_some_and(|mount| *mount.fstype == TYPE.as_bytes())
 }
 
 /// Mounts a file system on a directory; the device on which the kernel asks.
@@ -256,11 +241,6 @@ fn refused(path: &Path, error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_is_escaped_as_in_the_mount_table() {
-        assert_eq!(escaped(b"/a b\\c\n"), br"/a\040b\134c\012");
-    }
 
     #[test]
     fn what_is_not_absolute_or_has_no_parent_is_no_mount_point() {

@@ -247,7 +247,7 @@ impl Scan<'_> {
     fn swap_files(&self, target: &BStr) {
         for line in read_small(Path::new("/proc/swaps")).lines().skip(1) {
             let name = line.split(u8::is_ascii_whitespace).next();
-            let file = table::unescaped(name.unwrap_or_default());
+            let file = piton_mountinfo::unescaped(name.unwrap_or_default());
             if is_within(&*file, target) {
                 self.add(None, How::Swap, &file);
             }

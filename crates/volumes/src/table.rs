@@ -6,6 +6,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use bstr::{BString, ByteSlice};
+use piton_mountinfo::Mount;
 use piton_process::{about, everybody};
 
 use crate::limits;
@@ -100,49 +101,17 @@ fn read(path: &Path) -> Vec<Mounted> {
     text.lines().filter_map(parse).collect()
 }
 
-/// One line, as proc_pid_mountinfo(5) has it.
 fn parse(line: &[u8]) -> Option<Mounted> {
-    let (before, after) = line.split_once_str(" - ")?;
-    let mut fields = before.split(|byte| *byte == b' ');
-    let id = fields.next()?.to_str().ok()?.parse().ok()?;
-    let mut fields = fields.skip(1);
-    let (major, minor) = fields.next()?.split_once_str(":")?;
-    let number = |text: &[u8]| text.to_str().ok()?.parse().ok();
-    let mut kind = after.split(|byte| *byte == b' ');
+    let mount = Mount::parse(line)?;
     Some(Mounted {
-        id,
-        device: (number(major)?, number(minor)?),
-        root: unescaped(fields.next()?),
-        point: unescaped(fields.next()?),
-        fstype: unescaped(kind.next()?),
-        source: unescaped(kind.next().unwrap_or_default()),
-        options: kind.next().unwrap_or_default().into(),
+        id: mount.id,
+        device: mount.device,
+        root: mount.root.into_owned(),
+        point: mount.point.into_owned(),
+        fstype: mount.fstype.into_owned(),
+        source: mount.source.into_owned(),
+        options: mount.super_options.into_owned(),
     })
-}
-
-/// Turns `\040` and the like back into bytes.
-fn unescaped(text: &[u8]) -> BString {
-    let mut out = BString::default();
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        match rest {
-            [
-                b'\\',
-                a @ b'0'..=b'3',
-                b @ b'0'..=b'7',
-                c @ b'0'..=b'7',
-                after @ ..,
-            ] => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            _ => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -61,15 +61,6 @@ fn unescapes_target_and_source() {
     let point = parse(&line.replace("auto.home", r"map\040name"));
     assert_eq!(point.target, PathBuf::from("/a b\\c\t\n#"));
     assert_eq!(point.source, "map name");
-    for (escaped, plain) in [
-        (r"\", r"\"),
-        (r"\04", r"\04"),
-        (r"\777", r"\777"),
-        (r"\0400", " 0"),
-    ] {
-        assert_eq!(unescape(escaped.as_bytes()), plain.as_bytes());
-    }
-    assert_eq!(unescape(br"\377"), [0xff]);
 }
 
 #[test]
