@@ -162,9 +162,9 @@ impl<T> Engine<T> {
         let lesson = self.learning.next().filter(|_| self.learns());
         let care = self.care.next_end().filter(|_| self.running());
         let patience = self.stop_patience();
-        let looking = self.round_patience();
+        let second_try = self.second_try();
         let all = [
-            deadline, round, clearing, check, look, lesson, care, patience, looking,
+            deadline, round, clearing, check, look, lesson, care, patience, second_try,
         ];
         all.into_iter().flatten().min()
     }

@@ -137,6 +137,10 @@ pub const STOP_PATIENCE_MS: u64 = 2_000;
 /// machine hundredfold that; one that asks a dead server does not end.
 pub const ROUND_PATIENCE_MS: u64 = 5_000;
 
+/// Pause before a stop tries once more what was busy, in milliseconds: who only walks by a mount point
+/// is gone by then.
+pub const PASSING_MS: u64 = 100;
+
 /// Pause before it is tried again to take back a mount that belongs to nobody, in milliseconds.
 pub const CLEAR_PAUSE_MS: u64 = 5_000;
 

@@ -13,7 +13,7 @@ use crate::cause::{Cause, Errno};
 use crate::command::{Answer, Command, Note, Response};
 use crate::engine::Engine;
 use crate::event::{Event, JobId, RequestId, StepFailure};
-use crate::limits::{OPERATOR_REQUESTS, ROUND_PATIENCE_MS, STOP_PATIENCE_MS};
+use crate::limits::{OPERATOR_REQUESTS, PASSING_MS, ROUND_PATIENCE_MS, STOP_PATIENCE_MS};
 use crate::place::Place;
 use crate::time::Millis;
 use crate::trigger::{Round, State};
@@ -46,10 +46,13 @@ pub(crate) struct Stopping {
     /// Triggers in which the kernel was looking for idle mounts when this began, with their paths.
     /// It looks through a descriptor of ours, which makes them busy; it is not asked again.
     looking: BTreeMap<TriggerId, BString>,
-    /// What was busy near those, perhaps for nobody else: it gets another try.
+    /// What was busy near those, perhaps for nobody else: it gets a second try.
     hindered: BTreeSet<Place>,
-    /// Mount points for which that is so.
+    /// Mount points that were busy although nothing is mounted in them: somebody may just have
+    /// walked by. They get a second try, too.
     hindered_points: BTreeSet<TriggerId>,
+    /// What is busy from now on stays.
+    tried_again: bool,
     /// When the world last answered anything.
     progress: Millis,
 }
@@ -93,6 +96,7 @@ impl<T> Engine<T> {
             looking: self.looked_in(),
             hindered: BTreeSet::new(),
             hindered_points: BTreeSet::new(),
+            tried_again: false,
             progress: self.now,
         });
         if !detach {
@@ -134,7 +138,7 @@ impl<T> Engine<T> {
     pub(crate) fn stays(&mut self, id: TriggerId, path: &BString, failure: &StepFailure) {
         let why = failure.text.clone();
         if let Phase::Stopping(stopping) = &mut self.phase {
-            if stopping.may_be_hindered(path, failure.errno) {
+            if failure.errno == Errno::BUSY && !stopping.tried_again {
                 stopping.hindered_points.insert(id);
             }
             stopping.stuck.insert(id, why.clone());
@@ -206,14 +210,18 @@ impl<T> Engine<T> {
         Some(stopping.progress + longest.saturating_add(STOP_PATIENCE_MS))
     }
 
-    /// Until when a stop waits for the kernel to have looked, if that is all it waits for.
-    pub(crate) fn round_patience(&self) -> Option<Millis> {
+    /// When a stop tries once more what was busy, if that is all it waits for: the kernel shall have
+    /// looked, and whoever walked by be gone.
+    pub(crate) fn second_try(&self) -> Option<Millis> {
         let Phase::Stopping(stopping) = &self.phase else {
             return None;
         };
         let hindered = !stopping.hindered.is_empty() || !stopping.hindered_points.is_empty();
         let waits = hindered && self.jobs.is_empty() && !self.points_moving();
-        waits.then_some(stopping.progress + ROUND_PATIENCE_MS)
+        waits.then(|| match self.still_looking() {
+            true => stopping.progress + ROUND_PATIENCE_MS,
+            false => stopping.progress + PASSING_MS,
+        })
     }
 
     /// Ends when nothing is under way any more, or when what is under way is stuck.
@@ -289,19 +297,18 @@ impl<T> Engine<T> {
         self.remove_leaving(&points)
     }
 
-    /// Tries once more what was busy near where the kernel looked, when it does no longer. Whether
-    /// that is waited for, or was begun.
+    /// Tries once more what was busy. Whether that is waited for, or was begun.
     fn try_the_hindered(&mut self) -> bool {
-        let Some(end) = self.round_patience() else {
+        let Some(time) = self.second_try() else {
             return false;
         };
-        if self.now < end && self.still_looking() {
+        if self.now < time {
             return true;
         }
         let Phase::Stopping(stopping) = &mut self.phase else {
             return false;
         };
-        // What is busy from now on is so for somebody else.
+        stopping.tried_again = true;
         stopping.looking.clear();
         for place in mem::take(&mut stopping.hindered) {
             stopping.tried.remove(&place);

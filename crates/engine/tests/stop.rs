@@ -5,7 +5,7 @@ mod common;
 use common::{Play, direct, existing, existing_mount, indirect};
 use piton_engine::cause::Errno;
 use piton_engine::event::{Event, Request};
-use piton_engine::limits::{OPERATOR_REQUESTS, ROUND_PATIENCE_MS, STOP_PATIENCE_MS};
+use piton_engine::limits::{OPERATOR_REQUESTS, PASSING_MS, ROUND_PATIENCE_MS, STOP_PATIENCE_MS};
 use piton_plan::step::{TriggerId, TriggerKind};
 
 /// What the longest deadline and the patience come to.
@@ -54,7 +54,11 @@ fn a_mount_point_that_will_not_go_is_named() {
     play.broken.insert("remove /data".into(), Errno::BUSY.0);
     play.stop();
     play.settle();
+    play.orders();
+    play.pass(PASSING_MS);
+    play.settle();
     assert_eq!(play.left(), ["/data"]);
+    assert_eq!(play.orders(), ["remove /data", "finished"]);
 }
 
 #[test]
@@ -239,6 +243,7 @@ fn what_is_busy_while_the_kernel_looks_there_is_tried_again_when_it_has() {
     assert!(!play.engine.finished());
     play.broken.clear();
     play.feed(Event::ExpireDone { trigger: home });
+    play.pass(PASSING_MS);
     play.settle();
     assert!(play.left().is_empty());
     assert!(play.response_left(id).is_empty());
@@ -256,19 +261,36 @@ fn the_kernel_may_have_looked_before_the_failure_is_known() {
     play.step();
     play.broken.clear();
     play.settle();
+    play.pass(PASSING_MS);
+    play.settle();
     assert!(play.left().is_empty());
 }
 
 #[test]
-fn a_mount_point_is_tried_again_too() {
+fn a_mount_point_that_somebody_walked_by_is_tried_again_when_he_is_gone() {
     let mut play = Play::usual();
-    let home = looking(&mut play, "/home/ann");
+    play.mount("/home/ann");
     play.broken.insert("remove /home".into(), Errno::BUSY.0);
     play.stop();
     play.settle();
     assert!(!play.engine.finished());
+    let time = piton_engine::time::Millis(play.now + PASSING_MS);
+    assert_eq!(play.engine.next_wake(), Some(time));
     play.broken.clear();
-    play.feed(Event::ExpireDone { trigger: home });
+    play.pass(PASSING_MS);
+    play.settle();
+    assert!(play.left().is_empty());
+}
+
+#[test]
+fn what_was_to_go_when_the_end_came_is_tried_again_too() {
+    let mut play = Play::usual();
+    play.broken.insert("remove /home".into(), Errno::BUSY.0);
+    play.configure(Vec::new());
+    play.stop();
+    play.settle();
+    play.broken.clear();
+    play.pass(PASSING_MS);
     play.settle();
     assert!(play.left().is_empty());
 }
@@ -283,6 +305,7 @@ fn what_is_busy_for_somebody_else_is_tried_twice_at_most() {
     play.settle();
     play.orders();
     play.feed(Event::ExpireDone { trigger: home });
+    play.pass(PASSING_MS);
     play.settle();
     assert_eq!(play.left(), ["/home", "/home/ann"]);
     let orders = ["perform unmount /home/ann, rmdir /home/ann", "finished"];
