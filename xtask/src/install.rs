@@ -4,7 +4,7 @@ use crate::process::{Failure, Outcome, command, is_installed, is_root, quietly, 
 use std::path::Path;
 
 /// A program the tests use, and the Debian package that has it.
-const NEEDED: [(&str, &str); 26] = [
+const NEEDED: [(&str, &str); 27] = [
     ("archivemount", "archivemount"),
     ("automount", "autofs"),
     ("borg", "borgbackup"),
@@ -15,6 +15,7 @@ const NEEDED: [(&str, &str); 26] = [
     ("fusermount3", "fuse3"),
     ("ip", "iproute2"),
     ("make", "make"),
+    ("mkfs.erofs", "erofs-utils"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.vfat", "dosfstools"),
     ("mkfs.xfs", "xfsprogs"),
@@ -30,7 +31,7 @@ const NEEDED: [(&str, &str); 26] = [
     ("sshd", "openssh-server"),
     ("sshfs", "sshfs"),
     ("systemd-analyze", "systemd"),
-    ("xorriso", "xorriso"),
+    ("xorrisofs", "xorriso"),
 ];
 
 /// Installs what is missing; only root may, and only with apt-get.

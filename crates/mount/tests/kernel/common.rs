@@ -185,7 +185,7 @@ pub(crate) const KINDS: [Kind; 9] = [
     writable("btrfs", 128, "mkfs.btrfs -q IMAGE"),
     writable("vfat", 16, "mkfs.vfat IMAGE"),
     SQUASHFS,
-    filled("iso9660", "genisoimage -quiet -R -o IMAGE DIRECTORY"),
+    filled("iso9660", "xorrisofs -quiet -R -o IMAGE DIRECTORY"),
     filled("erofs", "mkfs.erofs --quiet IMAGE DIRECTORY"),
 ];
 
