@@ -605,9 +605,12 @@ impl World {
         self.keeper.forget(token);
         self.kernel.ghosts.remove(&token);
         if let Some(pending) = self.kernel.pending.get(&token) {
-            let path = pending.path.clone();
+            let (path, expire) = (pending.path.clone(), pending.expire);
             log!(self, "request {token} for {path} is for nobody");
-            self.check_excuse(token, "nobody knows the trigger")?;
+            // The kernel wanted something unmounted: it is gone, with its trigger.
+            if !expire {
+                self.check_excuse(token, "nobody knows the trigger")?;
+            }
             self.release(token, false);
         }
         Ok(())
