@@ -58,9 +58,14 @@ pub(crate) struct Stopping {
 }
 
 impl Stopping {
+    /// Whether what failed so gets a second try at all.
+    fn may_be_tried_again(&self, failure: &StepFailure) -> bool {
+        failure.errno == Errno::BUSY && !self.tried_again
+    }
+
     /// Whether something at `path` may be busy only because the kernel looked there.
-    fn may_be_hindered(&self, path: &BString, errno: Errno) -> bool {
-        errno == Errno::BUSY && self.looking.values().any(|at| are_related(at, path))
+    fn may_be_hindered(&self, path: &BString) -> bool {
+        self.looking.values().any(|at| are_related(at, path))
     }
 }
 
@@ -138,7 +143,7 @@ impl<T> Engine<T> {
     pub(crate) fn stays(&mut self, id: TriggerId, path: &BString, failure: &StepFailure) {
         let why = failure.text.clone();
         if let Phase::Stopping(stopping) = &mut self.phase {
-            if failure.errno == Errno::BUSY && !stopping.tried_again {
+            if stopping.may_be_tried_again(failure) {
                 stopping.hindered_points.insert(id);
             }
             stopping.stuck.insert(id, why.clone());
@@ -153,7 +158,8 @@ impl<T> Engine<T> {
     pub(crate) fn note_failure(&mut self, place: &Place, failure: &StepFailure) {
         let path = self.path_of(place);
         if let Phase::Stopping(stopping) = &mut self.phase
-            && stopping.may_be_hindered(&path, failure.errno)
+            && stopping.may_be_tried_again(failure)
+            && stopping.may_be_hindered(&path)
         {
             stopping.hindered.insert(place.clone());
         }
@@ -309,7 +315,6 @@ impl<T> Engine<T> {
             return false;
         };
         stopping.tried_again = true;
-        stopping.looking.clear();
         for place in mem::take(&mut stopping.hindered) {
             stopping.tried.remove(&place);
         }
