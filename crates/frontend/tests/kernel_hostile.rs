@@ -25,7 +25,7 @@ use piton_frontend::{
 use piton_loopback::Listener;
 use piton_plan::step::{TriggerId, TriggerKind, TriggerSpec};
 use piton_rpc::record::mark;
-use piton_testkit::{Scratch, privately};
+use piton_testkit::{Scratch, heard_by, privately};
 
 const NOBODY: u32 = 65534;
 
@@ -162,20 +162,7 @@ fn hostile_nfs_requests_become_no_strange_access_and_harm_nobody() {
 fn only_roots_clients_on_this_host_are_served() {
     let (front_end, port) = loopback();
     let message = mark(&Client::served(port).message(1, (NFS, 3, 0), b""));
-    let bytes: String = message
-        .iter()
-        .map(|byte| format!("\\x{byte:02x}"))
-        .collect();
-    let script = format!(
-        "exec 3<>/dev/tcp/127.0.0.1/{port}; printf '{bytes}' >&3; timeout 10 head -c 4 <&3 | wc -c"
-    );
-    let heard = |uid| {
-        let mut command = Command::new("bash");
-        let output = command.args(["-c", &script]).uid(uid).gid(uid).output();
-        String::from_utf8_lossy(&output.unwrap().stdout)
-            .trim()
-            .to_owned()
-    };
+    let heard = |uid| heard_by(uid, port, &message);
     assert_eq!(heard(NOBODY), "0");
     assert!(front_end.next().unwrap().is_none());
     // Nothing is listened to but 127.0.0.1 itself.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use client::*;
 use piton_loopback::{Listener, Server};
+use piton_testkit::heard_by;
 use rustix::io::Errno;
 
 /// A program of libnfs on a path of the server, as a user.
@@ -89,20 +90,7 @@ fn an_ordinary_user_is_turned_away_whatever_he_says() {
     // Without a library: whatever is sent, nothing comes back.
     let port = site.server.address().port();
     let message = piton_rpc::record::mark(&site.client().message(1, (NFS, 3, NULL), b""));
-    let bytes: String = message
-        .iter()
-        .map(|byte| format!("\\x{byte:02x}"))
-        .collect();
-    let script = format!(
-        "exec 3<>/dev/tcp/127.0.0.1/{port}; printf '{bytes}' >&3; timeout 10 head -c 4 <&3 | wc -c"
-    );
-    let heard = |uid| {
-        let mut command = Command::new("bash");
-        let output = command.args(["-c", &script]).uid(uid).gid(uid).output();
-        String::from_utf8_lossy(&output.unwrap().stdout)
-            .trim()
-            .to_owned()
-    };
+    let heard = |uid| heard_by(uid, port, &message);
     assert_eq!(heard(65534), "0");
     assert_eq!(heard(0), "4");
     // Root is served as before, however many others knock.

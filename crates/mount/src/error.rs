@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use bstr::{BStr, BString, ByteSlice};
+use bstr::BString;
+use piton_path::shown;
+pub(crate) use piton_volumes::text_of;
 use rustix::io::Errno;
 
 use crate::lane::Lane;
@@ -151,29 +153,6 @@ fn with_words(f: &mut fmt::Formatter<'_>, words: &str) -> fmt::Result {
     }
 }
 
-/// A path as it is shown in a message: quotes only where it has blanks or control characters.
-pub(crate) fn shown(path: &BString) -> String {
-    shown_bytes(path.as_bstr())
-}
-
-fn shown_bytes(path: &BStr) -> String {
-    let plain = !path.is_empty() && path.bytes().all(|b| b > b' ' && b != 0x7f && b != b'"');
-    if plain {
-        path.to_string()
-    } else {
-        format!("{path:?}")
-    }
-}
-
-/// The system's text for an errno, as strerror(3) has it.
-pub(crate) fn text_of(errno: Errno) -> String {
-    let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
-    match text.rfind(" (os error") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,12 +171,5 @@ mod tests {
             error.to_string(),
             "mounting tmpfs on \"/a b\": Invalid argument (tmpfs: Unknown parameter 'x')"
         );
-    }
-
-    #[test]
-    fn paths_with_control_characters_are_escaped() {
-        assert_eq!(shown(&"/a\n".into()), "\"/a\\n\"");
-        assert_eq!(shown(&"/a".into()), "/a");
-        assert_eq!(shown(&"".into()), "\"\"");
     }
 }

@@ -9,6 +9,8 @@
 extern crate alloc;
 
 use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bstr::{BStr, ByteSlice};
@@ -53,6 +55,16 @@ where
     T: AsRef<[u8]> + ?Sized,
 {
     is_within(one, other) || is_within(other, one)
+}
+
+/// A path or name as it is shown in a message: quotes only where it has blanks or control characters.
+pub fn shown<P: AsRef<[u8]> + ?Sized>(path: &P) -> String {
+    let path = path.as_ref().as_bstr();
+    let plain = !path.is_empty() && path.bytes().all(|b| b > b' ' && b != 0x7f && b != b'"');
+    match plain {
+        true => path.to_string(),
+        false => format!("{path:?}"),
+    }
 }
 
 /// The paths above an absolute path, from the top; without the root.
@@ -173,5 +185,12 @@ mod tests {
                 prop_assert!(is_below(&path, above) && !is_within(above, &path));
             }
         }
+    }
+
+    #[test]
+    fn paths_with_control_characters_are_escaped() {
+        assert_eq!(shown("/a\n"), "\"/a\\n\"");
+        assert_eq!(shown("/a"), "/a");
+        assert_eq!(shown(""), "\"\"");
     }
 }

@@ -15,7 +15,7 @@ mod rpc;
 mod scratch;
 mod writer;
 
-pub use access::{Access, Answer};
+pub use access::{Access, Answer, heard_by};
 pub use expected::Expected;
 pub use fuse::{BadFuse, Silence};
 pub use guide::commands;

@@ -203,7 +203,7 @@ impl Provider for Btrfs {
         let root = Root::find(origin, turn)?;
         let place = root
             .place(origin, turn)?
-            .ok_or_else(|| absent(origin, name))?;
+            .ok_or_else(|| Error::absent(name.of(origin), origin))?;
         check(place, origin, name, &root, turn)?;
         Ok(View {
             source: place.at(&name.of(origin)),
@@ -354,7 +354,7 @@ fn check(
     };
     let fd = match place.open(&text, OFlags::DIRECTORY) {
         Ok(fd) => fd,
-        Err(Errno::NOENT) => return Err(absent(origin, name)),
+        Err(Errno::NOENT) => return Err(Error::absent(name.of(origin), origin)),
         Err(Errno::NOTDIR | Errno::LOOP) => return Err(foreign()),
         Err(errno) => return Err(Error::call("opening", place.at(&text), errno)),
     };
@@ -370,13 +370,6 @@ fn check(
             Ok(())
         }
         _ => Err(foreign()),
-    }
-}
-
-fn absent(origin: &Origin, name: Name) -> Error {
-    Error::Absent {
-        what: name.of(origin).into(),
-        place: format!("the snapshots of {origin}"),
     }
 }
 

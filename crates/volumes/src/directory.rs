@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::busy::InUse;
 use crate::error::Error;
-use crate::place::{Live, PARTIAL, Place, is_marked, mark};
+use crate::place::{Live, PARTIAL, Place, is_marked, mark, text_of};
 use crate::provider::{Provider, Show, View};
 use crate::room;
 use crate::tree;
@@ -95,10 +95,7 @@ impl Provider for Directory {
     }
 
     fn view(&self, origin: &Origin, name: Name, turn: Turn<'_>) -> Result<View, Error> {
-        let absent = || Error::Absent {
-            what: name.of(origin).into(),
-            place: format!("the snapshots of {origin}"),
-        };
+        let absent = || Error::absent(name.of(origin), origin);
         let live = Live::find(origin, OFlags::DIRECTORY, turn)?;
         let place = live.place(origin, turn)?.ok_or_else(absent)?;
         let text = name.of(origin);
@@ -110,12 +107,8 @@ impl Provider for Directory {
                 live: Some(origin.path().into()),
             });
         }
-        let partial = text_of(origin, name, true);
-        match open(&place, origin, &partial)? {
-            Some(_) => Err(Error::Spoilt {
-                what: place.at(&partial),
-                why: "it was never finished".into(),
-            }),
+        match open(&place, origin, &text_of(origin, name, true))? {
+            Some(_) => Err(place.unfinished(origin, name)),
             None => Err(absent()),
         }
     }
@@ -140,11 +133,6 @@ impl Provider for Directory {
         }
         Ok(())
     }
-}
-
-fn text_of(origin: &Origin, name: Name, partial: bool) -> String {
-    let end = if partial { PARTIAL } else { "" };
-    format!("{}{end}", name.of(origin))
 }
 
 /// Copies, marks, and only then gives it its name.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use bstr::{BString, ByteSlice};
+use bstr::BString;
+use piton_path::shown;
+use piton_snapshot::Origin;
 use rustix::io::Errno;
 
 /// Why a provider could not do what it was asked.
@@ -96,6 +98,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// There is no such snapshot of the origin.
+    pub(crate) fn absent(what: impl Into<BString>, origin: &Origin) -> Self {
+        Self::Absent {
+            what: what.into(),
+            place: format!("the snapshots of {origin}"),
+        }
+    }
+
     /// A failed system call.
     pub(crate) fn call(doing: &'static str, path: impl AsRef<[u8]>, errno: Errno) -> Self {
         let path = path.as_ref().into();
@@ -180,17 +190,6 @@ impl fmt::Display for Error {
     }
 }
 
-/// A name or path as it is shown in a message: quotes only where it has blanks or control
-/// characters.
-fn shown(path: &BString) -> String {
-    let plain = !path.is_empty() && path.bytes().all(|b| b > b' ' && b != 0x7f && b != b'"');
-    if plain {
-        path.to_string()
-    } else {
-        format!("{path:?}")
-    }
-}
-
 /// Words of ours with a name or path in them.
 fn said(what: &BString) -> String {
     match what.iter().any(u8::is_ascii_control) {
@@ -200,7 +199,7 @@ fn said(what: &BString) -> String {
 }
 
 /// The system's text for an errno, as strerror(3) has it.
-fn text_of(errno: Errno) -> String {
+pub fn text_of(errno: Errno) -> String {
     let text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
     match text.rfind(" (os error") {
         Some(end) => text[..end].to_owned(),

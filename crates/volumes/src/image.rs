@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, ioctl_ficlone, openat, 
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::place::{Live, PARTIAL, Place, is_marked, mark};
+use crate::place::{Live, PARTIAL, Place, is_marked, mark, text_of};
 use crate::provider::{Provider, Show, View};
 use crate::room;
 use crate::superblock;
@@ -109,10 +109,7 @@ impl Provider for Image {
     }
 
     fn view(&self, origin: &Origin, name: Name, turn: Turn<'_>) -> Result<View, Error> {
-        let absent = || Error::Absent {
-            what: name.of(origin).into(),
-            place: format!("the snapshots of {origin}"),
-        };
+        let absent = || Error::absent(name.of(origin), origin);
         let live = check(origin, Live::find(origin, OFlags::NONBLOCK, turn)?)?;
         let place = live.place(origin, turn)?.ok_or_else(absent)?;
         let text = name.of(origin);
@@ -127,12 +124,8 @@ impl Provider for Image {
                 live: mounted(origin, &live),
             });
         }
-        let partial = text_of(origin, name, true);
-        match Copy::open(&place, origin, &partial)? {
-            Some(_) => Err(Error::Spoilt {
-                what: place.at(&partial),
-                why: "it was never finished".into(),
-            }),
+        match Copy::open(&place, origin, &text_of(origin, name, true))? {
+            Some(_) => Err(place.unfinished(origin, name)),
             None => Err(absent()),
         }
     }
@@ -163,11 +156,6 @@ fn mounted(origin: &Origin, live: &Live) -> Option<BString> {
     let file = (live.stat.st_dev, live.stat.st_ino);
     let loops = loops_of(origin.own_name(), Some(file));
     table::point_of(|mount| loops.contains(&mount.device))
-}
-
-fn text_of(origin: &Origin, name: Name, partial: bool) -> String {
-    let end = if partial { PARTIAL } else { "" };
-    format!("{}{end}", name.of(origin))
 }
 
 /// Clones, marks, and only then gives it its name.

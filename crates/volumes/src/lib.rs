@@ -43,7 +43,7 @@ mod zfs;
 
 pub use btrfs::Btrfs;
 pub use directory::Directory;
-pub use error::Error;
+pub use error::{Error, text_of};
 pub use execute::{Mount, Site};
 pub use guard::{GuardCommand, Still, serve_guard};
 pub use image::Image;

@@ -238,7 +238,21 @@ fn of(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
+/// What a snapshot's file or directory is called: as it is, or until it is finished.
+pub(crate) fn text_of(origin: &Origin, name: Name, partial: bool) -> String {
+    let end = if partial { PARTIAL } else { "" };
+    format!("{}{end}", name.of(origin))
+}
+
 impl Place {
+    /// Why a snapshot that has only its name until it is finished is not shown.
+    pub(crate) fn unfinished(&self, origin: &Origin, name: Name) -> Error {
+        Error::Spoilt {
+            what: self.at(&text_of(origin, name, true)),
+            why: "it was never finished".into(),
+        }
+    }
+
     /// The outer directory, whosoever it is.
     fn at_base(base: &OwnedFd, origin: &Origin) -> Result<Self, Error> {
         let path = path_of(base, origin)?;

@@ -104,10 +104,7 @@ impl Zfs {
                 what: whole(origin, name).into(),
                 mark: "the property org.piton:snapshot",
             }),
-            None => Err(Error::Absent {
-                what: whole(origin, name).into(),
-                place: format!("the snapshots of {origin}"),
-            }),
+            None => Err(Error::absent(whole(origin, name), origin)),
         }
     }
 }

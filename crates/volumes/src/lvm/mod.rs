@@ -116,10 +116,7 @@ impl Lvm {
         let rows = self.rows(origin, turn)?;
         let text = name.of(origin);
         let Some(row) = rows.iter().find(|row| row.name == text) else {
-            return Err(Error::Absent {
-                what: path(origin, &text),
-                place: format!("the snapshots of {origin}"),
-            });
+            return Err(Error::absent(path(origin, &text), origin));
         };
         let own = origin.own_name();
         let live = rows.iter().find(|row| own == row.name.as_bytes());
